@@ -1,0 +1,88 @@
+package consensusmanager
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/xiaonanln/goverse/cluster/sharding"
+)
+
+// keys names every key of a cluster. It is the prefix with a closing slash, so that
+// no cluster sees another whose prefix begins alike. See docs/format/etcd.md.
+type keys string
+
+func newKeys(prefix string) keys { return keys(strings.TrimRight(prefix, "/") + "/") }
+
+func (k keys) meta() string               { return string(k) + "meta" }
+func (k keys) formed() string             { return string(k) + "formed" }
+func (k keys) hold() string               { return string(k) + "hold" }
+func (k keys) leader() string             { return string(k) + "leader" }
+func (k keys) mapping() string            { return string(k) + "map" }
+func (k keys) nodes() string              { return string(k) + "nodes/" }
+func (k keys) node(address string) string { return string(k) + "nodes/" + address }
+func (k keys) gate(address string) string { return string(k) + "gates/" + address }
+func (k keys) reg(x string) string        { return string(k) + "reg/" + x }
+
+func (k keys) shard(id sharding.ID) string {
+	digits := strconv.Itoa(int(id))
+	return string(k) + "shards/" + "0000"[len(digits):] + digits
+}
+
+// family is the kind of a key, and name what follows in it.
+type family uint8
+
+const (
+	foreign family = iota // a key of another version: not ours to judge
+	metaKey
+	formedKey
+	holdKey
+	leaderKey
+	mappingKey
+	nodeKey
+	gateKey
+	regKey
+	shardKey
+)
+
+func (k keys) parse(key string) (family, string) {
+	rest, ok := strings.CutPrefix(key, string(k))
+	if !ok {
+		return foreign, ""
+	}
+	dir, name, within := strings.Cut(rest, "/")
+	if !within {
+		switch rest {
+		case "meta":
+			return metaKey, ""
+		case "formed":
+			return formedKey, ""
+		case "hold":
+			return holdKey, ""
+		case "leader":
+			return leaderKey, ""
+		case "map":
+			return mappingKey, ""
+		}
+		return foreign, ""
+	}
+	switch dir {
+	case "nodes":
+		return nodeKey, name
+	case "gates":
+		return gateKey, name
+	case "reg":
+		return regKey, name
+	case "shards":
+		return shardKey, name
+	}
+	return foreign, ""
+}
+
+// shardOf reads a shard key's name: four digits, below n.
+func shardOf(name string, n int) (sharding.ID, bool) {
+	id, err := strconv.ParseUint(name, 10, 16)
+	if err != nil || len(name) != 4 || int(id) >= n {
+		return 0, false
+	}
+	return sharding.ID(id), true
+}

@@ -1,0 +1,211 @@
+package consensusmanager
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+)
+
+// View is the cluster at one revision: members, leader and shards. It is immutable,
+// and each one that a Manager publishes is newer than the one before.
+type View struct {
+	Revision int64
+	Meta     *Meta           // nil: no node has created the cluster yet
+	Formed   bool            // the cluster once had its quorum: shards are mapped
+	Hold     bool            // nothing may be claimed yet: an earlier holder may still be speaking
+	Leader   Leader          // zero: nobody leads
+	Table    *sharding.Table // empty while Meta is nil
+
+	// Since is when the set of nodes last changed, by the clock of this process.
+	Since time.Time
+
+	mapping Mapping
+	nodes   map[string]*Member // by address
+	gates   map[string]*Gate
+	regs    map[string]string // registration → address
+	members sharding.Members  // the live nodes, sorted
+	damage  map[string]string // key → what is wrong with its value
+
+	once       sync.Once // protects following field
+	census     sharding.Census
+	superseded chan struct{}
+}
+
+// newView is what is known before anything was read.
+func newView() *View {
+	return &View{Table: sharding.NewTable(0), superseded: make(chan struct{})}
+}
+
+// Superseded is closed once a newer view is published.
+func (v *View) Superseded() <-chan struct{} { return v.superseded }
+
+// Members is the live nodes, sorted by address. It must not be changed.
+func (v *View) Members() sharding.Members { return v.members }
+
+// Member is the live node at address.
+func (v *View) Member(address string) (*Member, bool) {
+	m, ok := v.nodes[address]
+	return m, ok && v.regs[m.Registration] == address
+}
+
+// Gates is the addresses of the live gates, sorted.
+func (v *View) Gates() []string { return slices.Sorted(maps.Keys(v.gates)) }
+
+// Registered says whether a registration lives: its lease has not ended.
+func (v *View) Registered(registration string) bool {
+	_, ok := v.regs[registration]
+	return ok
+}
+
+// Holder is the live node that holds a shard, and the epoch at which it does; ""
+// while the shard is between holders.
+func (v *View) Holder(id sharding.ID) (address string, epoch uint64) {
+	if int(id) >= v.Table.Len() {
+		return "", 0
+	}
+	s := v.Table.Shard(id)
+	if s.Current == "" || !v.members.Registered(s.Current, s.Registration) {
+		return "", s.Epoch
+	}
+	return s.Current, s.Epoch
+}
+
+// Ready counts the nodes that take shards.
+func (v *View) Ready() int {
+	n := 0
+	for _, m := range v.members {
+		if !m.Draining {
+			n++
+		}
+	}
+	return n
+}
+
+// Census counts the shards by state. It is derived once for each view.
+func (v *View) Census() sharding.Census {
+	v.once.Do(func() { v.census = v.Table.Census(v.members) })
+	return v.census
+}
+
+// Damage lists the keys whose values make no sense, with what is wrong.
+func (v *View) Damage() []string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(v.damage)) {
+		list = append(list, key+": "+v.damage[key])
+	}
+	return list
+}
+
+// String is the view in a few lines.
+func (v *View) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "formed=%v hold=%v leader=%s shards=%d: %v\n", v.Formed, v.Hold, v.Leader.Address, v.Table.Len(), v.Census())
+	for _, m := range v.members {
+		state := StateReady
+		if m.Draining {
+			state = StateDraining
+		}
+		fmt.Fprintf(&b, "node %s#%s %s\n", m.Address, m.Registration, state)
+	}
+	for _, g := range v.Gates() {
+		fmt.Fprintf(&b, "gate %s\n", g)
+	}
+	for _, d := range v.Damage() {
+		fmt.Fprintf(&b, "damaged %s\n", d)
+	}
+	return b.String()
+}
+
+// Apply is the view after one revision's changes; what alarms a person is returned
+// beside it. A batch that is not newer changes nothing. A value that makes no sense
+// leaves the thing it was about as it last was.
+func (v *View) Apply(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
+	if batch.Revision <= v.Revision {
+		return v, nil
+	}
+	return v.with(k, batch, now)
+}
+
+func (v *View) with(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
+	e := edit{keys: k, now: now, old: v, next: &View{
+		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table, Since: v.Since,
+		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, damage: v.damage,
+		superseded: make(chan struct{}),
+	}}
+	e.meta(batch.Events) // first, because it says how many shards there are
+	for _, ev := range batch.Events {
+		e.apply(ev)
+	}
+	return e.done()
+}
+
+// Load is the view that a picture of the whole prefix makes of v: keys that are not
+// in it are gone. Shards whose records vanished or became unreadable keep their last
+// good fields, unless this is another life of the cluster.
+func (v *View) Load(k keys, page etcdmanager.Page, now time.Time) (*View, []string) {
+	if page.Revision < v.Revision {
+		return v, nil
+	}
+	batch := etcdmanager.Batch{Revision: page.Revision}
+	present := make(map[string]bool, len(page.Items))
+	for _, item := range page.Items {
+		present[item.Key] = true
+		if !v.knows(k, item) {
+			batch.Events = append(batch.Events, etcdmanager.Event{Item: item})
+		}
+	}
+	for _, key := range v.keys(k) {
+		if !present[key] {
+			batch.Events = append(batch.Events, etcdmanager.Event{Item: etcdmanager.Item{Key: key}, Deleted: true})
+		}
+	}
+	if page.Revision == v.Revision && len(batch.Events) == 0 {
+		return v, nil
+	}
+	return v.with(k, batch, now)
+}
+
+// knows says whether a shard's record is in v already, as nearly all are.
+func (v *View) knows(k keys, item etcdmanager.Item) bool {
+	f, name := k.parse(item.Key)
+	if f != shardKey {
+		return false
+	}
+	id, ok := shardOf(name, v.Table.Len())
+	return ok && v.Table.Shard(id).Raw() != nil && bytes.Equal(v.Table.Shard(id).Raw(), item.Value)
+}
+
+// keys is every key that v was made from.
+func (v *View) keys(k keys) []string {
+	all := slices.Collect(maps.Keys(v.damage))
+	for address := range v.nodes {
+		all = append(all, k.node(address))
+	}
+	for address := range v.gates {
+		all = append(all, k.gate(address))
+	}
+	for x := range v.regs {
+		all = append(all, k.reg(x))
+	}
+	for _, s := range v.Table.All() {
+		if s.Raw() != nil {
+			all = append(all, k.shard(s.ID))
+		}
+	}
+	for key, there := range map[string]bool{
+		k.meta(): v.Meta != nil, k.formed(): v.Formed, k.hold(): v.Hold,
+		k.leader(): v.Leader.Term != 0, k.mapping(): v.mapping.raw != nil,
+	} {
+		if there {
+			all = append(all, key)
+		}
+	}
+	return all
+}

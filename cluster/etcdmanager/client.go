@@ -1,0 +1,184 @@
+package etcdmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// Defaults of Config.
+const (
+	DefaultDialTimeout    = 5 * time.Second
+	DefaultRequestTimeout = 5 * time.Second
+)
+
+// Config says which etcd a Client speaks to. Zero durations mean the defaults.
+type Config struct {
+	// Endpoints are etcd's client addresses, host:port each; http:// is accepted.
+	Endpoints []string
+	// DialTimeout bounds how long Dial waits for the first answer.
+	DialTimeout time.Duration
+	// RequestTimeout bounds every request whose context ends later or never.
+	RequestTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.DialTimeout == 0 {
+		c.DialTimeout = DefaultDialTimeout
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = DefaultRequestTimeout
+	}
+	return c
+}
+
+// Validate says, joined, all that is wrong with c.
+func (c Config) Validate() error {
+	var problems []error
+	if len(c.Endpoints) == 0 {
+		problems = append(problems, errors.New("no etcd endpoint is given: want host:port"))
+	}
+	for _, e := range c.Endpoints {
+		if err := checkEndpoint(e); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if c.DialTimeout < 0 || c.RequestTimeout < 0 {
+		problems = append(problems, errors.New("etcd: a negative timeout"))
+	}
+	return errors.Join(problems...)
+}
+
+func checkEndpoint(endpoint string) error {
+	address := strings.TrimPrefix(endpoint, "http://")
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" || strings.ContainsAny(address, " /@") {
+		return fmt.Errorf("etcd endpoint %q: want host:port, as in 127.0.0.1:2379", endpoint)
+	}
+	return nil
+}
+
+// Client is the KV that a real etcd keeps. All methods may be called concurrently.
+type Client struct {
+	cfg  Config
+	name string // "etcd <endpoints>", for errors
+	v3   *clientv3.Client
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+
+	mu      sync.Mutex // protects closed against watches.Add
+	closed  bool
+	watches sync.WaitGroup
+}
+
+var _ KV = (*Client)(nil)
+
+// Dial connects to etcd and waits until one of the endpoints answers. An error
+// names them all.
+func Dial(cfg Config) (*Client, error) {
+	c, err := open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.probe(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// DialEach connects to every endpoint on its own, one client each, and waits for
+// none of them: Lease hedges its renewals over them.
+func DialEach(cfg Config) ([]*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	clients := make([]*Client, 0, len(cfg.Endpoints))
+	for _, endpoint := range cfg.Endpoints {
+		one := cfg
+		one.Endpoints = []string{endpoint}
+		c, err := open(one)
+		if err != nil {
+			for _, c := range clients {
+				c.Close()
+			}
+			return nil, err
+		}
+		clients = append(clients, c)
+	}
+	return clients, nil
+}
+
+func open(cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg.withDefaults(), name: "etcd " + strings.Join(cfg.Endpoints, ", ")}
+	v3, err := clientv3.New(clientv3.Config{
+		Endpoints:            cfg.Endpoints,
+		DialKeepAliveTime:    10 * time.Second, // etcd closes on pings more often than every 5 s
+		DialKeepAliveTimeout: 3 * time.Second,
+		Logger:               zap.NewNop(),
+		// One attempt. The stock client sends a transaction again when the server
+		// cancels it, although the first may be applied: the guards of the second would
+		// then fail and an applied transaction would be reported as refused.
+		MaxUnaryRetries: 1,
+		DialOptions:     []grpc.DialOption{grpc.WithStatsHandler(sentHandler{}), grpc.WithConnectParams(reconnect())},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name, err)
+	}
+	c.v3 = v3
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// reconnect is quick, because a lease is running: gRPC's own default waits up to
+// two minutes between attempts.
+func reconnect() grpc.ConnectParams {
+	return grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+		MinConnectTimeout: 2 * time.Second,
+	}
+}
+
+// probe asks any endpoint for its status. It uses the bare stub, whose error says
+// why no connection came about.
+func (c *Client) probe() error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
+	defer cancel()
+	_, err := pb.NewMaintenanceClient(c.v3.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
+	}
+	return nil
+}
+
+// Close lets go of the connections and ends every watch; it returns when nothing
+// of the client is left. Requests under way fail. It may be called twice.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.watches.Wait()
+	if closed {
+		return nil
+	}
+	if err := c.v3.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: close: %w", c.name, err)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+var pushBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
+
+// pushes is which nodes' push streams are up.
+type pushes struct {
+	ready chan struct{}
+	once  sync.Once // closes ready
+
+	mu sync.Mutex // protects following field
+	up map[string]bool
+}
+
+func newPushes() pushes { return pushes{ready: make(chan struct{}), up: map[string]bool{}} }
+
+func (p *pushes) set(node string, up bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if up {
+		p.up[node] = true
+	} else {
+		delete(p.up, node)
+	}
+}
+
+func (p *pushes) isUp(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up[node]
+}
+
+// PushesReady is closed the first time that FollowPushes has a stream to every live
+// node.
+func (c *Cluster) PushesReady() <-chan struct{} { return c.pushes.ready }
+
+// FollowPushes hands deliver all that the cluster's nodes push to the clients of
+// gate, until ctx ends. It keeps a stream to every live node and opens a lost one
+// again. deliver is called for one frame of a node at a time, in order, and for
+// several nodes at once; when it fails, that node's stream is opened anew.
+func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame) error) error {
+	streams := map[string]context.CancelFunc{}
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for {
+		v := c.View()
+		members := v.Members()
+		for node, stop := range streams {
+			if !members.Has(node) {
+				stop()
+				delete(streams, node)
+			}
+		}
+		for _, m := range members {
+			if streams[m.Address] == nil {
+				stream, stop := context.WithCancel(ctx)
+				streams[m.Address] = stop
+				running.Go(func() { c.followNode(stream, m.Address, gate, deliver) })
+			}
+		}
+		c.checkPushes(v)
+		select {
+		case <-v.Superseded():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// followNode keeps one node's stream open.
+func (c *Cluster) followNode(ctx context.Context, node, gate string, deliver func(peer.PushFrame) error) {
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		opened := time.Now()
+		err := c.stream(ctx, node, gate, deliver)
+		c.pushes.set(node, false)
+		if ctx.Err() != nil {
+			return
+		}
+		c.step("pushes", node, err)
+		if time.Since(opened) > pushBackoff.Max {
+			attempt = 0
+		}
+		pushBackoff.Wait(ctx, attempt)
+	}
+}
+
+func (c *Cluster) stream(ctx context.Context, node, gate string, deliver func(peer.PushFrame) error) error {
+	conn, err := c.conns.to(node)
+	if err != nil {
+		return err
+	}
+	return conn.ServePushes(ctx, gate, func() {
+		c.pushes.set(node, true)
+		c.checkPushes(c.View())
+	}, deliver)
+}
+
+// checkPushes tells, the first time, that no stream is missing.
+func (c *Cluster) checkPushes(v *consensusmanager.View) {
+	for _, m := range v.Members() {
+		if !c.pushes.isUp(m.Address) {
+			return
+		}
+	}
+	if len(v.Members()) > 0 {
+		c.pushes.once.Do(func() { close(c.pushes.ready) })
+	}
+}

@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+)
+
+// leave gives everything back: it says that this node is going, drains what is open
+// and releases what is closed. A shard on which calls still run when the budget ends
+// is not given away: it stays this node's until its lease ends.
+func (r *reconciler) leave(ctx context.Context) error {
+	r.settle()
+	r.c.shards.Store(&progress{leaving: true})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.c.cfg.DrainBudget)
+	defer cancel()
+	stop := r.untilLost(cancel)
+	defer stop()
+	if _, err := r.reg.Drain(ctx); err != nil {
+		r.c.step("drain", "the others could not be told", err)
+	}
+	r.drain(ctx)
+	stuck := r.ids(open)
+	r.release(ctx)
+	switch {
+	case r.reg.Err() != nil:
+		r.drop("the registration was lost")
+		return consensusmanager.ErrLost
+	case len(stuck) > 0:
+		r.close(stuck, "this node has to go")
+		return fmt.Errorf("%d shards could not be drained within %v: %w", len(stuck), r.c.cfg.DrainBudget, consensusmanager.ErrUnfinished)
+	}
+	return nil
+}
+
+// untilLost calls cancel when the registration is lost; stop ends the watch.
+func (r *reconciler) untilLost(cancel func()) (stop func()) {
+	left, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-r.reg.Lost():
+			cancel()
+		case <-left:
+		}
+	}()
+	return func() { close(left); <-ended }
+}
+
+// drain empties the open shards, some at once. Those that it closed are no longer
+// open.
+func (r *reconciler) drain(ctx context.Context) {
+	list := r.ids(open)
+	next := make(chan sharding.ID, len(list))
+	for _, id := range list {
+		next <- id
+	}
+	close(next)
+	var mu sync.Mutex // protects slots
+	var draining sync.WaitGroup
+	for range min(maxDraining, len(list)) {
+		draining.Go(func() {
+			for id := range next {
+				if err := r.host.Drain(ctx, id); err != nil {
+					r.c.notice(event.Warn, fmt.Sprintf("shard %d is not drained", id), err)
+					continue
+				}
+				mu.Lock()
+				r.slots[id] = slot{}
+				mu.Unlock()
+			}
+		})
+	}
+	draining.Wait()
+}
+
+// release gives up, in etcd, what this node holds and does not serve. What it does
+// not achieve the end of the lease does.
+func (r *reconciler) release(ctx context.Context) {
+	for range 3 {
+		v := r.c.View()
+		shards := r.releasable(v)
+		if len(shards) == 0 || ctx.Err() != nil {
+			return
+		}
+		if r.releaseAll(ctx, shards) {
+			return
+		}
+		await(ctx, v, confirmation)
+	}
+}
+
+func (r *reconciler) releasable(v *consensusmanager.View) []*sharding.Shard {
+	var list []*sharding.Shard
+	self := r.reg.Self
+	for _, s := range v.Table.All() {
+		if s.HeldBy(self.Address, self.Registration) && int(s.ID) < len(r.slots) && r.slots[s.ID].phase != open {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// releaseAll says whether every transaction was written.
+func (r *reconciler) releaseAll(ctx context.Context, shards []*sharding.Shard) bool {
+	limit := make(chan struct{}, maxClaiming)
+	var missed atomic.Bool
+	var releasing sync.WaitGroup
+	for _, batch := range consensusmanager.ClaimBatches(shards) {
+		limit <- struct{}{}
+		releasing.Go(func() {
+			defer func() { <-limit }()
+			out, err := r.reg.Release(ctx, batch)
+			if err != nil || !out.Written {
+				r.c.step("release", fmt.Sprintf("%d shards", len(batch)), orRefused(err))
+				missed.Store(true)
+			}
+		})
+	}
+	releasing.Wait()
+	return !missed.Load()
+}

@@ -1,0 +1,108 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+)
+
+// progress is how far a node is with the shards that are to be its own.
+type progress struct {
+	open, missing int
+	leaving       bool
+	trouble       error // why the last attempt to open some failed
+}
+
+// Problems is why the process cannot take calls now; empty when it can. The reasons
+// are for people.
+func (c *Cluster) Problems() []string {
+	v := c.View()
+	list := c.problems(v)
+	if len(list) > 0 {
+		list = append(list, v.Damage()...)
+	}
+	return list
+}
+
+func (c *Cluster) problems(v *consensusmanager.View) []string {
+	r := c.registration.Load()
+	switch {
+	case r == nil:
+		return []string{"not registered: " + or(c.m.Waiting(), "the registration is on its way")}
+	case !r.Trusted():
+		return []string{"the lease is not confirmed: etcd does not answer"}
+	case !v.Formed && v.Ready() < c.quorum():
+		return []string{fmt.Sprintf("%d of the %d nodes that form the cluster are there", v.Ready(), c.quorum())}
+	case !v.Formed:
+		return []string{"the cluster is waiting for its nodes to stay the same for a while"}
+	}
+	if c.cfg.Gate {
+		return c.gateProblems(v)
+	}
+	return c.nodeProblems(v)
+}
+
+func (c *Cluster) quorum() int { return max(1, c.cfg.MinQuorum) }
+
+func (c *Cluster) gateProblems(v *consensusmanager.View) []string {
+	if between := v.Table.Len() - v.Census().Served(); between > 0 {
+		return []string{fmt.Sprintf("%d of %d shards are between holders", between, v.Table.Len())}
+	}
+	return nil
+}
+
+func (c *Cluster) nodeProblems(v *consensusmanager.View) []string {
+	p := c.shards.Load()
+	switch {
+	case p == nil:
+		return []string{"no shard was looked at yet"}
+	case p.leaving:
+		return []string{"this node is leaving"}
+	case p.missing > 0 && p.trouble != nil:
+		return []string{fmt.Sprintf("%d shards of this node are not open: %v", p.missing, p.trouble)}
+	case p.missing > 0:
+		return []string{fmt.Sprintf("%d shards of this node are not open yet", p.missing)}
+	}
+	if n := v.Census().Untargeted(); n > 0 {
+		return []string{fmt.Sprintf("%d of %d shards have no node yet", n, v.Table.Len())}
+	}
+	return nil
+}
+
+// checkReady closes Ready the first time that nothing stands in the way.
+func (c *Cluster) checkReady() {
+	select {
+	case <-c.ready:
+		return
+	default:
+	}
+	if len(c.problems(c.View())) == 0 {
+		c.once.Do(func() { close(c.ready) })
+	}
+}
+
+// describe says for an error's text why a shard has no holder.
+func describe(v *consensusmanager.View, id sharding.ID) string {
+	switch {
+	case v.Revision == 0:
+		return "etcd has not answered yet"
+	case v.Meta == nil:
+		return "no node has created the cluster yet"
+	case !v.Formed:
+		return "the cluster has not formed yet"
+	}
+	s := v.Table.Shard(id)
+	return fmt.Sprintf("shard %d is %v", id, s.State(v.Members()))
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// confirmation bounds how long a step that needs a fresh view waits for one.
+const confirmation = time.Second

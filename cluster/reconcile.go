@@ -1,0 +1,339 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+)
+
+// Work that a reconciler has under way at once. Claims are etcd's round trips; an
+// opening takes all shards that have been claimed meanwhile, so two are enough to
+// keep a store busy.
+const (
+	maxClaiming = 8
+	maxOpening  = 2
+	maxOpen     = 1024 // shards in one opening
+	maxDraining = 64   // shards that are drained at once
+)
+
+var shardBackoff = etcdmanager.Backoff{First: 10 * time.Millisecond, Max: 2 * time.Second}
+
+// reconciler brings what this node serves to what etcd says that it holds. It alone
+// opens, drains and drops shards. Its fields belong to the goroutine of run; work
+// under way posts its outcome there.
+type reconciler struct {
+	c    *Cluster
+	host Host
+	reg  *consensusmanager.Registration
+
+	slots    []slot
+	claiming int
+	opening  int
+	failed   int // openings and claims in a row
+	trouble  error
+	fatal    error
+
+	work    context.Context // of what is under way
+	abort   context.CancelFunc
+	workers sync.WaitGroup
+	posts   chan func()
+}
+
+func newReconciler(c *Cluster, host Host, reg *consensusmanager.Registration) *reconciler {
+	return &reconciler{c: c, host: host, reg: reg, slots: make([]slot, reg.Meta.Shards), posts: make(chan func())}
+}
+
+// run reconciles until the registration is lost, when it drops everything, or until
+// ctx ends, when it leaves.
+func (r *reconciler) run(ctx context.Context) error {
+	r.work, r.abort = context.WithCancel(context.WithoutCancel(ctx))
+	defer r.settle()
+	confirmed := r.reg.Confirmed()
+	for {
+		v := r.c.View()
+		r.walk(v)
+		if r.fatal != nil {
+			r.drop("this node must not go on: " + r.fatal.Error())
+			return r.fatal
+		}
+		select {
+		case <-v.Superseded():
+		case post := <-r.posts:
+			post()
+			r.absorb()
+		case <-confirmed:
+			confirmed = nil
+		case <-r.reg.Lost():
+			r.drop("the registration was lost")
+			return consensusmanager.ErrLost
+		case <-ctx.Done():
+			return r.leave(ctx)
+		}
+	}
+}
+
+// absorb takes the outcomes that have come in already.
+func (r *reconciler) absorb() {
+	for {
+		select {
+		case post := <-r.posts:
+			post()
+		default:
+			return
+		}
+	}
+}
+
+// walk starts what v calls for.
+func (r *reconciler) walk(v *consensusmanager.View) {
+	if v.Table.Len() != len(r.slots) {
+		return // another life of the cluster: this registration is about to be lost
+	}
+	list, missing := steps(v, r.reg.Self, r.slots)
+	r.c.shards.Store(&progress{open: r.count(open), missing: missing, trouble: r.trouble})
+	byKind := map[StepKind][]*sharding.Shard{}
+	for _, s := range list {
+		byKind[s.Kind] = append(byKind[s.Kind], s.Shard)
+	}
+	r.dropGone(byKind[StepDrop])
+	r.open(byKind[StepOpen])
+	r.claim(v, byKind[StepClaim])
+	r.c.checkReady()
+}
+
+func (r *reconciler) count(p phase) int {
+	n := 0
+	for i := range r.slots {
+		if r.slots[i].phase == p {
+			n++
+		}
+	}
+	return n
+}
+
+// start runs work in the background and its outcome, done, on the loop.
+func (r *reconciler) start(shards []*sharding.Shard, work func(context.Context) (done func())) {
+	for _, s := range shards {
+		r.slots[s.ID].phase = busy
+	}
+	r.workers.Go(func() { r.posts <- work(r.work) }) // run or settle receives it
+}
+
+// settle ends all work and takes its outcomes.
+func (r *reconciler) settle() {
+	r.abort()
+	finished := make(chan struct{})
+	go func() { r.workers.Wait(); close(finished) }()
+	for {
+		select {
+		case post := <-r.posts:
+			post()
+		case <-finished:
+			return
+		}
+	}
+}
+
+// dropGone closes shards that etcd says are no longer this node's.
+func (r *reconciler) dropGone(shards []*sharding.Shard) {
+	if len(shards) == 0 {
+		return
+	}
+	r.close(ids(shards), "etcd names another holder")
+}
+
+func (r *reconciler) close(list []sharding.ID, reason string) {
+	for _, id := range list {
+		r.slots[id] = slot{}
+	}
+	r.c.step("drop", fmt.Sprintf("%d shards: %s", len(list), reason), nil)
+	r.host.Drop(list, reason)
+}
+
+// drop closes every shard at once, those last whose opening was under way.
+func (r *reconciler) drop(reason string) {
+	if list := r.ids(open); len(list) > 0 {
+		r.close(list, reason)
+	}
+	r.settle()
+	if list := r.ids(open); len(list) > 0 {
+		r.close(list, reason)
+	}
+}
+
+func (r *reconciler) ids(p phase) []sharding.ID {
+	var list []sharding.ID
+	for i := range r.slots {
+		if r.slots[i].phase == p {
+			list = append(list, sharding.ID(i))
+		}
+	}
+	return list
+}
+
+func ids(shards []*sharding.Shard) []sharding.ID {
+	list := make([]sharding.ID, len(shards))
+	for i, s := range shards {
+		list[i] = s.ID
+	}
+	return list
+}
+
+// claim takes shards up in etcd, some batches at once.
+func (r *reconciler) claim(v *consensusmanager.View, shards []*sharding.Shard) {
+	room := maxClaiming - r.claiming
+	if room <= 0 || len(shards) == 0 {
+		return
+	}
+	shards = shards[:min(len(shards), room*consensusmanager.MaxBatch)]
+	for _, batch := range consensusmanager.ClaimBatches(shards) {
+		if r.claiming == maxClaiming {
+			return
+		}
+		r.claiming++
+		attempt := r.failed
+		r.start(batch, func(ctx context.Context) func() {
+			out, err := r.reg.Claim(ctx, batch)
+			if err != nil || !out.Written {
+				r.c.step("claim", fmt.Sprintf("%d shards", len(batch)), orRefused(err))
+				shardBackoff.Wait(ctx, attempt)
+			}
+			return func() { r.claimed(v, batch, out, err) }
+		})
+	}
+}
+
+func (r *reconciler) claimed(v *consensusmanager.View, batch []*sharding.Shard, out consensusmanager.Outcome, err error) {
+	r.claiming--
+	after := v.Revision
+	if r.succeeded(err == nil && out.Written) {
+		after = out.Revision
+	}
+	for _, s := range batch {
+		r.slots[s.ID].phase, r.slots[s.ID].after = closed, after
+	}
+}
+
+// succeeded counts failures in a row.
+func (r *reconciler) succeeded(ok bool) bool {
+	if ok {
+		r.failed = 0
+	} else {
+		r.failed++
+	}
+	return ok
+}
+
+func orRefused(err error) error {
+	if err != nil {
+		return err
+	}
+	return errRefused
+}
+
+// open lets calls into shards that this node holds, as many at once as wait for it.
+func (r *reconciler) open(shards []*sharding.Shard) {
+	for len(shards) > 0 && r.opening < maxOpening {
+		batch := shards[:min(len(shards), maxOpen)]
+		shards = shards[len(batch):]
+		r.opening++
+		attempt := r.failed
+		r.start(batch, func(ctx context.Context) func() {
+			refused, err := r.host.Open(ctx, r.tenure(), claims(batch))
+			if err != nil {
+				r.c.notice(event.Warn, fmt.Sprintf("%d shards could not be opened and will be tried again", len(batch)), err)
+				shardBackoff.Wait(ctx, attempt)
+				return func() { r.notOpened(batch, err) }
+			}
+			after := r.bump(ctx, batch, refused)
+			return func() { r.opened(batch, refused, after) }
+		})
+	}
+}
+
+func (r *reconciler) tenure() Tenure {
+	return Tenure{Owner: r.reg.Owner(), Trusted: r.reg.Trusted}
+}
+
+func claims(shards []*sharding.Shard) []Claim {
+	list := make([]Claim, len(shards))
+	for i, s := range shards {
+		list[i] = Claim{Shard: s.ID, Epoch: s.Epoch}
+	}
+	return list
+}
+
+func (r *reconciler) notOpened(batch []*sharding.Shard, err error) {
+	r.opening--
+	r.trouble = err
+	r.succeeded(false)
+	for _, s := range batch {
+		r.slots[s.ID].phase = closed
+	}
+}
+
+func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal, after int64) {
+	r.opening--
+	r.trouble = nil
+	r.succeeded(true)
+	for _, s := range batch {
+		r.slots[s.ID] = slot{phase: open, epoch: s.Epoch, refusals: r.slots[s.ID].refusals}
+	}
+	for _, no := range refused {
+		h := &r.slots[no.Shard]
+		h.phase, h.epoch, h.after = closed, 0, after
+		h.refusals++
+		r.trouble = fmt.Errorf("the store knows shard %d at epoch %d of %s", no.Shard, no.Epoch, no.Owner)
+		r.judge(no, h.refusals)
+	}
+}
+
+// judge ends this node if the store's fences keep rising under the hands of someone
+// who is not in this etcd: then a second cluster uses the store.
+func (r *reconciler) judge(no Refusal, times int) {
+	_, registration, _ := strings.Cut(no.Owner, "#")
+	switch {
+	case no.Epoch >= sharding.MaxEpoch:
+		r.fatal = fmt.Errorf("the store has shard %d at epoch %d, past which none can be minted", no.Shard, no.Epoch)
+	case times >= 3 && !r.c.View().Registered(registration):
+		r.fatal = fmt.Errorf("the store refused shard %d three times for %s, which is not in this etcd: another cluster uses the same store; give each cluster a store of its own",
+			no.Shard, no.Owner)
+	default:
+		return
+	}
+	r.c.notice(event.Alarm, "this node stops", r.fatal)
+}
+
+// bump mints epochs past those that the store knows, and returns the revision from
+// which the view shows them.
+func (r *reconciler) bump(ctx context.Context, batch []*sharding.Shard, refused []Refusal) (after int64) {
+	floors := map[sharding.ID]uint64{}
+	for _, no := range refused {
+		if no.Epoch < sharding.MaxEpoch {
+			floors[no.Shard] = no.Epoch
+		}
+	}
+	var shards []*sharding.Shard
+	for _, s := range batch {
+		if _, refused := floors[s.ID]; refused {
+			shards = append(shards, s)
+		}
+	}
+	for part := range slices.Chunk(shards, consensusmanager.MaxBatch) {
+		out, err := r.reg.Bump(ctx, part, floors)
+		r.c.step("bump", fmt.Sprintf("%d shards past the store's fences", len(part)), err)
+		after = max(after, out.Revision)
+		if err != nil || !out.Written {
+			shardBackoff.Wait(ctx, 0)
+		}
+	}
+	return after
+}

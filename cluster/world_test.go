@@ -1,0 +1,379 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/object"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is etcd, a network and a store of fences, all in memory, with some nodes and
+// gates in it.
+type world struct {
+	*testing.T
+	etcd   *memkv.Store
+	net    *peer.Network
+	fences *fences
+	notes  notes
+	all    []*process
+}
+
+// bubble runs body in a world whose time is its own. At its end every process has
+// left and nothing of it runs.
+func bubble(t *testing.T, body func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, etcd: memkv.NewStore(), net: peer.NewNetwork(), fences: &fences{m: map[sharding.ID]fence{}}}
+		defer w.etcd.Close()
+		defer w.end()
+		body(w)
+	})
+}
+
+func (w *world) end() {
+	for _, p := range w.all {
+		p.conn.Set(memkv.Healthy)
+		p.stop()
+	}
+	for _, p := range w.all {
+		<-p.done
+		if err := p.conn.Close(); err != nil {
+			w.Error(err)
+		}
+	}
+}
+
+// process is a node or a gate.
+type process struct {
+	w    *world
+	c    *Cluster
+	host *host // nil in a gate
+	conn *memkv.Conn
+	stop context.CancelFunc
+	done chan struct{}
+	err  error // of Run, after done
+}
+
+// node starts a node of 16 shards; change may alter its configuration.
+func (w *world) node(address string, change ...func(*Config)) *process {
+	return w.start(address, false, change)
+}
+
+func (w *world) gate(address string) *process { return w.start(address, true, nil) }
+
+func (w *world) start(address string, gate bool, change []func(*Config)) *process {
+	w.Helper()
+	conn := w.etcd.Connect()
+	cfg := Config{
+		Address: address, Gate: gate, KVs: []etcdmanager.KV{conn}, Dialer: w.net.Dialer(address),
+		NumShards: 16, StoreID: "store-1", StabilityDelay: time.Second, DrainBudget: 5 * time.Second, Listener: w.notes.listener(address),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, err := New(cfg)
+	if err != nil {
+		w.Fatal(err)
+	}
+	p := &process{w: w, c: c, conn: conn, done: make(chan struct{})}
+	var ctx context.Context
+	ctx, p.stop = context.WithCancel(context.Background())
+	var h Host
+	unlisten := func() {}
+	if !gate {
+		p.host = newHost(w, address)
+		h = p.host
+		unlisten = w.net.Listen(fmt.Sprintf("%s", address), p.host)
+	}
+	go func() {
+		defer close(p.done)
+		p.err = c.Run(ctx, h)
+		unlisten()
+	}()
+	w.all = append(w.all, p)
+	return p
+}
+
+// leave ends a process as SIGTERM does.
+func (p *process) leave() {
+	p.w.Helper()
+	p.stop()
+	<-p.done
+	if p.err != nil {
+		p.w.Errorf("%s left with: %v", p.c.cfg.Address, p.err)
+	}
+}
+
+// cut is a process that etcd no longer hears.
+func (p *process) cut() { p.conn.Set(memkv.Cut) }
+
+// ready waits for processes to be ready, a virtual minute at the longest.
+func (w *world) ready(list ...*process) {
+	w.Helper()
+	for _, p := range list {
+		select {
+		case <-p.c.Ready():
+		case <-p.done:
+			w.Fatalf("%s ended before it was ready: %v", p.c.cfg.Address, p.err)
+		case <-time.After(time.Minute):
+			w.Fatalf("%s is not ready: %q\n%v", p.c.cfg.Address, p.c.Problems(), p.c.View())
+		}
+	}
+}
+
+// settle waits until check says "", a virtual minute at the longest.
+func (w *world) settle(check func() string) {
+	w.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		why := check()
+		if why == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatal(why)
+		}
+	}
+}
+
+// holds waits until the processes serve all shards between them, each on one.
+func (w *world) holds(list ...*process) {
+	w.Helper()
+	w.settle(func() string {
+		seen := map[sharding.ID]string{}
+		for _, p := range list {
+			for id := range p.host.serving() {
+				seen[id] = p.c.cfg.Address
+			}
+		}
+		if len(seen) != 16 {
+			return fmt.Sprintf("%d shards are served\n%v", len(seen), list[0].c.View())
+		}
+		return ""
+	})
+}
+
+// ask calls an object through a process and returns which node answered.
+func (p *process) ask(id string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	reply, err := p.c.Call(ctx, object.Call{Ref: object.Ref{Type: "Room", ID: id}, Method: "Who"})
+	return string(reply.JSON), err
+}
+
+// host is a node without objects: it opens shards, answers with its name, and lets
+// the world see whether two ever serve one shard.
+type host struct {
+	w       *world
+	address string
+
+	mu      sync.Mutex // protects following fields
+	open    map[sharding.ID]uint64
+	tenure  Tenure
+	fail    error                // of Open
+	refuse  map[sharding.ID]bool // shards whose Drain fails
+	answer  func(*peer.Request) error
+	opened  int
+	dropped []string // the reasons of Drops
+	gates   map[string]func(peer.PushFrame) error
+}
+
+func newHost(w *world, address string) *host {
+	return &host{w: w, address: address, open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{}}
+}
+
+func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refusal, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail != nil {
+		return nil, h.fail
+	}
+	refused := h.w.fences.stamp(tenure.Owner, claims)
+	h.tenure = tenure
+	for _, c := range claims {
+		if !slices.ContainsFunc(refused, func(r Refusal) bool { return r.Shard == c.Shard }) {
+			if _, twice := h.open[c.Shard]; twice {
+				h.w.Errorf("%s was to open shard %d twice", h.address, c.Shard)
+			}
+			h.open[c.Shard] = c.Epoch
+			h.opened++
+		}
+	}
+	return refused, nil
+}
+
+func (h *host) Drain(ctx context.Context, id sharding.ID) error {
+	h.mu.Lock()
+	stuck := h.refuse[id]
+	h.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.open[id]; !ok {
+		h.w.Errorf("%s was to drain shard %d, which is not open", h.address, id)
+	}
+	delete(h.open, id)
+	return nil
+}
+
+func (h *host) Drop(list []sharding.ID, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped = append(h.dropped, reason)
+	for _, id := range list {
+		if _, ok := h.open[id]; !ok {
+			h.w.Errorf("%s was to drop shard %d, which is not open", h.address, id)
+		}
+		delete(h.open, id)
+	}
+}
+
+func (h *host) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// serving is the shards that it would run calls of, with their epochs.
+func (h *host) serving() map[sharding.ID]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tenure.Trusted == nil || !h.tenure.Trusted() {
+		return nil
+	}
+	return maps.Clone(h.open)
+}
+
+func (h *host) ServeCall(_ context.Context, req *peer.Request) (object.Payload, error) {
+	h.mu.Lock()
+	answer := h.answer
+	h.mu.Unlock()
+	if answer != nil {
+		if err := answer(req); err != nil {
+			return object.Payload{}, err
+		}
+	}
+	if _, pinned := sharding.PinnedNode(req.Ref.ID); pinned {
+		return object.OfJSON([]byte(h.address)), nil
+	}
+	epoch, ok := h.serving()[sharding.ID(req.Shard)]
+	if !ok {
+		e := fault.New(fault.WrongHolder, "shard %d is not here", req.Shard)
+		e.Shard = req.Shard
+		return object.Payload{}, e
+	}
+	if req.Epoch != epoch {
+		h.w.Errorf("%s serves shard %d at epoch %d and was asked for %d", h.address, req.Shard, epoch, req.Epoch)
+	}
+	return object.OfJSON([]byte(h.address)), nil
+}
+
+func (h *host) ServePushes(ctx context.Context, gate string, ready func(), deliver func(peer.PushFrame) error) error {
+	h.set(func() { h.gates[gate] = deliver })
+	ready()
+	<-ctx.Done()
+	h.set(func() { delete(h.gates, gate) })
+	return ctx.Err()
+}
+
+// fences is the store's table of who may write.
+type fences struct {
+	mu sync.Mutex // protects following field
+	m  map[sharding.ID]fence
+}
+
+type fence struct {
+	epoch uint64
+	owner string
+}
+
+func (f *fences) stamp(owner string, claims []Claim) (refused []Refusal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range claims {
+		if old := f.m[c.Shard]; old.epoch > c.Epoch || old.epoch == c.Epoch && old.owner != owner {
+			refused = append(refused, Refusal{Shard: c.Shard, Epoch: old.epoch, Owner: old.owner})
+			continue
+		}
+		f.m[c.Shard] = fence{c.Epoch, owner}
+	}
+	return refused
+}
+
+func (f *fences) set(id sharding.ID, epoch uint64, owner string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.m[id] = fence{epoch, owner}
+}
+
+// watchHolders fails the test if two processes ever serve a shard at once.
+func (w *world) watchHolders(until <-chan struct{}) {
+	for {
+		seen := map[sharding.ID]string{}
+		for _, p := range w.all {
+			if p.host == nil {
+				continue
+			}
+			for id := range p.host.serving() {
+				if other := seen[id]; other != "" {
+					w.Errorf("shard %d is served by %s and %s", id, other, p.c.cfg.Address)
+				}
+				seen[id] = p.c.cfg.Address
+			}
+		}
+		select {
+		case <-until:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// notes is what the processes had to say.
+type notes struct {
+	mu   sync.Mutex // protects following field
+	list []string
+}
+
+func (n *notes) listener(who string) event.Listener {
+	return event.Listener{
+		Notice:       func(e event.Notice) { n.add(fmt.Sprintf("%s: %d %v", who, e.Severity, e)) },
+		Coordination: func(e event.Coordination) { n.add(fmt.Sprintf("%s: %s: %s: %v", who, e.Step, e.Detail, e.Err)) },
+	}
+}
+
+func (n *notes) add(line string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, line)
+}
+
+func (n *notes) all() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.list)
+}
+
+var errStore = errors.New("the store is away")

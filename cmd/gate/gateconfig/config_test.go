@@ -1,0 +1,71 @@
+package gateconfig
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestDefaults(t *testing.T) {
+	t.Setenv(EtcdVariable, "")
+	c, err := NewLoader(nil).Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ListenAddress != ":49000" || c.HTTPListenAddress != ":48000" || c.OpsListenAddress != "off" || c.EtcdPrefix != "/goverse" || c.EtcdAddress != "" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestFlagsAndEnvironment(t *testing.T) {
+	t.Setenv(EtcdVariable, "from-env:2379")
+	c, err := NewLoader(nil).Load([]string{"--listen", "localhost:1", "--advertise=g:1", "--http-listen", ":2", "--ops-listen", ":3", "--etcd-prefix", "/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ListenAddress != "localhost:1" || c.AdvertiseAddress != "g:1" || c.HTTPListenAddress != ":2" || c.OpsListenAddress != ":3" || c.EtcdPrefix != "/x" || c.EtcdAddress != "from-env:2379" {
+		t.Errorf("%+v", c)
+	}
+	c, err = NewLoader(nil).Load([]string{"--etcd", "flag:2379"})
+	if err != nil || c.EtcdAddress != "flag:2379" {
+		t.Errorf("the flag must win over the environment: %+v, %v", c, err)
+	}
+}
+
+func TestAProgramsOwnFlagsStandBeside(t *testing.T) {
+	fs := flag.NewFlagSet("own", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	color := fs.String("color", "", "")
+	c, err := NewLoader(fs).Load([]string{"--color", "red", "--etcd", "e:1"})
+	if err != nil || *color != "red" || c.EtcdAddress != "e:1" {
+		t.Errorf("%v %v %v", c, *color, err)
+	}
+}
+
+func TestBadCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--lissten", ":1"}, "-lissten"},
+		{[]string{"--listen"}, "needs an argument"},
+		{[]string{"--etcd", ""}, "--etcd is given without a value"},
+		{[]string{"--listen", ":1", "stray"}, `"stray"`},
+	} {
+		if _, err := NewLoader(nil).Load(c.args); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v; want it to say %q", c.args, err, c.want)
+		}
+	}
+	l := NewLoader(nil)
+	if _, err := l.Load(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Load(nil); err == nil {
+		t.Error("a second Load passed")
+	}
+	if _, err := NewLoader(nil).Load([]string{"-h"}); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+}

@@ -1,0 +1,117 @@
+package gateserver
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// maxMessage bounds every message in and out, in bytes.
+const maxMessage = 4 << 20
+
+// calls is the one way from every door to the router: it checks the names, says
+// who asks, and keeps the limits.
+type calls struct {
+	router   Router
+	gate     *gate.Gate
+	timeouts [3]time.Duration // by object.Op
+	busy     *crowd
+	max      int64
+	running  atomic.Int64
+}
+
+func newCalls(cfg *GateServerConfig, g *gate.Gate, busy *crowd) *calls {
+	return &calls{
+		router: cfg.Router, gate: g, busy: busy, max: int64(cfg.MaxCalls),
+		timeouts: [...]time.Duration{
+			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
+		},
+	}
+}
+
+// do runs one call for the client that calls itself clientID: a registered id is
+// taken as it is, any other is ignored. Without a deadline in ctx the default
+// timeout of the operation holds. The error is always a *fault.Error.
+func (c *calls) do(ctx context.Context, clientID string, call object.Call) (object.Payload, error) {
+	if err := checkNames(&call); err != nil {
+		return object.Payload{}, err
+	}
+	if !c.busy.enter() {
+		return object.Payload{}, named(&call, errStopping)
+	}
+	defer c.busy.leave()
+	if c.running.Add(1) > c.max {
+		c.running.Add(-1)
+		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", c.max).On(call.Op.String(), call.Subject())
+	}
+	defer c.running.Add(-1)
+	ctx, cancel := c.deadline(c.caller(ctx, clientID), call.Op)
+	defer cancel()
+	if ctx.Err() != nil {
+		return object.Payload{}, fault.Waited(ctx, "the call's time was over when it arrived").On(call.Op.String(), call.Subject())
+	}
+	reply, err := c.router.Call(ctx, call)
+	if err != nil {
+		return object.Payload{}, named(&call, err)
+	}
+	return reply, checkReply(&call, reply)
+}
+
+// named says what failed, unless err does. It leaves err itself alone, which may be
+// the answer to other calls too.
+func named(call *object.Call, err error) error {
+	e := *fault.Of(err)
+	return e.On(call.Op.String(), call.Subject())
+}
+
+func (c *calls) caller(ctx context.Context, clientID string) context.Context {
+	if clientID != "" && !c.gate.Knows(clientID) {
+		clientID = ""
+	}
+	return callctx.With(ctx, &callctx.Info{Caller: callctx.Caller{ClientID: clientID, Client: true}})
+}
+
+func (c *calls) deadline(ctx context.Context, op object.Op) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.timeouts[op])
+}
+
+func checkNames(call *object.Call) error {
+	err := object.ValidName(call.Ref.Type)
+	if err != nil {
+		return fault.New(fault.Invalid, "the object type: %w", err).On(call.Op.String(), "")
+	}
+	if err = object.ValidID(call.Ref.ID); err != nil {
+		return fault.New(fault.Invalid, "%w", err).On(call.Op.String(), "")
+	}
+	if call.Op != object.OpCall {
+		return nil
+	}
+	if err = object.ValidName(call.Method); err != nil {
+		return fault.New(fault.Invalid, "the method: %w", err).On(call.Op.String(), "")
+	}
+	return nil
+}
+
+// checkReply refuses what a client would not take either, while it can still be
+// said that the call ran.
+func checkReply(call *object.Call, reply object.Payload) error {
+	size := len(reply.JSON)
+	if reply.Binary != nil {
+		size += proto.Size(reply.Binary)
+	}
+	if size <= maxMessage {
+		return nil
+	}
+	return fault.New(fault.TooLarge, "the call ran, but its reply has %d bytes; at most %d are allowed", size, maxMessage).
+		With(fault.Executed).On(call.Op.String(), call.Subject())
+}

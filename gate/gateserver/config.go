@@ -1,0 +1,190 @@
+package gateserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/util/logger"
+)
+
+// GateServerConfig is what a gate needs to know. Zero values mean the defaults.
+type GateServerConfig struct {
+	ListenAddress     string // gRPC for clients; default ":49000"
+	AdvertiseAddress  string // how the world names this gate: the prefix of its client ids, unique in the cluster; default from ListenAddress
+	HTTPListenAddress string // JSON, events, WebSocket and pages; default ":48000", "off" for none
+	OpsListenAddress  string // health, readiness and profiles for operators; default none. Without a host it listens on loopback
+
+	EtcdAddress      string // the cluster's etcd, several endpoints separated by commas; not needed with Router
+	EtcdPrefix       string // default "/goverse"
+	NumShards        int    // only to check it against the cluster's; 0 = take the cluster's
+	InspectorAddress string // where events are shown; empty for nowhere
+
+	DefaultCallTimeout   time.Duration // of a call whose client names no deadline; default 30 s
+	DefaultCreateTimeout time.Duration // default 30 s
+	DefaultDeleteTimeout time.Duration // default 30 s
+	HeartbeatInterval    time.Duration // silence after which a push stream shows that it lives; default 20 s
+	WriteTimeout         time.Duration // how long a client may leave what is sent to it unread; default 10 s
+	MaxSessions          int           // connected clients; default 50,000
+	MaxCalls             int           // calls under way at once; more are Overloaded; default 16,384
+
+	// AllowedOrigins are web origins, as in "https://chat.example.com", whose pages may
+	// use this gate besides the pages that it serves itself.
+	AllowedOrigins []string
+	// Handler serves the program's own pages at "/" of the HTTP port. Optional.
+	Handler http.Handler
+	// Router, when set, is the cluster of this very process; the gate then joins none.
+	Router Router
+	// Logger takes what the gate has to say; nil is the default logger.
+	Logger *logger.Logger
+	// Listener hears the gate's events beside the Logger.
+	Listener event.Listener
+}
+
+// Router finds the node that holds an object, and brings what objects push.
+type Router interface {
+	// Call runs a call wherever its object lives, within ctx.
+	Call(ctx context.Context, call object.Call) (object.Payload, error)
+	// FollowPushes hands deliver what is pushed to the clients of gateAddress, in order
+	// per sending node, until ctx ends. deliver may be called concurrently.
+	FollowPushes(ctx context.Context, gateAddress string, deliver func(peer.PushFrame)) error
+	// Ready is closed when calls can be expected to succeed for the first time.
+	Ready() <-chan struct{}
+	// Problems says why calls may fail now; empty when all is well.
+	Problems() []string
+}
+
+// off in place of an address means: do not listen.
+const off = "off"
+
+func (c *GateServerConfig) withDefaults() {
+	text := func(s *string, value string) {
+		if *s == "" {
+			*s = value
+		}
+	}
+	text(&c.ListenAddress, ":49000")
+	text(&c.HTTPListenAddress, ":48000")
+	text(&c.OpsListenAddress, off)
+	text(&c.EtcdPrefix, "/goverse")
+	span := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	span(&c.DefaultCallTimeout, 30*time.Second)
+	span(&c.DefaultCreateTimeout, 30*time.Second)
+	span(&c.DefaultDeleteTimeout, 30*time.Second)
+	span(&c.HeartbeatInterval, 20*time.Second)
+	span(&c.WriteTimeout, 10*time.Second)
+	if c.MaxCalls == 0 {
+		c.MaxCalls = 16384
+	}
+	if strings.HasPrefix(c.OpsListenAddress, ":") {
+		c.OpsListenAddress = "127.0.0.1" + c.OpsListenAddress
+	}
+	if c.Logger == nil {
+		c.Logger = logger.NewLogger("gate")
+	}
+}
+
+// Validate reports everything that is wrong with c, each with what to do about it.
+func (c *GateServerConfig) Validate() error {
+	d := *c
+	d.withDefaults()
+	errs := []error{
+		listenable("ListenAddress (--listen)", d.ListenAddress, false),
+		listenable("HTTPListenAddress (--http-listen)", d.HTTPListenAddress, true),
+		listenable("OpsListenAddress (--ops-listen)", d.OpsListenAddress, true),
+		advertisable(d.AdvertiseAddress),
+		apart("--listen", d.ListenAddress, "--http-listen", d.HTTPListenAddress),
+		apart("--listen", d.ListenAddress, "--ops-listen", d.OpsListenAddress),
+		apart("--http-listen", d.HTTPListenAddress, "--ops-listen", d.OpsListenAddress),
+		d.positive(),
+	}
+	if d.NumShards < 0 || d.NumShards > sharding.NumShards {
+		errs = append(errs, fmt.Errorf("NumShards is %d; it is 1 to %d, or 0 for what the cluster has", d.NumShards, sharding.NumShards))
+	}
+	if d.Router == nil && d.EtcdAddress == "" {
+		errs = append(errs, errors.New("a gate in a process of its own needs the cluster's etcd: give --etcd host:port, set GOVERSE_ETCD, or set EtcdAddress"))
+	}
+	for _, origin := range d.AllowedOrigins {
+		errs = append(errs, http.NewCrossOriginProtection().AddTrustedOrigin(origin))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *GateServerConfig) positive() error {
+	var errs []error
+	check := func(name string, bad bool, value any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("%s is %v; it cannot be negative", name, value))
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"DefaultCallTimeout", c.DefaultCallTimeout}, {"DefaultCreateTimeout", c.DefaultCreateTimeout},
+		{"DefaultDeleteTimeout", c.DefaultDeleteTimeout}, {"HeartbeatInterval", c.HeartbeatInterval}, {"WriteTimeout", c.WriteTimeout},
+	} {
+		check(d.name, d.value < 0, d.value)
+	}
+	check("MaxSessions", c.MaxSessions < 0, c.MaxSessions)
+	check("MaxCalls", c.MaxCalls < 0, c.MaxCalls)
+	return errors.Join(errs...)
+}
+
+func listenable(what, address string, mayBeOff bool) error {
+	if mayBeOff && address == off {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%s is %q; give host:port or :port, as in localhost:49000 or :49000", what, address)
+	}
+	return nil
+}
+
+func advertisable(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host == "" || port == "0" || object.ValidID(address) != nil || strings.Contains(address, "/") {
+		return fmt.Errorf("AdvertiseAddress (--advertise) is %q; give the host:port by which others reach this gate", address)
+	}
+	return nil
+}
+
+// apart refuses one port for two purposes.
+func apart(flagA, a, flagB, b string) error {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return nil
+	}
+	if hostA == hostB || unspecified(hostA) || unspecified(hostB) {
+		return fmt.Errorf("%s %s and %s %s name the same port; give each its own", flagA, a, flagB, b)
+	}
+	return nil
+}
+
+func unspecified(host string) bool {
+	return host == "" || net.ParseIP(host).IsUnspecified()
+}

@@ -1,0 +1,88 @@
+package gateserver
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// refusal is a failure that the door itself finds, before there is a call.
+type refusal struct {
+	status int
+	code   string
+	text   string
+	allow  string // 405: the methods that are
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func notAllowed(allow string) *refusal {
+	return &refusal{status: http.StatusMethodNotAllowed, code: "METHOD_NOT_ALLOWED", text: "this path answers " + allow + " only", allow: allow}
+}
+
+// failure is how every JSON door says that something went wrong.
+type failure struct {
+	Error   string `json:"error"`
+	Code    string `json:"code"`
+	Outcome string `json:"outcome"`
+}
+
+// describe is err in HTTP's words: a refusal as it is, anything else from the one table.
+func describe(err error, op object.Op) (status int, f failure) {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.status, failure{Error: r.text, Code: r.code, Outcome: fault.NotExecuted.String()}
+	}
+	e := fault.Of(err)
+	row := e.Kind.Row()
+	return row.HTTP, failure{Error: err.Error(), Code: codeFor(row.Code, op), Outcome: fault.OutcomeOf(e).String()}
+}
+
+// codeFor names what failed: the table's CALL_FAILED is of calls.
+func codeFor(code string, op object.Op) string {
+	if code != "CALL_FAILED" {
+		return code
+	}
+	return [...]string{object.OpCall: "CALL_FAILED", object.OpCreate: "CREATE_FAILED", object.OpDelete: "DELETE_FAILED"}[op]
+}
+
+// writeFailure answers a request with err.
+func writeFailure(w http.ResponseWriter, err error, op object.Op) {
+	status, f := describe(err, op)
+	var r *refusal
+	if errors.As(err, &r) && r.allow != "" {
+		w.Header().Set("Allow", r.allow)
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter(fault.Of(err)))
+	}
+	body, _ := json.Marshal(f) // three strings: it cannot fail
+	writeJSON(w, status, body)
+}
+
+func retryAfter(e *fault.Error) string {
+	return strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds()))))
+}
+
+// writeJSON answers with body. A client that does not take it within half a minute
+// is given up.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	// Errors here mean that the client is gone, and there is nobody left to tell.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(30 * time.Second))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

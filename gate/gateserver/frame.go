@@ -1,0 +1,162 @@
+package gateserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// The frames of the WebSocket, each a JSON object in a text message.
+//
+// From the client, where op is call, create or delete (these without a method and
+// a request; create may leave the id out):
+//
+//	{"op":"call", "seq":1, "type":"ChatRoom", "id":"general", "method":"Join", "request":{...}}
+//
+// From the gate, replies in any order:
+//
+//	{"op":"register", "clientId":"..."}                       first
+//	{"op":"reply", "seq":1, "response":{...}}
+//	{"op":"reply", "seq":1, "error":"...", "code":"...", "outcome":"..."}
+//	{"op":"message", "type":"type.googleapis.com/...", "message":{...}}
+//	{"op":"heartbeat"}                                        after 20 s of silence
+//
+// A message that the node could not write as JSON comes as "payload", the base64 of
+// its Any, in place of "message".
+
+// askFrame is a frame from the client.
+type askFrame struct {
+	Op      string          `json:"op"`
+	Seq     *int64          `json:"seq"`
+	Type    string          `json:"type"`
+	ID      string          `json:"id"`
+	Method  string          `json:"method"`
+	Request json.RawMessage `json:"request"`
+}
+
+// decodeFrame reads a frame. A seq of less than 0 says that none could be read, and
+// so that an error cannot be answered.
+func decodeFrame(data []byte) (seq int64, call object.Call, err error) {
+	if !utf8.Valid(data) {
+		return -1, call, badFrame("it is not valid UTF-8")
+	}
+	var f askFrame
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err = d.Decode(&f)
+	if err == nil && d.More() {
+		err = badFrame("something follows its JSON object")
+	}
+	if f.Seq == nil && err != nil {
+		f.Seq = rescueSeq(data)
+	}
+	switch {
+	case f.Seq == nil && err == nil:
+		return -1, call, badFrame(`it has no "seq"`)
+	case f.Seq == nil:
+		return -1, call, badFrame("%v", err)
+	case *f.Seq < 0:
+		return -1, call, badFrame("its seq is %d; it cannot be negative", *f.Seq)
+	case err != nil:
+		return *f.Seq, call, badFrame("%v", err)
+	}
+	call, err = f.call()
+	return *f.Seq, call, err
+}
+
+// rescueSeq finds the seq of a frame that is JSON but no frame.
+func rescueSeq(data []byte) *int64 {
+	var f struct {
+		Seq *int64 `json:"seq"`
+	}
+	if json.Unmarshal(data, &f) != nil {
+		return nil
+	}
+	return f.Seq
+}
+
+func (f *askFrame) call() (object.Call, error) {
+	op, ok := envelopeWords[f.Op]
+	if !ok {
+		return object.Call{}, badFrame("op %q does not exist; it is call, create or delete", f.Op)
+	}
+	call := object.Call{Op: op, Ref: object.Ref{Type: f.Type, ID: f.ID}}
+	if op != object.OpCall {
+		if f.Method != "" || f.Request != nil {
+			return object.Call{}, badFrame("%s has no method and no request", f.Op)
+		}
+		if op == object.OpCreate && f.ID == "" {
+			call.Ref.ID = object.NewID()
+		}
+		return call, nil
+	}
+	call.Method = f.Method
+	if string(f.Request) == "null" {
+		f.Request = nil
+	}
+	call.Payload = object.OfJSON(f.Request)
+	return call, nil
+}
+
+func badFrame(format string, args ...any) *refusal {
+	r := refuseBody("INVALID_JSON", "the frame cannot be read: "+format, args...)
+	r.status = http.StatusBadRequest
+	return r
+}
+
+func registerFrame(clientID string) []byte {
+	b, _ := json.Marshal(struct { // strings: it cannot fail
+		Op       string `json:"op"`
+		ClientID string `json:"clientId"`
+	}{"register", clientID})
+	return b
+}
+
+var heartbeatFrame = []byte(`{"op":"heartbeat"}`)
+
+// replyFrame answers the call of seq with JSON that is passed on as it is.
+func replyFrame(seq int64, response []byte) []byte {
+	if len(response) == 0 {
+		response = []byte("{}")
+	}
+	b := make([]byte, 0, len(response)+48)
+	b = append(b, `{"op":"reply","seq":`...)
+	b = strconv.AppendInt(b, seq, 10)
+	b = append(b, `,"response":`...)
+	b = append(b, response...)
+	return append(b, '}')
+}
+
+func errorFrame(seq int64, err error, op object.Op) []byte {
+	_, f := describe(err, op)
+	b, _ := json.Marshal(struct { // strings and a number: it cannot fail
+		Op  string `json:"op"`
+		Seq int64  `json:"seq"`
+		failure
+	}{"reply", seq, f})
+	return b
+}
+
+func messageFrame(m gate.Message) ([]byte, error) {
+	name, err := json.Marshal(m.Any.GetTypeUrl())
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(m.JSON)+len(name)+48)
+	b = append(b, `{"op":"message","type":`...)
+	b = append(b, name...)
+	if len(m.JSON) > 0 {
+		b = append(b, `,"message":`...)
+		b = append(b, m.JSON...)
+		return append(b, '}'), nil
+	}
+	payload, err := base64Any(m.Any)
+	b = append(b, `,"payload":"`...)
+	b = append(b, payload...)
+	return append(b, `"}`...), err
+}

@@ -1,0 +1,161 @@
+package gateserver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/xiaonanln/goverse/gate"
+	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// grpcDoor is gate.GateService. Requests go on as they came, undecoded.
+type grpcDoor struct {
+	gate_pb.UnimplementedGateServiceServer
+	gate    *gate.Gate
+	calls   *calls
+	busy    *crowd
+	patient time.Duration // how long a client may leave a message unread
+}
+
+func newGRPCServer(d *grpcDoor, h *health.Server) *grpc.Server {
+	s := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	gate_pb.RegisterGateServiceServer(s, d)
+	grpc_health_v1.RegisterHealthServer(s, h)
+	reflection.Register(s)
+	return s
+}
+
+// CallObject runs a method.
+func (d *grpcDoor) CallObject(ctx context.Context, r *gate_pb.CallObjectRequest) (*gate_pb.CallObjectResponse, error) {
+	reply, err := d.calls.do(ctx, r.ClientId, object.Call{
+		Op: object.OpCall, Ref: object.Ref{Type: r.Type, ID: r.Id}, Method: r.Method, Payload: object.OfBinary(r.Request),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &gate_pb.CallObjectResponse{Response: reply.Binary}, nil
+}
+
+// CreateObject makes an object; without an id it gets a random one.
+func (d *grpcDoor) CreateObject(ctx context.Context, r *gate_pb.CreateObjectRequest) (*gate_pb.CreateObjectResponse, error) {
+	if r.Id == "" {
+		r.Id = object.NewID()
+	}
+	if _, err := d.calls.do(ctx, "", object.Call{Op: object.OpCreate, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
+		return nil, err
+	}
+	return &gate_pb.CreateObjectResponse{Id: r.Id}, nil
+}
+
+// DeleteObject removes an object and its stored state. Idempotent.
+func (d *grpcDoor) DeleteObject(ctx context.Context, r *gate_pb.DeleteObjectRequest) (*gate_pb.DeleteObjectResponse, error) {
+	if _, err := d.calls.do(ctx, "", object.Call{Op: object.OpDelete, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
+		return nil, err
+	}
+	return &gate_pb.DeleteObjectResponse{}, nil
+}
+
+// ReliableCallObject is refused: without stored results a call id would promise
+// what nobody keeps.
+func (d *grpcDoor) ReliableCallObject(context.Context, *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "ReliableCallObject: this version does not offer exactly-once calls; the call did not run: use CallObject")
+}
+
+// Register opens a session for the stream and sends what is pushed to it.
+func (d *grpcDoor) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
+	s, err := d.gate.Open()
+	if err != nil {
+		return err
+	}
+	defer s.Close(nil)
+	if !d.busy.enter() {
+		return errStopping
+	}
+	sent := make(chan error, 1)
+	go func() {
+		defer d.busy.leave()
+		sent <- d.pump(s, stream)
+	}()
+	// Returning ends the stream, and with it a Send that the client holds up.
+	select {
+	case err = <-sent:
+	case <-s.Done():
+		select {
+		case err = <-sent: // it says the last things first
+		case <-time.After(lastWords):
+		case <-stream.Context().Done():
+		}
+	case <-stream.Context().Done():
+	}
+	if why := s.Err(); why != nil {
+		return why
+	}
+	return err
+}
+
+// lastWords is how long an ended session's client has to take what still waits.
+const lastWords = time.Second
+
+// pump is the one writer of a stream. It ends with the session or the stream.
+func (d *grpcDoor) pump(s *gate.Session, stream grpc.ServerStreamingServer[anypb.Any]) error {
+	welcome, err := anypb.New(&gate_pb.RegisterResponse{ClientId: s.ID()})
+	if err != nil {
+		return err
+	}
+	stalled := time.AfterFunc(d.patient, func() { s.Close(errStalled) })
+	defer stalled.Stop()
+	send := func(a *anypb.Any) error {
+		stalled.Reset(d.patient)
+		err := stream.Send(a)
+		stalled.Stop()
+		return err
+	}
+	if err := send(welcome); err != nil {
+		return err
+	}
+	return drain(stream.Context(), s, func(m gate.Message) error { return send(m.Any) })
+}
+
+// drain sends a session's messages until the session or ctx ends.
+func drain(ctx context.Context, s *gate.Session, send func(gate.Message) error) error {
+	for ended := false; ; {
+		for m, ok := s.Next(); ok; m, ok = s.Next() {
+			if err := send(m); err != nil {
+				return err
+			}
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-s.Ready():
+		case <-s.Done():
+			ended = true // nothing is added any more: once more round
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+var (
+	errStopping = fault.New(fault.NotReady, "the gate is stopping; connect again, here or to another gate")
+	errStalled  = fault.New(fault.Overloaded, "the client does not read what is sent to it; connect again and read the state anew")
+	errVanished = errors.New("the client does not answer")
+)

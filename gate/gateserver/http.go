@@ -1,0 +1,151 @@
+package gateserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// The request headers of the API.
+const (
+	clientIDHeader = "X-Client-ID"       // the session that the call is made for
+	timeoutHeader  = "X-Goverse-Timeout" // a Go duration, as 500ms; it can only shorten the default
+)
+
+// httpDoor is everything below /api/ and, behind it, the program's own pages.
+type httpDoor struct {
+	gate      *gate.Gate
+	calls     *calls
+	guard     *guard
+	sockets   *socketDoor
+	pages     http.Handler
+	heartbeat time.Duration
+	patient   time.Duration // how long a client may leave what is sent to it unread
+}
+
+// newHTTPServer serves h. Every request's context ends with life.
+func newHTTPServer(life context.Context, h http.Handler, complain func(string)) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		BaseContext:       func(net.Listener) context.Context { return life },
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          log.New(complaints(complain), "", 0),
+	}
+}
+
+type connKey struct{}
+
+// connOf is the connection that r came by.
+func connOf(r *http.Request) net.Conn { return r.Context().Value(connKey{}).(net.Conn) }
+
+// complaints makes a function of what net/http would log.
+type complaints func(string)
+
+func (c complaints) Write(b []byte) (int, error) {
+	c(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// ServeHTTP routes by the escaped path as it came: cleaning it would change ids.
+func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	if !strings.HasPrefix(path, apiRoot) {
+		d.pages.ServeHTTP(w, r)
+		return
+	}
+	if d.guard.allow(w, r) {
+		return
+	}
+	if err := d.guard.check(r); err != nil {
+		writeFailure(w, err, object.OpCall)
+		return
+	}
+	rest, isObject := strings.CutPrefix(path, objectsRoot)
+	switch {
+	case isObject:
+		d.object(w, r, rest)
+	case path == eventsPath:
+		d.events(w, r)
+	case path == socketPath:
+		d.sockets.serve(w, r)
+	default:
+		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s and %s", path, objectsRoot, eventsPath, socketPath), object.OpCall)
+	}
+}
+
+func (d *httpDoor) object(w http.ResponseWriter, r *http.Request, rest string) {
+	t, err := parseTarget(rest)
+	if err != nil {
+		writeFailure(w, err, object.OpCall)
+		return
+	}
+	op := object.OpCall
+	if t.envelope {
+		op = t.op
+		err = d.envelope(w, r, t)
+	} else {
+		op, err = d.plain(w, r, t)
+	}
+	if err != nil {
+		writeFailure(w, err, op)
+	}
+}
+
+// call makes a call for the client that the request's headers name.
+func (d *httpDoor) call(r *http.Request, call object.Call) (object.Payload, error) {
+	limit := d.calls.timeouts[call.Op]
+	if h := r.Header.Get(timeoutHeader); h != "" {
+		asked, err := time.ParseDuration(h)
+		if err != nil || asked <= 0 {
+			return object.Payload{}, fault.New(fault.Invalid, "the header %s is %q; give a duration, as 500ms or 5s", timeoutHeader, h)
+		}
+		limit = min(limit, asked)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	defer cancel()
+	return d.calls.do(ctx, r.Header.Get(clientIDHeader), call)
+}
+
+// readBody reads a whole body of at most maxMessage bytes. A body that trickles in
+// is given up after half a minute.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxMessage {
+		return nil, tooLarge()
+	}
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second)) // a test's recorder has none
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
+	_ = c.SetReadDeadline(time.Time{})
+	var big *http.MaxBytesError
+	var slow net.Error
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &big):
+		return nil, tooLarge()
+	case errors.As(err, &slow) && slow.Timeout():
+		return nil, fault.New(fault.Deadline, "the request's body did not arrive within 30 s").With(fault.NotExecuted)
+	}
+	return nil, fault.New(fault.Invalid, "the request's body broke off: %w", err)
+}
+
+func tooLarge() error {
+	return fault.New(fault.TooLarge, "the request's body has more than %d bytes", maxMessage)
+}
+
+func forbidden(format string, args ...any) error {
+	return &refusal{status: http.StatusForbidden, code: "ACCESS_DENIED", text: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,334 @@
+package gateserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// Limits of one WebSocket.
+const (
+	maxSocketCalls = 256      // under way at once
+	busySocket     = 16 << 20 // bytes of its requests and replies in memory: no new call is taken
+	fullSocket     = 64 << 20 // the same: the socket is closed
+)
+
+// socketDoor carries calls and pushes on one connection.
+type socketDoor struct {
+	gate      *gate.Gate
+	calls     *calls
+	life      context.Context // ends what is still connected when a stop runs out of patience
+	heartbeat time.Duration
+	patient   time.Duration
+}
+
+// serve upgrades a request, whose origin the guard has checked, and lives as long as
+// the connection.
+func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return // Accept has answered
+	}
+	cut := func() { _ = connOf(r).Close() } // it may be closed already
+	defer context.AfterFunc(d.life, cut)()
+	defer conn.CloseNow()
+	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
+	session, err := d.gate.Open()
+	if err != nil {
+		defer time.AfterFunc(lastWords, cut).Stop()
+		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
+		return
+	}
+	s := &socket{door: d, conn: conn, cut: cut, session: session, replies: make(chan answer, maxSocketCalls)}
+	s.run(d.life)
+}
+
+// socket is one connection. run's goroutine reads; one writes; one pings; each call
+// has its own.
+type socket struct {
+	door    *socketDoor
+	conn    *websocket.Conn
+	cut     func() // ends the connection at once, whoever uses it
+	session *gate.Session
+
+	replies chan answer
+	running atomic.Int64 // calls whose reply is not yet with the client
+	held    atomic.Int64 // bytes of their requests and replies
+	calls   sync.WaitGroup
+}
+
+// answer is a reply on its way to the writer, and what its call held.
+type answer struct {
+	frame []byte
+	call  bool  // it ends a running call
+	holds int64 // bytes
+}
+
+func (s *socket) run(life context.Context) {
+	ctx, cancel := context.WithCancel(life)
+	var parts sync.WaitGroup
+	parts.Go(func() { defer cancel(); s.write(ctx) })
+	parts.Go(func() { defer cancel(); s.ping(ctx) })
+	s.read(ctx)
+	s.session.Close(nil)
+	cancel() // a client that has vanished cancels its calls
+	s.calls.Wait()
+	parts.Wait()
+}
+
+// read takes frames until the connection ends. After the session's end it only
+// reads on, so that the closing words reach the client.
+func (s *socket) read(ctx context.Context) {
+	for {
+		kind, r, err := s.conn.Reader(ctx)
+		if err != nil {
+			return
+		}
+		data, err := s.receive(kind, r)
+		if err != nil {
+			return
+		}
+		if data != nil {
+			s.take(ctx, data)
+		}
+	}
+}
+
+// receive reads one message whole. One that is not acceptable ends the session and
+// is nil.
+func (s *socket) receive(kind websocket.MessageType, r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxMessage:
+		s.session.Close(&farewell{websocket.StatusMessageTooBig, "a message of more than 4 MiB"})
+		_, err = io.Copy(io.Discard, r)
+		return nil, err
+	case kind != websocket.MessageText:
+		s.session.Close(&farewell{websocket.StatusUnsupportedData, "a binary message; send JSON as text"})
+		return nil, nil
+	}
+	return data, nil
+}
+
+// take starts the call of a frame, or answers why not.
+func (s *socket) take(ctx context.Context, data []byte) {
+	seq, call, err := decodeFrame(data)
+	switch {
+	case s.session.Err() != nil:
+		err = s.session.Err()
+	case err != nil && seq < 0:
+		s.session.Close(&farewell{websocket.StatusPolicyViolation, err.Error()})
+	case err == nil:
+		err = s.admit(len(data))
+	}
+	if err == nil {
+		s.calls.Go(func() { s.call(ctx, seq, call, int64(len(data))) })
+	} else if seq >= 0 {
+		s.answer(ctx, answer{frame: errorFrame(seq, err, call.Op)})
+	}
+}
+
+// admit counts a call in, unless the socket has as many as it may.
+func (s *socket) admit(size int) error {
+	if s.running.Load() >= maxSocketCalls {
+		return fault.New(fault.Overloaded, "this connection has %d calls under way; wait for a reply before the next", maxSocketCalls)
+	}
+	if held := s.held.Load(); held > busySocket {
+		return fault.New(fault.Overloaded, "this connection has %d bytes of requests and replies under way; read the replies first", held)
+	}
+	s.running.Add(1)
+	s.held.Add(int64(size))
+	return nil
+}
+
+func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked int64) {
+	reply, err := s.door.calls.do(ctx, s.session.ID(), call)
+	a := answer{call: true, holds: asked}
+	switch {
+	case err != nil:
+		a.frame = errorFrame(seq, err, call.Op)
+	case call.Op == object.OpCreate:
+		a.frame = replyFrame(seq, createdJSON(call.Ref.ID))
+	default:
+		a.frame = replyFrame(seq, reply.JSON)
+	}
+	a.holds += int64(len(a.frame))
+	if s.held.Add(int64(len(a.frame))) > fullSocket {
+		s.session.Close(errStalled)
+	}
+	s.answer(ctx, a)
+}
+
+// answer hands a to the writer. For the reply of a call there is always room.
+func (s *socket) answer(ctx context.Context, a answer) {
+	select {
+	case s.replies <- a:
+	case <-ctx.Done():
+	}
+}
+
+// write is the one writer: replies, pushes, heartbeats, and the closing words.
+func (s *socket) write(ctx context.Context) {
+	if s.send(ctx, registerFrame(s.session.ID())) != nil {
+		return
+	}
+	silence := time.NewTicker(s.door.heartbeat)
+	defer silence.Stop()
+	for {
+		var err error
+		select {
+		case a := <-s.replies:
+			silence.Reset(s.door.heartbeat)
+			err = s.sendAnswer(ctx, a)
+		case <-s.session.Ready():
+			silence.Reset(s.door.heartbeat)
+			err = s.sendPushes(ctx)
+		case <-silence.C:
+			err = s.send(ctx, heartbeatFrame)
+		case <-s.session.Done():
+			s.sayGoodbye(ctx)
+			return
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *socket) send(ctx context.Context, frame []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.door.patient)
+	defer cancel()
+	return s.conn.Write(ctx, websocket.MessageText, frame)
+}
+
+func (s *socket) sendAnswer(ctx context.Context, a answer) error {
+	err := s.send(ctx, a.frame)
+	s.held.Add(-a.holds)
+	if a.call {
+		s.running.Add(-1)
+	}
+	return err
+}
+
+// sendPushes empties the outbox. Replies do not wait for all of it.
+func (s *socket) sendPushes(ctx context.Context) error {
+	for m, ok := s.session.Next(); ok; m, ok = s.session.Next() {
+		frame, err := messageFrame(m)
+		if err != nil {
+			return err
+		}
+		if err := s.send(ctx, frame); err != nil {
+			return err
+		}
+		select {
+		case a := <-s.replies:
+			if err := s.sendAnswer(ctx, a); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	return nil
+}
+
+// sayGoodbye sends what still waits and closes with the reason. When the gate stops,
+// the calls under way get a moment to end.
+func (s *socket) sayGoodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*lastWords)
+	defer cancel()
+	if s.sendPushes(ctx) != nil {
+		return
+	}
+	why := s.session.Err()
+	if why == nil {
+		return // the client closed
+	}
+	if fault.KindOf(why) == fault.NotReady && s.sendReplies(ctx) != nil {
+		return
+	}
+	cut := time.AfterFunc(lastWords, s.cut)
+	defer cut.Stop()
+	// Its error says only that the other end did not take part.
+	_ = s.conn.Close(closeCode(why), closeReason(why))
+}
+
+// sendReplies waits for the calls under way, within ctx.
+func (s *socket) sendReplies(ctx context.Context) error {
+	for s.running.Load() > 0 || len(s.replies) > 0 {
+		select {
+		case a := <-s.replies:
+			if err := s.sendAnswer(ctx, a); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil // they are cancelled; the closing words are still said
+		}
+	}
+	return nil
+}
+
+// ping notices a client that has vanished without a word.
+func (s *socket) ping(ctx context.Context) {
+	beat := time.NewTicker(s.door.heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-beat.C:
+		case <-ctx.Done():
+			return
+		}
+		wait, cancel := context.WithTimeout(ctx, s.door.patient)
+		err := s.conn.Ping(wait)
+		cancel()
+		if err != nil {
+			s.session.Close(errVanished)
+			return
+		}
+	}
+}
+
+// farewell ends a session with a close code of its own.
+type farewell struct {
+	code   websocket.StatusCode
+	reason string
+}
+
+func (f *farewell) Error() string { return "the client sent " + f.reason }
+
+func closeCode(why error) websocket.StatusCode {
+	var f *farewell
+	switch {
+	case errors.As(why, &f):
+		return f.code
+	case fault.KindOf(why) == fault.NotReady:
+		return websocket.StatusGoingAway
+	case fault.KindOf(why) == fault.Overloaded:
+		return websocket.StatusTryAgainLater
+	}
+	return websocket.StatusInternalError
+}
+
+// closeReason is why in the 123 bytes that a close frame has.
+func closeReason(why error) string {
+	text := why.Error()
+	var f *farewell
+	if errors.As(why, &f) {
+		text = f.reason
+	}
+	return strings.ToValidUTF8(text[:min(len(text), 123)], "")
+}

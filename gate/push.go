@@ -1,0 +1,48 @@
+package gate
+
+import (
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+// Deliver puts a push into the outbox of each session it is for, or of every one.
+// It never waits for a client. Each client gets the frames of one caller in the
+// order of its calls. Ids that name no open session are passed over: their clients
+// have left.
+func (g *Gate) Deliver(f peer.PushFrame) {
+	for _, o := range g.spread(f) {
+		if heard := g.Listener.PushDropped; heard != nil {
+			heard(event.PushDropped{ClientID: o.session.id, Count: o.lost, Reason: errSlow.Error()})
+		}
+		g.forget(o.session, errSlow)
+	}
+}
+
+// overflow is a session that a push ended.
+type overflow struct {
+	session *Session
+	lost    int
+}
+
+func (g *Gate) spread(f peer.PushFrame) (ended []overflow) {
+	m := Message{Any: f.Message, JSON: f.JSON}
+	offer := func(s *Session) {
+		if lost := s.offer(m); lost > 0 {
+			ended = append(ended, overflow{s, lost})
+		}
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if f.Broadcast {
+		for _, s := range g.sessions {
+			offer(s)
+		}
+		return ended
+	}
+	for _, id := range f.ClientIDs {
+		if s := g.sessions[id]; s != nil {
+			offer(s)
+		}
+	}
+	return ended
+}

@@ -1,0 +1,53 @@
+package goverseapi
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// addNodeFlags adds the flags of a node program.
+func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
+	fs.StringVar(&cfg.ListenAddress, "listen", "localhost:47000", "`host:port` on which other nodes and gates reach this node")
+	fs.StringVar(&cfg.AdvertiseAddress, "advertise", "", "`host:port` that they are told, if it differs from --listen")
+	fs.StringVar(&cfg.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default: an etcd inside this process)")
+	fs.StringVar(&cfg.EtcdPrefix, "etcd-prefix", "/goverse", "what this cluster's `keys` in etcd begin with")
+	fs.StringVar(&cfg.DataDir, "data-dir", ".goverse", "`directory` for the embedded etcd and the SQLite store")
+	fs.IntVar(&cfg.MinQuorum, "min-quorum", 1, "`nodes` that must be there before the cluster forms")
+	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
+	if fs.Lookup("ops-listen") == nil {
+		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles (default: none)")
+	}
+}
+
+// parseFlags parses args; a flag that is not among them may come from the
+// environment: --etcd-prefix from GOVERSE_ETCD_PREFIX. --help ends the process.
+func parseFlags(fs *flag.FlagSet, args []string) error {
+	if !fs.Parsed() {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				os.Exit(0)
+			}
+			return err
+		}
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var errs []error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := "GOVERSE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := os.LookupEnv(name)
+		if !ok || given[f.Name] {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
+		}
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,134 @@
+package goverseapi
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// RegisterObjectType makes the type of obj, a typed nil such as (*ChatRoom)(nil),
+// known to every server of this process, also to one that runs already. The same
+// registration again does nothing. It panics, naming the type, when the type cannot
+// be called or is registered with other options: that is a mistake in the program.
+func RegisterObjectType(obj Object, opts ...TypeOption) {
+	if err := std.types.Register(obj, opts...); err != nil {
+		panic("goverse: RegisterObjectType: " + err.Error())
+	}
+}
+
+// Modes and durabilities for WithMode and WithDurability.
+const (
+	Sequential = object.Sequential
+	Concurrent = object.Concurrent
+	Durable    = object.Durable
+	Volatile   = object.Volatile
+)
+
+// Periodic stores changed state every d; a crash loses about d at the most.
+func Periodic(d time.Duration) object.Durability { return object.Periodic(d) }
+
+// WithName registers a type under name instead of its Go name.
+func WithName(name string) TypeOption { return object.WithName(name) }
+
+// WithMode says which methods may run together; the default is Sequential.
+func WithMode(m object.Mode) TypeOption { return object.WithMode(m) }
+
+// ReadOnlyMethods names methods that do not change the object.
+func ReadOnlyMethods(names ...string) TypeOption { return object.ReadOnlyMethods(names...) }
+
+// WithDurability says when state is kept; the default is Durable for a type with
+// ToData on a node with a store.
+func WithDurability(d object.Durability) TypeOption { return object.WithDurability(d) }
+
+// WithIdleTimeout ends an activation that was not called for d; negative is never.
+func WithIdleTimeout(d time.Duration) TypeOption { return object.WithIdleTimeout(d) }
+
+// WithMaxQueue bounds the calls that may wait for one object's turn.
+func WithMaxQueue(n int) TypeOption { return object.WithMaxQueue(n) }
+
+// MustCreate makes calls to objects that were never created fail as ErrNotFound.
+func MustCreate() TypeOption { return object.MustCreate() }
+
+// CreateObject makes an object and waits until it exists, for a durable type in the
+// store. An empty id gets a generated one; the id is returned. ErrExists: it exists.
+func CreateObject(ctx context.Context, objType, objID string) (string, error) {
+	if objID == "" {
+		objID = CreateObjectID()
+	}
+	_, err := do(ctx, object.Call{Op: object.OpCreate, Ref: object.Ref{Type: objType, ID: objID}})
+	if err != nil {
+		return "", err
+	}
+	return objID, nil
+}
+
+// DeleteObject ends an object and removes its stored state. An object that does not
+// exist is deleted already.
+func DeleteObject(ctx context.Context, objType, objID string) error {
+	_, err := do(ctx, object.Call{Op: object.OpDelete, Ref: object.Ref{Type: objType, ID: objID}})
+	return err
+}
+
+// CallObject calls a method of an object, wherever it lives, and brings it to life
+// if it has to. req and the reply are shared with the object when it lives in this
+// process: do not change them afterwards. OutcomeOf(err) tells whether the call ran.
+func CallObject(ctx context.Context, objType, id, method string, req proto.Message) (proto.Message, error) {
+	reply, err := do(ctx, object.Call{
+		Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req),
+	})
+	return reply.Message, err
+}
+
+func do(ctx context.Context, call object.Call) (object.Payload, error) {
+	rt, err := runtimeOf(ctx)
+	if err != nil {
+		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
+	}
+	return rt.Call(ctx, call)
+}
+
+// PushMessageToClient sends msg to one client. From a durable object's method it
+// leaves with the method's commit. A client that is gone gets nothing; that is no error.
+func PushMessageToClient(ctx context.Context, clientID string, msg proto.Message) error {
+	return push(ctx, object.Push{ClientIDs: []string{clientID}, Message: msg})
+}
+
+// PushMessageToClients sends msg to several clients.
+func PushMessageToClients(ctx context.Context, clientIDs []string, msg proto.Message) error {
+	return push(ctx, object.Push{ClientIDs: clientIDs, Message: msg})
+}
+
+// BroadcastToAllClients sends msg to every client of every gate.
+func BroadcastToAllClients(ctx context.Context, msg proto.Message) error {
+	return push(ctx, object.Push{Broadcast: true, Message: msg})
+}
+
+func push(ctx context.Context, p object.Push) error {
+	rt, err := runtimeOf(ctx)
+	if err != nil {
+		return err
+	}
+	return rt.Push(ctx, p)
+}
+
+// CreateObjectID returns a random object id.
+func CreateObjectID() string { return object.NewID() }
+
+// CreateObjectIDOnShard returns a random id whose object lives in the shard. It
+// panics when there is no such shard.
+func CreateObjectIDOnShard(shard int) string {
+	if shard < 0 || shard >= sharding.NumShards {
+		panic("goverse: CreateObjectIDOnShard: there is no shard " + strconv.Itoa(shard) + "; shards are 0 to " + strconv.Itoa(sharding.NumShards-1))
+	}
+	return sharding.FixedPrefix + strconv.Itoa(shard) + "/" + object.NewID()
+}
+
+// CreateObjectIDOnNode returns a random id whose object lives on the node with this
+// address, and nowhere else: such objects are volatile.
+func CreateObjectIDOnNode(addr string) string { return addr + "/" + object.NewID() }

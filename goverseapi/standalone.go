@@ -1,0 +1,107 @@
+package goverseapi
+
+import (
+	"context"
+
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/gate/gateserver"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+// Standalone is a whole service in one process: a node, a gate for its clients, and
+// what both need.
+type Standalone struct {
+	Server ServerConfig
+	Gate   gateserver.GateServerConfig // its Router is set by Run
+}
+
+// Run serves until ctx ends or the process gets SIGINT or SIGTERM, then stops
+// cleanly and returns nil. ready, if not nil, is called once when calls are
+// answered.
+func (s Standalone) Run(ctx context.Context, ready func(gate *gateserver.GateServer)) error {
+	cfg := s.Server
+	cfg.Companions = append([]func(context.Context, *cluster.Cluster) error{}, cfg.Companions...)
+	cfg.Companions = append(cfg.Companions, func(ctx context.Context, c *cluster.Cluster) error {
+		return s.runGate(ctx, c, ready)
+	})
+	srv, err := NewServerWithConfig(&cfg)
+	if err != nil {
+		return err
+	}
+	return srv.Run(ctx)
+}
+
+// runGate runs the gate on the node's own cluster: a call to an object of this
+// process crosses no wire.
+func (s Standalone) runGate(ctx context.Context, c *cluster.Cluster, ready func(*gateserver.GateServer)) error {
+	cfg := s.Gate
+	cfg.Router = router{c}
+	gate, err := gateserver.NewGateServer(&cfg)
+	if err != nil {
+		return err
+	}
+	if err := gate.Start(ctx); err != nil {
+		return err
+	}
+	if ready != nil {
+		select {
+		case <-c.Ready():
+			ready(gate)
+		case <-ctx.Done():
+		}
+	}
+	<-ctx.Done()
+	return gate.Stop()
+}
+
+// Option changes what Main runs.
+type Option func(*Standalone)
+
+// WithPages serves pages at "/" of the gate's HTTP port, beside the API.
+func WithPages(pages http.Handler) Option {
+	return func(s *Standalone) { s.Gate.Handler = pages }
+}
+
+// Main is a whole program: it reads the command line, runs a node and a gate in this
+// process until SIGINT or SIGTERM, and ends the process, with 0 after a clean stop.
+// Register the object types first.
+func Main(opts ...Option) {
+	var s Standalone
+	for _, opt := range opts {
+		opt(&s)
+	}
+	fs := flag.CommandLine
+	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
+	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")
+	addNodeFlags(fs, &s.Server)
+	if err := parseFlags(fs, os.Args[1:]); err != nil {
+		exitUsage(err)
+	}
+	if err := s.Run(context.Background(), s.announce); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+}
+
+// announce tells a person where to go.
+func (s *Standalone) announce(gate *gateserver.GateServer) {
+	if s.Gate.Handler != nil {
+		fmt.Printf("open     http://%s/\n", gate.HTTPAddr())
+	}
+	fmt.Printf("HTTP     http://%s/api/v1/objects/TYPE/ID/METHOD\n", gate.HTTPAddr())
+	fmt.Printf("gRPC     %s (gate.GateService)\n", gate.GRPCAddr())
+	fmt.Printf("data     %s\n", s.Server.DataDir)
+	fmt.Printf("Ctrl-C stops it.\n")
+}
+
+type router struct{ *cluster.Cluster }
+
+func (r router) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame)) error {
+	return r.Cluster.FollowPushes(ctx, gate, func(f peer.PushFrame) error { deliver(f); return nil })
+}

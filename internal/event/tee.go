@@ -1,0 +1,37 @@
+package event
+
+// Tee sends each event to every listener that wants it, in order.
+func Tee(listeners ...Listener) Listener {
+	var t Listener
+	for _, l := range listeners {
+		t = Listener{
+			CallDone:          both(t.CallDone, l.CallDone),
+			ObjectCreated:     both(t.ObjectCreated, l.ObjectCreated),
+			ObjectDeleted:     both(t.ObjectDeleted, l.ObjectDeleted),
+			ObjectActivated:   both(t.ObjectActivated, l.ObjectActivated),
+			ObjectDeactivated: both(t.ObjectDeactivated, l.ObjectDeactivated),
+			MethodPanicked:    both(t.MethodPanicked, l.MethodPanicked),
+			CommitDone:        both(t.CommitDone, l.CommitDone),
+			ShardOpened:       both(t.ShardOpened, l.ShardOpened),
+			ShardClosed:       both(t.ShardClosed, l.ShardClosed),
+			SessionOpened:     both(t.SessionOpened, l.SessionOpened),
+			SessionClosed:     both(t.SessionClosed, l.SessionClosed),
+			PushDropped:       both(t.PushDropped, l.PushDropped),
+			ViewChanged:       both(t.ViewChanged, l.ViewChanged),
+			LeaderChanged:     both(t.LeaderChanged, l.LeaderChanged),
+			Coordination:      both(t.Coordination, l.Coordination),
+			Notice:            both(t.Notice, l.Notice),
+		}
+	}
+	return t
+}
+
+func both[E any](a, b func(E)) func(E) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(e E) { a(e); b(e) }
+}

@@ -1,0 +1,240 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// An activation is one object live in this node's memory.
+//
+//	state     begins with                         a new call
+//	Loading   the first call                      waits for the end of it
+//	Live      state read, OnCreated has run       takes a turn
+//	Closing   idle, deleted, doomed or drained    waits for Closed, then starts anew
+//	Closed    nobody is inside, OnDestroy has run -
+//
+// So an object never has two activations on a node, not even where the code of the
+// first does not want to end.
+type activation struct {
+	node *Node
+	slot *slot
+	ref  object.Ref
+	typ  *object.Type
+	keep object.Durability // resolved: Durable, Volatile or an interval
+	life tenure            // of the slot when the activation began
+
+	loaded chan struct{} // closed when Loading is over
+	rest   chan struct{} // closed when Closing and nobody is inside
+	gone   chan struct{} // closed when Closed
+
+	// Written while Loading, read after loaded is closed.
+	loadOp  object.Op // what the first call asked for
+	loadErr error     // why there is no object
+	stored  bool      // it came from stored state
+	obj     object.Object
+	cancel  context.CancelFunc
+
+	mu       sync.Mutex
+	state    activationState
+	ending   error  // what calls that are inside get instead of their result
+	reason   string // why it is closing, for the event
+	turns    turnstile
+	frames   map[*frame]struct{} // methods that run
+	lastUsed time.Time
+	save     saving
+
+	snapshots sync.Mutex // one ToData at a time; held across it, taken before mu
+}
+
+type activationState uint8
+
+const (
+	loading activationState = iota
+	live
+	closing
+	closed
+)
+
+// errMovedOn sends a call that waited back to the slot: the activation is ending.
+var errMovedOn = errors.New("this activation is ending")
+
+func newActivation(n *Node, s *slot, ref object.Ref, typ *object.Type) *activation {
+	a := &activation{
+		node: n, slot: s, ref: ref, typ: typ, life: s.life,
+		keep:     n.durability(typ, s),
+		loaded:   make(chan struct{}),
+		rest:     make(chan struct{}),
+		gone:     make(chan struct{}),
+		lastUsed: time.Now(),
+	}
+	a.turns.max, a.turns.free = typ.MaxQueue, typ.Mode == object.Concurrent
+	return a
+}
+
+// load ends Loading with work's result. It runs once, where no caller's deadline
+// can end it half-way.
+func (a *activation) load(work func() error) {
+	err := work()
+	a.mu.Lock()
+	if a.loadErr = err; err != nil {
+		a.endLocked("not activated")
+	} else if a.state == loading {
+		a.state = live
+	}
+	a.mu.Unlock()
+	close(a.loaded)
+}
+
+// bear reads the object's state and runs its first code.
+func (a *activation) bear() error {
+	record, err := a.node.read(a)
+	if err != nil {
+		return err
+	}
+	exists := record.Data != nil
+	if a.typ.MustCreate && !exists && a.loadOp != object.OpCreate {
+		return fault.New(fault.NotFound, "no such object; objects of type %s begin with CreateObject", a.typ.Name)
+	}
+	a.stored, a.save.version, a.save.newest = exists, record.Version, record.Data
+	born := time.Now()
+	if exists {
+		born = record.Created
+	}
+	ctx, cancel := context.WithCancel(object.WithRuntime(context.Background(), a.node))
+	obj := a.typ.New()
+	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: ctx, Logger: a.node.cfg.Logger})
+	if err := a.wake(obj, record.Data); err != nil {
+		cancel()
+		return err
+	}
+	a.obj, a.cancel = obj, cancel
+	if on := a.node.on.ObjectActivated; on != nil {
+		on(event.ObjectActivated{Type: a.ref.Type, ID: a.ref.ID, Stored: exists})
+	}
+	return nil
+}
+
+// wake runs FromData and OnCreated. State that does not fit stays as it is stored.
+func (a *activation) wake(obj object.Object, data []byte) (err error) {
+	defer a.survive("FromData or OnCreated", &err)
+	var state proto.Message
+	if data != nil {
+		if state, err = decodeState(data); err != nil {
+			return fault.New(fault.StoreFailed, "the stored state cannot be read and is left as it is: %w", err).With(fault.NotExecuted)
+		}
+	}
+	if err := obj.FromData(state); err != nil {
+		return fault.New(fault.StoreFailed, "FromData refuses the state, which is left as it is: %w", err).With(fault.NotExecuted)
+	}
+	obj.OnCreated()
+	return nil
+}
+
+// survive turns a panic of user code outside a method into an error. What needed
+// that code did not run.
+func (a *activation) survive(method string, err *error) {
+	if p := recover(); p != nil {
+		a.panicked(method, p)
+		*err = fault.New(fault.Panicked, "%s panicked: %v", method, p).With(fault.NotExecuted)
+	}
+}
+
+func (a *activation) panicked(method string, p any) {
+	if on := a.node.on.MethodPanicked; on != nil {
+		on(event.MethodPanicked{Type: a.ref.Type, ID: a.ref.ID, Method: method, Value: p, Stack: debug.Stack()})
+	}
+}
+
+// awaitLoaded waits for the end of Loading.
+func (a *activation) awaitLoaded(ctx context.Context) error {
+	select {
+	case <-a.loaded:
+		return nil
+	case <-ctx.Done():
+		return fault.Waited(ctx, "while the object was being activated")
+	}
+}
+
+// end lets no further call in. Calls that are inside run to their end.
+func (a *activation) end(reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endLocked(reason)
+}
+
+// doom ends the activation because its memory must not be used any more: calls
+// that are inside get why, their contexts are cancelled, and nothing more is saved.
+func (a *activation) doom(reason string, why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.doomLocked(reason, why)
+}
+
+func (a *activation) doomLocked(reason string, why error) {
+	if a.ending == nil {
+		a.ending = why
+		for f := range a.frames {
+			f.cancel(why)
+		}
+		a.save.abandon(why)
+	}
+	a.endLocked(reason)
+	a.settleRest()
+}
+
+func (a *activation) endLocked(reason string) {
+	if a.state >= closing {
+		return
+	}
+	a.state, a.reason = closing, reason
+	a.turns.close(errMovedOn)
+	a.settleRest()
+	a.node.running.Go(a.bury)
+}
+
+// settleRest tells bury that nobody is inside. a.mu is held.
+func (a *activation) settleRest() {
+	if a.state != closing || !a.turns.atRest() || !a.save.settled() {
+		return
+	}
+	select {
+	case <-a.rest:
+	default:
+		close(a.rest)
+	}
+}
+
+// bury waits until nobody is inside, runs OnDestroy and makes room for a successor.
+func (a *activation) bury() {
+	<-a.loaded
+	<-a.rest
+	a.lastFlush()
+	if a.obj != nil {
+		a.cancel()
+		a.destroy()
+	}
+	a.mu.Lock()
+	a.state = closed
+	a.mu.Unlock()
+	a.slot.remove(a)
+	close(a.gone)
+	if on := a.node.on.ObjectDeactivated; on != nil && a.obj != nil {
+		on(event.ObjectDeactivated{Type: a.ref.Type, ID: a.ref.ID, Reason: a.reason})
+	}
+}
+
+func (a *activation) destroy() {
+	var err error // the event has said it
+	defer a.survive("OnDestroy", &err)
+	a.obj.OnDestroy()
+	a.obj.Destroy()
+}

@@ -1,0 +1,183 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// Bounds of one group commit.
+const (
+	maxBatchObjects = 256
+	maxBatchBytes   = 1 << 20
+)
+
+// commits is the group commit: a lane collects what is to be saved while its
+// previous commit is on its way, and waits for nothing when it is idle.
+type commits struct {
+	on    event.Listener
+	store object.FencedProvider
+	lanes []*lane
+}
+
+// lane commits one batch at a time. A shard belongs to one lane, so its fence is
+// locked by one commit at a time.
+type lane struct {
+	wake chan struct{} // holds one token when the queue may not be empty
+
+	mu      sync.Mutex
+	queue   []*activation
+	stopped bool
+}
+
+func newCommits(store object.FencedProvider, on event.Listener) *commits {
+	c := &commits{store: store, on: on}
+	for range max(1, store.Lanes()) {
+		c.lanes = append(c.lanes, &lane{wake: make(chan struct{}, 1)})
+	}
+	return c
+}
+
+// enqueue brings an activation whose state waits to its lane. An activation with a
+// save on its way comes again when that lands.
+func (c *commits) enqueue(a *activation) {
+	a.mu.Lock()
+	busy := a.save.flying != 0
+	a.mu.Unlock()
+	if busy {
+		return
+	}
+	l := c.lanes[a.life.shard%len(c.lanes)]
+	l.mu.Lock()
+	stopped := l.stopped
+	if !stopped {
+		l.queue = append(l.queue, a)
+	}
+	l.mu.Unlock()
+	if stopped {
+		a.grounded(errStopped)
+		return
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run works the lanes until ctx ends.
+func (c *commits) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, l := range c.lanes {
+		all.Go(func() { c.work(ctx, l) })
+	}
+	all.Wait()
+}
+
+func (c *commits) work(ctx context.Context, l *lane) {
+	for {
+		batch := l.batch()
+		if len(batch) == 0 {
+			select {
+			case <-l.wake:
+				continue
+			case <-ctx.Done():
+				l.stop()
+				return
+			}
+		}
+		c.commit(ctx, batch)
+	}
+}
+
+var errStopped = fault.New(fault.StoreFailed, "this node stopped before the state was saved").With(fault.NotExecuted)
+
+// stop refuses what would be saved from now on.
+func (l *lane) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	left := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	for _, a := range left {
+		a.grounded(errStopped)
+	}
+}
+
+// flight is one activation's save within a batch.
+type flight struct {
+	act  *activation
+	save object.Save
+}
+
+// batch takes what may be committed next: of one owner, bounded in number and size.
+func (l *lane) batch() []flight {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var batch []flight
+	bytes := 0
+	for len(l.queue) > 0 && len(batch) < maxBatchObjects && bytes < maxBatchBytes {
+		a := l.queue[0]
+		if len(batch) > 0 && batch[0].act.life.owner != a.life.owner {
+			break
+		}
+		l.queue = l.queue[1:]
+		a.mu.Lock()
+		if a.save.waiting && a.save.flying == 0 {
+			if save, needed := a.save.take(a); needed {
+				batch = append(batch, flight{a, save})
+				bytes += len(save.Data)
+			}
+			a.settleRest()
+		}
+		a.mu.Unlock()
+	}
+	return batch
+}
+
+// commit brings one batch to its verdicts. An unknown outcome is repeated
+// unchanged until the store answers: the version lets at most one copy in.
+func (c *commits) commit(ctx context.Context, batch []flight) {
+	saves := make([]object.Save, len(batch))
+	for i, f := range batch {
+		saves[i] = f.save
+	}
+	for attempt := 0; ; attempt++ {
+		began := time.Now()
+		verdicts, err := c.store.Commit(ctx, batch[0].act.life.owner, saves)
+		if c.on.CommitDone != nil {
+			c.on.CommitDone(event.CommitDone{Objects: len(saves), Took: time.Since(began), Err: err})
+		}
+		switch {
+		case err == nil:
+			for i, f := range batch {
+				f.act.verdict(verdicts[i])
+			}
+			return
+		case errors.Is(err, object.ErrNotCommitted):
+			for _, f := range batch {
+				f.act.grounded(fault.New(fault.StoreFailed, "the commit failed; nothing of it is stored: %w", err).With(fault.NotExecuted))
+			}
+			return
+		}
+		select {
+		case <-time.After(backoff(attempt)):
+		case <-ctx.Done():
+			for _, f := range batch {
+				f.act.grounded(fault.New(fault.StoreFailed, "this node stopped before the store said whether the commit took effect: %w", err))
+			}
+			return
+		}
+	}
+}
+
+// backoff is 10 ms doubling to 1 s, with jitter of half.
+func backoff(attempt int) time.Duration {
+	d := min(time.Second, 10*time.Millisecond<<min(attempt, 7))
+	return d/2 + rand.N(d/2)
+}

@@ -1,0 +1,281 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// frame is one method that runs, and what the method sees of its world: it is the
+// Runtime in the method's context.
+type frame struct {
+	act       *activation
+	hold      *hold // nil in Concurrent mode
+	reentrant bool
+	info      *callctx.Info // the method's: its chain ends with this frame's turn
+	cancel    context.CancelCauseFunc
+
+	inner     bool // settled within an outer frame of its chain, which saves for both
+	committed bool // the reply waited for a save of this very call
+	panicked  bool
+
+	mu     sync.Mutex
+	out    int  // calls out that have not returned
+	ended  bool // the method has returned
+	pushes []*encodedPush
+}
+
+// call takes a turn, runs the method and settles it.
+func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
+	turn := callctx.Turn{Type: c.ref.Type, ID: c.ref.ID, Method: c.method.Name,
+		Shard: a.life.shard, Epoch: a.life.epoch, Shared: c.method.ReadOnly}
+	h, reentrant, err := a.take(ctx, c.chain, turn)
+	if err != nil {
+		return nil, err
+	}
+	f := &frame{act: a, hold: h, reentrant: reentrant}
+	inside, err := f.begin(ctx, c, turn)
+	if err != nil {
+		a.leave(h, reentrant)
+		return nil, err
+	}
+	reply, err := f.invoke(inside, c)
+	f.end()
+	return f.settle(ctx, c, reply, err)
+}
+
+// begin makes the method's context. It fails where the call must not begin any
+// more: out of time, or its activation doomed.
+func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) (context.Context, error) {
+	if ctx.Err() != nil {
+		return nil, fault.Waited(ctx, "before its turn came")
+	}
+	f.info = &callctx.Info{Caller: c.info.Caller, CallID: c.info.CallID, Chain: c.chain.Enter(turn)}
+	inside, cancel := context.WithCancelCause(ctx)
+	f.cancel = cancel
+
+	a := f.act
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ending != nil {
+		cancel(a.ending)
+		return nil, fault.Of(a.ending).With(fault.NotExecuted)
+	}
+	if a.frames == nil {
+		a.frames = map[*frame]struct{}{}
+	}
+	a.frames[f] = struct{}{}
+	return &methodContext{Context: inside, frame: f}, nil
+}
+
+// invoke runs the user's method. A panic dooms the activation and nothing else.
+func (f *frame) invoke(ctx context.Context, c *call) (reply proto.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.panicked = true
+			f.act.panicked(c.method.Name, p)
+			err = fault.New(fault.Panicked, "%v", p)
+			f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+		}
+	}()
+	return c.method.Invoke(ctx, f.act.obj, c.message)
+}
+
+// end closes the frame for calls out and takes back a turn that is still lent to a
+// call out which the method did not wait for.
+func (f *frame) end() {
+	f.mu.Lock()
+	f.ended = true
+	lent := f.out > 0
+	f.mu.Unlock()
+	f.cancel(nil)
+	if lent {
+		f.act.reclaim(f.hold)
+	}
+	a := f.act
+	a.mu.Lock()
+	delete(a.frames, f)
+	a.mu.Unlock()
+}
+
+// settle turns what the method did into a reply that may leave: its state durable,
+// its pushes on their way, and this node still the holder.
+func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed error) (proto.Message, error) {
+	a := f.act
+	seq, err := f.keep(c)
+	a.leave(f.hold, f.reentrant)
+	switch {
+	case f.panicked:
+		return nil, failed
+	case err != nil:
+		return nil, err
+	}
+	a.sendEffects()
+	if !f.inner {
+		if err := a.awaitDurable(ctx, seq); err != nil {
+			return nil, err
+		}
+	}
+	if !f.committed {
+		if err := a.mayAnswer(); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case failed != nil:
+		// A fault that the method got from a call of its own speaks of that call; this
+		// one ran.
+		return nil, &fault.Error{Kind: fault.Failed, Err: failed}
+	case reply == nil:
+		return nil, fault.New(fault.Failed, "the method returned neither a reply nor an error")
+	}
+	return reply, nil
+}
+
+// keep offers the state that the call left and files its pushes behind it. It runs
+// on the turn and returns the number that the reply waits for.
+func (f *frame) keep(c *call) (seq uint64, err error) {
+	a := f.act
+	a.mu.Lock()
+	f.inner = f.reentrant && !f.hold.outerGone
+	before := a.save.seq
+	a.mu.Unlock()
+
+	changing := !c.method.ReadOnly && !f.panicked
+	if changing && !f.inner && a.keep == object.Durable {
+		if seq, err = a.keepState(); err != nil {
+			a.doom("its state could not be saved", err)
+			return 0, err
+		}
+		f.committed = seq > before
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lastUsed = time.Now()
+	if a.ending != nil {
+		return 0, a.ending
+	}
+	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
+	if !f.committed {
+		seq = a.save.seq
+	}
+	f.filePushes(seq)
+	return seq, nil
+}
+
+// filePushes puts the frame's pushes behind number seq, or, in an inner frame,
+// before the outer frame's next ones. The activation's mutex is held.
+func (f *frame) filePushes(seq uint64) {
+	switch {
+	case f.inner:
+		f.hold.pushes = append(f.hold.pushes, f.pushes...)
+		return
+	case f.hold != nil:
+		f.pushes = append(f.hold.pushes, f.pushes...)
+		f.hold.pushes = nil
+	}
+	for _, p := range f.pushes {
+		f.act.save.effects = append(f.act.save.effects, effect{seq, p})
+	}
+}
+
+// mayAnswer is the check behind the method: a node whose right has ended says nothing.
+func (a *activation) mayAnswer() error {
+	a.mu.Lock()
+	ending := a.ending
+	a.mu.Unlock()
+	if ending != nil {
+		return ending
+	}
+	if !a.life.trusted() {
+		return fault.New(fault.Fenced, "this node's lease ended while the call ran")
+	}
+	return nil
+}
+
+// Call is a call out of the method. Its turn is lent to the chain meanwhile.
+func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if !f.lend() {
+		// The method has returned; whoever still has its context begins a new chain.
+		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
+	}
+	defer f.unlend()
+	return f.act.node.cfg.Call(ctx, call)
+}
+
+func (f *frame) lend() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.out++
+	if f.out == 1 {
+		f.act.lend(f.hold)
+	}
+	return true
+}
+
+// unlend takes the turn back. While another branch of a fan-out is still out, the
+// turn stays lent, and the branch that returned has only waited for running code.
+func (f *frame) unlend() {
+	f.mu.Lock()
+	ended := f.ended
+	if ended {
+		f.out--
+	}
+	f.mu.Unlock()
+	if ended {
+		return
+	}
+	f.act.reclaim(f.hold)
+	f.mu.Lock()
+	f.out--
+	again := f.out > 0 || f.ended
+	f.mu.Unlock()
+	if again {
+		f.act.lend(f.hold)
+	}
+}
+
+// Push sends a message to clients: with the method's commit where the object is
+// durable, else at once.
+func (f *frame) Push(ctx context.Context, push object.Push) error {
+	p, err := f.act.node.pushes.encode(push)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.act.keep == object.Durable && !f.ended {
+		f.pushes = append(f.pushes, p)
+		return nil
+	}
+	f.act.node.pushes.send(p)
+	return nil
+}
+
+// methodContext is the context of a method. It answers for the frame without a
+// chain of wrappers.
+type methodContext struct {
+	context.Context
+	frame *frame
+}
+
+// Value implements context.Context.
+func (c *methodContext) Value(key any) any {
+	switch key.(type) {
+	case callctx.Key:
+		return c.frame.info
+	case object.RuntimeKey:
+		return object.Runtime(c.frame)
+	}
+	return c.Context.Value(key)
+}

@@ -1,0 +1,224 @@
+// Package node hosts objects: it activates them, gives their calls turns, keeps
+// their state, and sends what they push. It knows no network, no etcd and no
+// database; coordination tells it which shards it holds (it is a cluster's host),
+// and a store is a value that the program hands in.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/util/logger"
+)
+
+// Config is what a node is made of.
+type Config struct {
+	Address   string // advertised; the prefix of ids that are pinned to this node
+	NumShards int    // 0 = sharding.NumShards
+	Types     *object.Types
+
+	// Call runs a call wherever its object lives: the way out of a method.
+	Call func(ctx context.Context, call object.Call) (object.Payload, error)
+
+	Listener event.Listener
+	Logger   *logger.Logger // what objects log to; nil = the default logger
+
+	// StopTimeout bounds how long Run waits for methods that still run. 0 = 5 s.
+	StopTimeout time.Duration
+}
+
+// Node hosts objects. Make it with New, run it with Run; all other methods may be
+// called concurrently.
+//
+// Lock order: slot.mu, then activation.mu; waits.mu, then activation.mu. None is
+// held across user code, I/O or a channel send.
+type Node struct {
+	cfg   Config
+	on    event.Listener
+	slots []slot // one for each shard, and one for ids that are pinned to this node
+
+	commits  *commits // nil without a store
+	waits    waits
+	pushes   pushes
+	running  sync.WaitGroup // goroutines of activations
+	stopping atomic.Bool
+	lost     chan sharding.ID
+
+	mu       sync.Mutex
+	provider object.PersistenceProvider
+	interval time.Duration // of periodic types; 0 = as they say
+	begun    bool          // Run was called: the store is settled
+}
+
+// New makes a node. Nothing runs yet.
+func New(cfg Config) *Node {
+	if cfg.NumShards == 0 {
+		cfg.NumShards = sharding.NumShards
+	}
+	if cfg.StopTimeout == 0 {
+		cfg.StopTimeout = 5 * time.Second
+	}
+	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards)}
+	for i := range n.slots {
+		n.slots[i].shard = i
+	}
+	n.pushes.on = cfg.Listener
+	n.pushes.outlets = map[string]*outlet{}
+	return n
+}
+
+// SetPersistenceProvider says where state is kept. It panics after the node began
+// to run: a store cannot be changed under living objects.
+func (n *Node) SetPersistenceProvider(p object.PersistenceProvider) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.begun {
+		panic("goverse: SetPersistenceProvider was called after the server began to run; call it before Run")
+	}
+	n.provider = p
+}
+
+// PersistenceProvider is what SetPersistenceProvider was given, or nil.
+func (n *Node) PersistenceProvider() object.PersistenceProvider {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.provider
+}
+
+// SetPersistenceInterval overrides how often periodic types are saved; 0 leaves it
+// to each type.
+func (n *Node) SetPersistenceInterval(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.interval = d
+}
+
+// RegisterObjectType adds a type to this node's set. See object.Types.Register.
+func (n *Node) RegisterObjectType(obj object.Object, opts ...object.TypeOption) error {
+	return n.cfg.Types.Register(obj, opts...)
+}
+
+// Start settles the store. It must come before the first Open.
+func (n *Node) Start() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.begun {
+		return
+	}
+	n.begun = true
+	switch p := n.provider.(type) {
+	case nil:
+	case object.FencedProvider:
+		n.commits = newCommits(p, n.on)
+	default:
+		n.commits = newCommits(unfenced{p}, n.on)
+	}
+}
+
+// Run saves, and ends what is idle, until ctx ends; then it ends what still lives
+// and leaves nothing behind. Its shards should have been drained by then. The error
+// names methods that did not want to end.
+func (n *Node) Run(ctx context.Context) error {
+	n.Start()
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	if n.commits != nil {
+		workers.Go(func() { n.commits.run(background) })
+	}
+	workers.Go(func() { n.sweep(ctx) })
+	<-ctx.Done()
+	n.stopping.Store(true)
+	err := n.endAll()
+	stop()
+	workers.Wait()
+	return err
+}
+
+// endAll ends every activation that is left.
+func (n *Node) endAll() error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout)
+	defer cancel()
+	pinned := &n.slots[n.cfg.NumShards]
+	err := pinned.drain(ctx)
+	for i := range n.slots {
+		n.slots[i].drop("this node stopped")
+	}
+	done := make(chan struct{})
+	go func() { n.running.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("methods still ran %v after the stop: %v", n.cfg.StopTimeout, n.busy()))
+	}
+}
+
+// busy lists what still runs, at most ten.
+func (n *Node) busy() (names []string) {
+	for i := range n.slots {
+		s := &n.slots[i]
+		s.mu.Lock()
+		for ref := range s.acts {
+			if len(names) < 10 {
+				names = append(names, ref.String())
+			}
+		}
+		s.mu.Unlock()
+	}
+	return names
+}
+
+// durability is how a type's objects are kept in slot s.
+func (n *Node) durability(t *object.Type, s *slot) object.Durability {
+	switch {
+	case n.commits == nil, !t.Persistent, s.shard == n.cfg.NumShards:
+		return object.Volatile
+	case t.Durability == object.DefaultDurability:
+		return object.Durable
+	default:
+		return t.Durability
+	}
+}
+
+// canKeep refuses what a type demands and this node cannot give.
+func (n *Node) canKeep(t *object.Type) error {
+	if n.commits == nil && (t.Durability == object.Durable || t.Durability.Interval() > 0) {
+		return fault.New(fault.NotReady, "type %s is %v but this node has no store; give it one with SetPersistenceProvider", t.Name, t.Durability)
+	}
+	return nil
+}
+
+// read loads an object's record, empty for one that is not stored.
+func (n *Node) read(a *activation) (object.Record, error) {
+	if a.keep == object.Volatile {
+		return object.Record{}, nil
+	}
+	record, err := n.commits.store.Load(context.Background(), a.ref)
+	if err != nil {
+		return record, fault.New(fault.StoreFailed, "its stored state could not be read: %w", err).With(fault.NotExecuted)
+	}
+	return record, nil
+}
+
+// Call implements object.Runtime for code outside any method.
+func (n *Node) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	return n.cfg.Call(ctx, call)
+}
+
+// Push implements object.Runtime for code outside any method.
+func (n *Node) Push(ctx context.Context, push object.Push) error {
+	p, err := n.pushes.encode(push)
+	if err != nil {
+		return err
+	}
+	n.pushes.send(p)
+	return nil
+}

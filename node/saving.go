@@ -1,0 +1,217 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"slices"
+	"time"
+
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// saving is the durable side of one activation, guarded by its mutex.
+//
+// Each state that a call leaves behind has a sequence number. A reply waits at the
+// gate until the number that it made or saw is durable, so nobody learns of a state
+// that a crash takes back. Only the newest state waits to be saved, and one save is
+// on its way at a time.
+type saving struct {
+	version uint64 // of the last committed save
+	newest  []byte // the newest state that was handed over, nil when deleted or none
+	seq     uint64 // its number
+	durable uint64 // all up to this number are committed
+
+	waiting  bool      // newest is not on its way yet
+	flying   uint64    // the number on its way, 0 for none
+	deleted  bool      // nothing may be saved any more
+	dirty    bool      // periodic: a call ran since the last save
+	since    time.Time // of the last save
+	failed   error     // nothing more will become durable
+	gate     []*passage
+	effects  []effect
+	emptying bool // somebody is sending effects
+}
+
+// passage is one reply that waits at the gate for number seq.
+type passage struct {
+	seq  uint64
+	err  error // set before open is closed
+	open chan struct{}
+}
+
+// effect is what leaves once number seq is durable.
+type effect struct {
+	seq  uint64
+	push *encodedPush
+}
+
+// settled says that no save waits or is on its way.
+func (s *saving) settled() bool { return !s.waiting && s.flying == 0 }
+
+// offer hands over a state: data, or nil to delete. It reports whether there is
+// something new to save.
+func (s *saving) offer(data []byte) bool {
+	if s.deleted || s.failed != nil || (data != nil && bytes.Equal(data, s.newest)) {
+		return false
+	}
+	s.seq++
+	s.newest, s.deleted, s.dirty = data, data == nil, false
+	fresh := !s.waiting
+	s.waiting = true
+	return fresh
+}
+
+// take puts the newest state on its way. An object that was deleted before any of
+// its states was saved needs no save.
+func (s *saving) take(a *activation) (save object.Save, needed bool) {
+	s.waiting, s.flying = false, s.seq
+	if s.newest == nil && s.version == 0 {
+		s.landed(0)
+		return save, false
+	}
+	save = object.Save{Ref: a.ref, Data: s.newest, Base: s.version, Shard: a.life.shard, Epoch: a.life.epoch}
+	rand.Read(save.SaveID[:]) // never fails
+	return save, true
+}
+
+// landed notes that the save on its way is durable.
+func (s *saving) landed(version uint64) {
+	s.version, s.durable, s.flying, s.since = version, s.flying, 0, time.Now()
+	s.openGate()
+}
+
+// abandon gives up whatever is not durable yet. A save on its way is let land.
+func (s *saving) abandon(why error) {
+	if s.failed != nil {
+		return
+	}
+	s.failed, s.waiting, s.effects = why, false, nil
+	s.openGate()
+}
+
+func (s *saving) openGate() {
+	s.gate = slices.DeleteFunc(s.gate, func(p *passage) bool {
+		if p.seq > s.durable && s.failed == nil {
+			return false
+		}
+		if p.seq > s.durable {
+			p.err = s.failed
+		}
+		close(p.open)
+		return true
+	})
+}
+
+// awaitDurable is the reply gate.
+func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
+	a.mu.Lock()
+	s := &a.save
+	switch {
+	case seq <= s.durable:
+		a.mu.Unlock()
+		return nil
+	case s.failed != nil:
+		defer a.mu.Unlock()
+		return s.failed
+	}
+	p := &passage{seq: seq, open: make(chan struct{})}
+	s.gate = append(s.gate, p)
+	a.mu.Unlock()
+	select {
+	case <-p.open:
+		return p.err
+	case <-ctx.Done():
+		e := fault.Waited(ctx, "the method ran; whether its effects are stored was not known in time")
+		return e.With(fault.OutcomeUnknown)
+	}
+}
+
+// verdict takes the end of the save on its way.
+func (a *activation) verdict(v object.Verdict) {
+	switch v.Kind {
+	case object.Committed:
+		a.mu.Lock()
+		a.save.landed(v.Version)
+		again := a.save.waiting
+		a.settleRest()
+		a.mu.Unlock()
+		if again {
+			a.node.commits.enqueue(a)
+		}
+		a.sendEffects()
+	case object.FenceLost:
+		a.grounded(fault.New(fault.Fenced, "the store gave shard %d to another holder", a.life.shard))
+		a.slot.lostFence(a.node, a.life)
+	case object.Conflict:
+		a.grounded(fault.New(fault.StoreFailed, "the stored record was changed by somebody else; the call's effects are not stored").With(fault.NotExecuted))
+	case object.Uncertain:
+		a.grounded(fault.New(fault.StoreFailed, "the store failed, and the call's effects may be stored or not: %w", v.Err))
+	default:
+		a.grounded(fault.New(fault.StoreFailed, "the store refuses the state; the call's effects are not stored: %w", v.Err).With(fault.NotExecuted))
+	}
+}
+
+// grounded ends an activation whose save did not take effect: memory must not run
+// ahead of the store.
+func (a *activation) grounded(why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.save.flying = 0
+	a.doomLocked("its state could not be saved", why)
+}
+
+// sendEffects lets pushes go whose call is durable, in order; one goroutine at a
+// time does so.
+func (a *activation) sendEffects() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := &a.save
+	if s.emptying {
+		return
+	}
+	s.emptying = true
+	for len(s.effects) > 0 && s.effects[0].seq <= s.durable {
+		push := s.effects[0].push
+		s.effects = s.effects[1:]
+		a.mu.Unlock()
+		a.node.pushes.send(push)
+		a.mu.Lock()
+	}
+	s.emptying = false
+}
+
+// snapshot reads the object's state on its turn. A nil result needs no saving.
+func (a *activation) snapshot() (data []byte, err error) {
+	defer a.survive("ToData", &err)
+	state, err := a.obj.ToData()
+	if err != nil {
+		return nil, fault.New(fault.StoreFailed, "ToData: %w", err).With(fault.NotExecuted)
+	}
+	data, err = encodeState(state)
+	if err != nil {
+		return nil, fault.New(fault.StoreFailed, "the state cannot be stored: %w", err).With(fault.NotExecuted)
+	}
+	return data, nil
+}
+
+// keepState snapshots and offers the state after a call and tells the number that
+// the call's reply waits for. Snapshots of one activation are taken one at a time,
+// so that a later number never has the older state.
+func (a *activation) keepState() (uint64, error) {
+	a.snapshots.Lock()
+	defer a.snapshots.Unlock()
+	data, err := a.snapshot()
+	if err != nil {
+		return 0, err
+	}
+	a.mu.Lock()
+	fresh := a.save.offer(data)
+	seq := a.save.seq
+	a.mu.Unlock()
+	if fresh {
+		a.node.commits.enqueue(a)
+	}
+	return seq, nil
+}

@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// A slot is the node's place for one shard. It outlives the times that the shard is
+// held here, so that a new tenure meets what is left of the old one: an activation
+// whose code has not ended yet.
+type slot struct {
+	shard int
+
+	mu    sync.Mutex
+	state slotState
+	life  tenure
+	acts  map[object.Ref]*activation
+}
+
+type slotState uint8
+
+const (
+	shut slotState = iota
+	open
+	draining // nested calls only
+)
+
+// tenure is the right by which a shard is held.
+type tenure struct {
+	shard   int
+	epoch   uint64
+	owner   string      // in the store's fence
+	trusted func() bool // whether the lease still lets this node speak
+}
+
+// enter finds the activation of a call's object or begins it: fenced, and exactly
+// once. begun tells who is to load it.
+func (s *slot) enter(n *Node, c *call) (a *activation, begun bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(c); err != nil {
+		return nil, false, err
+	}
+	if a = s.acts[c.ref]; a != nil {
+		return a, false, nil
+	}
+	if n.stopping.Load() {
+		return nil, false, fault.New(fault.Draining, "this node is leaving")
+	}
+	if err := n.canKeep(c.typ); err != nil {
+		return nil, false, err
+	}
+	if s.acts == nil {
+		s.acts = map[object.Ref]*activation{}
+	}
+	a = newActivation(n, s, c.ref, c.typ)
+	s.acts[c.ref] = a
+	return a, true, nil
+}
+
+// admit is the fence: is the shard held here, at an epoch that is not older than
+// the sender's, and is the lease trusted?
+func (s *slot) admit(c *call) error {
+	switch {
+	case s.state == shut, c.epoch > s.life.epoch:
+		return &fault.Error{Kind: fault.WrongHolder, Shard: s.shard, Epoch: s.life.epoch,
+			Err: errNotHeld}
+	case !s.life.trusted():
+		return fault.New(fault.NotReady, "this node's lease is in doubt")
+	case s.state == draining && len(c.chain.Path) == 0:
+		return fault.New(fault.Draining, "shard %d is leaving this node", s.shard)
+	}
+	return nil
+}
+
+var errNotHeld = errors.New("this node does not hold the shard")
+
+func (s *slot) remove(a *activation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.acts[a.ref] == a {
+		delete(s.acts, a.ref)
+	}
+}
+
+func (s *slot) open(life tenure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.life = open, life
+}
+
+// drain empties the slot and shuts it, or leaves it draining when ctx ends.
+func (s *slot) drain(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state == open {
+		s.state = draining
+	}
+	s.mu.Unlock()
+	for {
+		left := s.endAll("drained")
+		if len(left) == 0 {
+			return nil
+		}
+		for _, a := range left {
+			select {
+			case <-a.gone:
+			case <-ctx.Done():
+				return fault.Waited(ctx, "%s still runs", a.ref)
+			}
+		}
+	}
+}
+
+// endAll ends every activation; once none is left it shuts the slot, in the same step.
+func (s *slot) endAll(reason string) []*activation {
+	s.mu.Lock()
+	left := s.list()
+	if len(left) == 0 {
+		s.state = shut
+	}
+	s.mu.Unlock()
+	for _, a := range left {
+		a.end(reason)
+	}
+	return left
+}
+
+// drop shuts the slot at once. What runs inside may not answer any more.
+func (s *slot) drop(reason string) {
+	s.mu.Lock()
+	s.state = shut
+	left := s.list()
+	s.mu.Unlock()
+	for _, a := range left {
+		a.doom(reason, fault.New(fault.Fenced, "%s while the call ran", reason))
+	}
+}
+
+func (s *slot) list() []*activation {
+	all := make([]*activation, 0, len(s.acts))
+	for _, a := range s.acts {
+		all = append(all, a)
+	}
+	return all
+}
+
+func (n *Node) closedShard(s *slot, reason string) {
+	if on := n.on.ShardClosed; on != nil {
+		on(event.ShardClosed{Shard: s.shard, Epoch: s.life.epoch, Reason: reason})
+	}
+}

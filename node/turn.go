@@ -1,0 +1,313 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// A turnstile gives out the turns of one activation: FIFO, bounded, and honouring
+// the caller's context. Its fields belong to the activation's mutex.
+//
+// Chains make it re-entrant. A chain that calls out of a method lends its turn to
+// itself: a call of the same chain runs at once while the lender waits. Within an
+// exclusive hold one frame's code runs at a time; the others stand in its line. A
+// chain never waits for itself, because whoever stands in the line waits only for
+// running code.
+type turnstile struct {
+	max    int
+	free   bool    // Concurrent mode: everyone enters
+	inside int     // frames inside in Concurrent mode
+	excl   *hold   // at most one, and then shared is empty
+	shared []*hold // one for each chain
+	queue  []*waiter
+	shut   error // no turn is given any more; why
+}
+
+// hold is the turn of one chain on one activation, from its outermost frame's
+// entry until its last frame has left.
+type hold struct {
+	chain     callctx.ChainID
+	exclusive bool
+	frames    int            // the outermost and the re-entrants
+	outerGone bool           // the outermost frame has left
+	busy      bool           // exclusive: some frame's code is running
+	line      []*waiter      // exclusive: frames of the chain that wait for busy to end
+	pushes    []*encodedPush // of re-entrants, behind the outermost frame's commit
+}
+
+// waiter is a call that waits for a turn, or a frame that waits for its code's turn.
+// Its settled field belongs to the mutex of act.
+type waiter struct {
+	act     *activation
+	call    callctx.Turn
+	chain   callctx.ChainID
+	path    []callctx.Turn
+	shared  bool
+	settled bool          // it was let in or sent away
+	hold    *hold         // set when let in
+	err     error         // set when sent away
+	done    chan struct{} // closed when settled
+}
+
+func (w *waiter) settle(h *hold, err error) {
+	w.settled, w.hold, w.err = true, h, err
+	close(w.done)
+}
+
+// take waits for a turn for call, which belongs to chain. The hold is nil in
+// Concurrent mode. The second result tells a re-entrant from an outermost frame.
+func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn) (h *hold, reentrant bool, err error) {
+	a.mu.Lock()
+	t := &a.turns
+	if h := t.heldBy(chain.ID); h != nil {
+		return a.reenterUnlock(ctx, h, chain, call)
+	}
+	if t.free && (t.shut == nil || holds(chain.Path, a.ref)) {
+		t.inside++ // also into a closing one where the chain is inside already
+		a.mu.Unlock()
+		return nil, false, nil
+	}
+	if t.shut != nil {
+		defer a.mu.Unlock()
+		return nil, false, t.shut
+	}
+	if h := t.enter(chain.ID, call.Shared); h != nil {
+		a.mu.Unlock()
+		return h, false, nil
+	}
+	if len(t.queue) >= t.max {
+		defer a.mu.Unlock()
+		return nil, false, fault.New(fault.Overloaded, "%d calls already wait for this object", len(t.queue))
+	}
+	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, done: make(chan struct{})}
+	t.queue = append(t.queue, w)
+	a.mu.Unlock()
+	h, err = a.await(ctx, w)
+	return h, false, err
+}
+
+// await waits in the queue. The wait is known to the node's wait graph, which
+// refuses one that would close a circle.
+func (a *activation) await(ctx context.Context, w *waiter) (*hold, error) {
+	if len(w.path) > 0 {
+		if circle := a.node.waits.add(w); circle != nil {
+			a.withdraw(w, circle)
+		}
+		defer a.node.waits.remove(w)
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		a.withdraw(w, fault.Waited(ctx, "while waiting for a turn"))
+	}
+	<-w.done
+	return w.hold, w.err
+}
+
+// holds says that the path has a turn of ref.
+func holds(path []callctx.Turn, ref object.Ref) bool {
+	return slices.ContainsFunc(path, func(t callctx.Turn) bool { return t.Type == ref.Type && t.ID == ref.ID })
+}
+
+// withdraw sends w away unless it was settled in the meantime.
+func (a *activation) withdraw(w *waiter, why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w.settled {
+		return
+	}
+	t := &a.turns
+	if i := slices.Index(t.queue, w); i >= 0 {
+		t.queue = slices.Delete(t.queue, i, i+1)
+	}
+	if h := t.heldBy(w.chain); h != nil {
+		if i := slices.Index(h.line, w); i >= 0 {
+			h.line = slices.Delete(h.line, i, i+1)
+			h.frames--
+		}
+	}
+	w.settle(nil, why)
+	t.admit() // those behind w may go now
+}
+
+// reenterUnlock lets a call of the holding chain in. It unlocks a.mu.
+func (a *activation) reenterUnlock(ctx context.Context, h *hold, chain callctx.Chain, call callctx.Turn) (*hold, bool, error) {
+	if !h.exclusive {
+		defer a.mu.Unlock()
+		if !call.Shared {
+			return nil, false, &fault.Error{Kind: fault.Cycle, Path: pathOf(chain.Path, call),
+				Err: errSharedReentry}
+		}
+		h.frames++
+		return h, true, nil
+	}
+	h.frames++
+	if !h.busy {
+		h.busy = true
+		a.mu.Unlock()
+		return h, true, nil
+	}
+	w := &waiter{act: a, call: call, chain: chain.ID, done: make(chan struct{})}
+	h.line = append(h.line, w)
+	a.mu.Unlock()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		a.withdraw(w, fault.Waited(ctx, "while waiting for the chain's turn"))
+	}
+	<-w.done
+	return w.hold, true, w.err
+}
+
+// lend gives the running frame's turn to its chain while the frame calls out.
+func (a *activation) lend(h *hold) {
+	if h == nil || !h.exclusive {
+		return
+	}
+	a.mu.Lock()
+	h.next()
+	a.mu.Unlock()
+}
+
+// reclaim waits until no other frame of the chain runs and takes the turn back. It
+// does not end with a context: the code behind it goes on in any case.
+func (a *activation) reclaim(h *hold) {
+	if h == nil || !h.exclusive {
+		return
+	}
+	a.mu.Lock()
+	if !h.busy {
+		h.busy = true
+		a.mu.Unlock()
+		return
+	}
+	w := &waiter{act: a, chain: h.chain, done: make(chan struct{})}
+	h.line = append(h.line, w)
+	a.mu.Unlock()
+	<-w.done
+}
+
+// leave ends a frame's stay. The last frame of a hold lets the next call in.
+func (a *activation) leave(h *hold, reentrant bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := &a.turns
+	if h == nil {
+		t.inside--
+		a.settleRest()
+		return
+	}
+	h.frames--
+	h.outerGone = h.outerGone || !reentrant
+	if h.exclusive {
+		h.next()
+	}
+	if h.frames > 0 {
+		return
+	}
+	t.drop(h)
+	t.admit()
+	a.settleRest()
+}
+
+// next lets the first frame in line run, if any. The caller's frame was running.
+func (h *hold) next() {
+	h.busy = len(h.line) > 0
+	if h.busy {
+		w := h.line[0]
+		h.line = h.line[1:]
+		w.settle(h, nil)
+	}
+}
+
+func (t *turnstile) heldBy(chain callctx.ChainID) *hold {
+	if t.excl != nil && t.excl.chain == chain {
+		return t.excl
+	}
+	for _, h := range t.shared {
+		if h.chain == chain {
+			return h
+		}
+	}
+	return nil
+}
+
+// enter lets a chain in if that takes no waiting and overtakes nobody.
+func (t *turnstile) enter(chain callctx.ChainID, shared bool) *hold {
+	if t.excl != nil || len(t.queue) > 0 || (!shared && len(t.shared) > 0) {
+		return nil
+	}
+	return t.open(chain, shared)
+}
+
+func (t *turnstile) open(chain callctx.ChainID, shared bool) *hold {
+	h := &hold{chain: chain, exclusive: !shared, frames: 1, busy: !shared}
+	if shared {
+		t.shared = append(t.shared, h)
+	} else {
+		t.excl = h
+	}
+	return h
+}
+
+func (t *turnstile) drop(h *hold) {
+	if t.excl == h {
+		t.excl = nil
+		return
+	}
+	if i := slices.Index(t.shared, h); i >= 0 {
+		t.shared = slices.Delete(t.shared, i, i+1)
+	}
+}
+
+// admit lets in, in order, all at the head of the queue that may enter now.
+func (t *turnstile) admit() {
+	for len(t.queue) > 0 {
+		w := t.queue[0]
+		if t.excl != nil || (!w.shared && len(t.shared) > 0) {
+			return
+		}
+		h := t.heldBy(w.chain) // two reads of one fan-out may have queued
+		if h == nil {
+			h = t.open(w.chain, w.shared)
+		} else {
+			h.frames++
+		}
+		t.queue = t.queue[1:]
+		w.settle(h, nil)
+	}
+}
+
+// close refuses all further turns and sends the queue away. Frames that are inside,
+// and re-entrants of their chains, go on.
+func (t *turnstile) close(why error) {
+	if t.shut != nil {
+		return
+	}
+	t.shut = why
+	for _, w := range t.queue {
+		w.settle(nil, why)
+	}
+	t.queue = nil
+}
+
+// atRest says that nobody is inside or waits.
+func (t *turnstile) atRest() bool {
+	return t.excl == nil && len(t.shared) == 0 && len(t.queue) == 0 && t.inside == 0
+}
+
+// holders lists the chains inside.
+func (t *turnstile) holders() []callctx.ChainID {
+	if t.excl != nil {
+		return []callctx.ChainID{t.excl.chain}
+	}
+	chains := make([]callctx.ChainID, len(t.shared))
+	for i, h := range t.shared {
+		chains[i] = h.chain
+	}
+	return chains
+}

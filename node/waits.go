@@ -1,0 +1,93 @@
+package node
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
+)
+
+var errSharedReentry = errors.New("a read-only method holds this object for its chain, which therefore cannot call a changing method of it; make the outer method a changing one")
+
+// waits is the node's wait graph: which chains wait for which activations. Only
+// nested calls that must wait are in it, so an uncontended call never touches it.
+// Lock order: waits.mu, then an activation's.
+type waits struct {
+	mu      sync.Mutex
+	byChain map[callctx.ChainID][]*waiter
+}
+
+// add enters w unless its wait would close a circle across chains; then it returns
+// the error for w, the youngest wait of the circle.
+//
+// Every edge of a circle is added here, one after the other, so the last one finds
+// it, whole, and only that one.
+func (g *waits) add(w *waiter) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if path := g.circle(w, w.act, nil); path != nil {
+		return &fault.Error{Kind: fault.Cycle, Path: path,
+			Err: errors.New("these calls of different chains would wait for each other for ever")}
+	}
+	if g.byChain == nil {
+		g.byChain = map[callctx.ChainID][]*waiter{}
+	}
+	g.byChain[w.chain] = append(g.byChain[w.chain], w)
+	return nil
+}
+
+func (g *waits) remove(w *waiter) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rest := g.byChain[w.chain]
+	if i := slices.Index(rest, w); i >= 0 {
+		rest = slices.Delete(rest, i, i+1)
+	}
+	if len(rest) == 0 {
+		delete(g.byChain, w.chain)
+	} else {
+		g.byChain[w.chain] = rest
+	}
+}
+
+// circle follows the waits that keep act's holders from leaving it. It returns the
+// path of calls from start's own back to an object that start's chain holds.
+func (g *waits) circle(start *waiter, act *activation, seen []*activation) []string {
+	if slices.Contains(seen, act) {
+		return nil
+	}
+	seen = append(seen, act)
+	act.mu.Lock()
+	chains := act.turns.holders()
+	act.mu.Unlock()
+	for _, chain := range chains {
+		for _, w := range g.byChain[chain] {
+			if !holds(w.path, act.ref) || !w.waiting() {
+				continue
+			}
+			if holds(start.path, w.act.ref) {
+				return append(pathOf(start.path, start.call), w.call.String())
+			}
+			if path := g.circle(start, w.act, seen); path != nil {
+				return slices.Insert(path, len(start.path)+1, w.call.String())
+			}
+		}
+	}
+	return nil
+}
+
+func (w *waiter) waiting() bool {
+	w.act.mu.Lock()
+	defer w.act.mu.Unlock()
+	return !w.settled
+}
+
+func pathOf(path []callctx.Turn, last callctx.Turn) []string {
+	names := make([]string, 0, len(path)+2)
+	for _, t := range path {
+		names = append(names, t.String())
+	}
+	return append(names, last.String())
+}

@@ -1,0 +1,140 @@
+// Package objecttest is the contract of object.PersistenceProvider as a test kit:
+//
+//	func TestStore(t *testing.T) {
+//		objecttest.Run(t, func(t testing.TB) object.PersistenceProvider {
+//			return newStore(t)
+//		})
+//	}
+//
+// Every provider is held to the basic part. One that is an object.FencedProvider is
+// held to the fenced part too: fences, versions, verdicts, deletions that stay.
+// A provider with CollectTombstones (see Collector) is held to that as well. The
+// test's log says what the provider keeps and what it does not.
+package objecttest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/object"
+)
+
+// CheckTimeout bounds each check; a provider that hangs fails it.
+const CheckTimeout = 60 * time.Second
+
+// Collector is what a provider may offer besides: the end of tombstones.
+type Collector interface {
+	// CollectTombstones forgets the deleted objects of fence's shard whose deletion
+	// is older than olderThan, except the live ones, and returns how many. It does
+	// nothing unless fence is the shard's.
+	CollectTombstones(ctx context.Context, fence object.Fence, olderThan time.Duration, live []object.Ref) (int, error)
+}
+
+// Run holds a provider to its contract, each check in a subtest of its own. open
+// is called once for each and may return the same store every time: checks use
+// objects, shards and owners of their own, and leave them behind.
+func Run(t *testing.T, open func(t testing.TB) object.PersistenceProvider) {
+	var s summary
+	for _, c := range checks() {
+		t.Run(c.name, func(t *testing.T) {
+			err := c.examine(t.Context(), open(t))
+			s.add(c, err)
+			switch {
+			case err == errNotOffered:
+				t.Skipf("not offered: %s", c.keeps)
+			case err != nil:
+				t.Errorf("does not keep: %s\n%v", c.keeps, err)
+			}
+		})
+	}
+	t.Log(s.String())
+}
+
+// check is one promise and the way to break it.
+type check struct {
+	name  string
+	keeps string // the promise, in words
+	run   func(context.Context, *kit) error
+	needs func(object.PersistenceProvider) bool // nil: every provider is held to it
+}
+
+func checks() []check {
+	return append(append(append(basicChecks(), fencedChecks()...), dataChecks()...), raceChecks()...)
+}
+
+var errNotOffered = fmt.Errorf("not offered")
+
+func (c check) examine(ctx context.Context, p object.PersistenceProvider) error {
+	if c.needs != nil && !c.needs(p) {
+		return errNotOffered
+	}
+	ctx, cancel := context.WithTimeout(ctx, CheckTimeout)
+	defer cancel()
+	return c.run(ctx, newKit(p))
+}
+
+func fenced(p object.PersistenceProvider) bool {
+	_, ok := p.(object.FencedProvider)
+	return ok
+}
+
+func collects(p object.PersistenceProvider) bool {
+	_, ok := p.(Collector)
+	return ok && fenced(p)
+}
+
+// summary is what the log says at the end.
+type summary struct{ keeps, not []string }
+
+func (s *summary) add(c check, err error) {
+	if err == nil {
+		s.keeps = append(s.keeps, c.keeps)
+	} else {
+		s.not = append(s.not, c.keeps)
+	}
+}
+
+// String has a line "keeps: ..." or "does not keep: ..." for each promise.
+func (s *summary) String() string {
+	var b strings.Builder
+	for _, p := range s.keeps {
+		b.WriteString("\nkeeps: " + p)
+	}
+	for _, p := range s.not {
+		b.WriteString("\ndoes not keep: " + p)
+	}
+	return b.String()
+}
+
+// kit is what one check works with: a provider, and names that nobody else uses.
+type kit struct {
+	object.PersistenceProvider
+	fp     object.FencedProvider // nil if the provider has no fences
+	tag    string
+	shards int
+}
+
+func newKit(p object.PersistenceProvider) *kit {
+	fp, _ := p.(object.FencedProvider)
+	return &kit{PersistenceProvider: p, fp: fp, tag: object.NewID(), shards: rand.IntN(8192)}
+}
+
+// ref names an object of this check's own.
+func (k *kit) ref(name string) object.Ref {
+	return object.Ref{Type: "Kit", ID: name + "-" + k.tag}
+}
+
+// shard picks a shard that this check has not used yet.
+func (k *kit) shard() int {
+	k.shards++
+	return k.shards % 8192
+}
+
+// doc is a small state that carries a number.
+func doc(n int) []byte {
+	return fmt.Appendf(nil, `{"@type":"type.googleapis.com/kit.State","n":%d}`, n)
+}

@@ -1,0 +1,72 @@
+package object
+
+import (
+	"fmt"
+	"time"
+)
+
+// Options is how a type's objects live. The zero value is the default.
+type Options struct {
+	Name        string // "" = the Go struct's name
+	Mode        Mode
+	ReadOnly    []string // methods that do not change the object
+	Durability  Durability
+	IdleTimeout time.Duration // 0 = DefaultIdleTimeout, negative = never
+	MaxQueue    int           // calls that may wait for a turn; 0 = DefaultMaxQueue
+	MustCreate  bool          // calls to an object that was never created are NotFound
+}
+
+// Defaults of Options.
+const (
+	DefaultIdleTimeout = 10 * time.Minute
+	DefaultMaxQueue    = 1000
+)
+
+// TypeOption changes one of a type's options.
+type TypeOption func(*Options)
+
+// WithName registers the type under name instead of its Go name.
+func WithName(name string) TypeOption { return func(o *Options) { o.Name = name } }
+
+// WithMode says which methods may run at the same time.
+func WithMode(m Mode) TypeOption { return func(o *Options) { o.Mode = m } }
+
+// ReadOnlyMethods names the methods that do not change the object: they run
+// together, excluded by all others, and are not followed by a save.
+func ReadOnlyMethods(names ...string) TypeOption {
+	return func(o *Options) { o.ReadOnly = append(o.ReadOnly, names...) }
+}
+
+// WithDurability says when state is kept.
+func WithDurability(d Durability) TypeOption { return func(o *Options) { o.Durability = d } }
+
+// WithIdleTimeout ends an activation that was not called for d; negative is never.
+func WithIdleTimeout(d time.Duration) TypeOption { return func(o *Options) { o.IdleTimeout = d } }
+
+// WithMaxQueue bounds how many calls may wait for one object's turn; more are
+// refused as overloaded.
+func WithMaxQueue(n int) TypeOption { return func(o *Options) { o.MaxQueue = n } }
+
+// MustCreate makes calls to an object that was never created fail as not found.
+func MustCreate() TypeOption { return func(o *Options) { o.MustCreate = true } }
+
+func (o *Options) withDefaults() {
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = DefaultIdleTimeout
+	}
+	if o.MaxQueue == 0 {
+		o.MaxQueue = DefaultMaxQueue
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Mode > Concurrent:
+		return fmt.Errorf("mode %d does not exist", o.Mode)
+	case o.Durability < Volatile:
+		return fmt.Errorf("durability %d does not exist", o.Durability)
+	case o.MaxQueue < 0:
+		return fmt.Errorf("a queue of %d calls is not possible", o.MaxQueue)
+	}
+	return nil
+}

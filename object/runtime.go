@@ -1,0 +1,74 @@
+package object
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Op is what a Call asks for.
+type Op uint8
+
+const (
+	OpCall Op = iota
+	OpCreate
+	OpDelete
+)
+
+// String is the operation's name in errors and logs.
+func (op Op) String() string {
+	return [...]string{"CallObject", "CreateObject", "DeleteObject"}[op]
+}
+
+// Call is one request to an object. Who asks and within which chain travels in
+// the context (internal/callctx); the deadline is the context's.
+type Call struct {
+	Op       Op
+	Ref      Ref
+	Method   string // OpCall only
+	ID       string // the call's id, if it has one
+	Payload  Payload
+	ReadOnly bool // fail unless the method is read-only
+}
+
+// Subject is how the call is named in errors: Type/id.Method.
+func (c *Call) Subject() string {
+	if c.Op != OpCall {
+		return c.Ref.String()
+	}
+	return c.Ref.String() + "." + c.Method
+}
+
+// Push is a message for some clients, or for all.
+type Push struct {
+	ClientIDs []string
+	Broadcast bool // to every client of every gate; ClientIDs is empty
+	Message   proto.Message
+}
+
+// Runtime is what an object may ask of its world, and what a program outside any
+// object asks of its server. All methods may be called concurrently.
+type Runtime interface {
+	// Call runs a call wherever its object lives. Inside a method, with the method's
+	// context, it is nested: it lends the method's turn to its own chain.
+	Call(ctx context.Context, call Call) (Payload, error)
+	// Push sends a message to clients, in order per client. From a durable method it
+	// leaves after the method's commit.
+	Push(ctx context.Context, push Push) error
+}
+
+// RuntimeKey is the context key of the Runtime: a context of ours may answer it
+// itself.
+type RuntimeKey struct{}
+
+// WithRuntime returns a context that carries rt.
+func WithRuntime(ctx context.Context, rt Runtime) context.Context {
+	return context.WithValue(ctx, RuntimeKey{}, rt)
+}
+
+// RuntimeFrom returns the runtime that ctx carries: inside a method, that of the
+// node that hosts the object.
+func RuntimeFrom(ctx context.Context) (Runtime, bool) {
+	rt, ok := ctx.Value(RuntimeKey{}).(Runtime)
+	return rt, ok
+}

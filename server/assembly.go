@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// assembly is one Run of a server: it builds the parts, runs them and takes them
+// down in the opposite order.
+type assembly struct {
+	*Server
+	closers closers
+	stops   closers
+	failed  chan error // the first part that ended by itself
+}
+
+func (r *assembly) serve(ctx context.Context) (err error) {
+	r.failed = make(chan error, 1)
+	defer func() { err = errors.Join(err, r.stops.close(), r.closers.close()) }()
+	if err := r.start(ctx); err != nil {
+		return ignoreStop(ctx, err)
+	}
+	select {
+	case <-ctx.Done():
+		r.notice(event.Info, nil, "stopping: draining this node")
+		return nil
+	case err := <-r.failed:
+		return err
+	}
+}
+
+// ignoreStop is nil where the start failed only because a stop came first.
+func ignoreStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+func (r *assembly) start(ctx context.Context) error {
+	etcd, err := r.coordinate(ctx)
+	if err != nil {
+		return err
+	}
+	storeID, err := r.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	l, err := listen(r.cfg)
+	if err != nil {
+		return err
+	}
+	g, health := grpcServer(host{r.Node})
+	r.run("node", r.Node.Run)
+	r.run("peer listener", func(ctx context.Context) error {
+		stopped := context.AfterFunc(ctx, func() { stopGRPC(g) })
+		defer stopped()
+		return g.Serve(l)
+	})
+
+	c, err := cluster.New(r.clusterConfig(etcd, storeID))
+	if err != nil {
+		return err
+	}
+	r.cluster.Store(c)
+	close(r.joined)
+	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, host{r.Node}) })
+	for _, companion := range r.cfg.Companions {
+		r.run("companion", func(ctx context.Context) error { return companion(ctx, c) })
+	}
+	if r.cfg.MetricsListenAddress != "" {
+		if err := r.operate(c); err != nil {
+			return err
+		}
+	}
+	r.run("health", func(ctx context.Context) error {
+		select {
+		case <-c.Ready():
+			health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+			r.notice(event.Info, nil, "node %s is ready", r.cfg.AdvertiseAddress)
+		case <-ctx.Done():
+		}
+		<-ctx.Done()
+		health.Shutdown()
+		return nil
+	})
+	return nil
+}
+
+// run starts a part. It ends when the server takes it down; if it ends before, the
+// server stops.
+func (r *assembly) run(name string, part func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	var end error
+	done.Go(func() {
+		end = part(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if end == nil {
+			end = fmt.Errorf("the %s ended by itself", name)
+		}
+		select {
+		case r.failed <- end:
+			end = nil
+		default:
+		}
+	})
+	r.stops.add(func() error {
+		cancel()
+		done.Wait()
+		return end
+	})
+}
+
+// coordination is the way to etcd, and what an embedded one knows of its last run.
+type coordination struct {
+	kvs      []etcdmanager.KV
+	embedded *embedded.Server // nil for an etcd elsewhere
+}
+
+func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
+	var c coordination
+	endpoints := splitList(r.cfg.EtcdAddress)
+	if len(endpoints) == 0 {
+		var err error
+		if c.embedded, err = embedded.Start(ctx, embedded.Config{Dir: r.cfg.DataDir}); err != nil {
+			return c, err
+		}
+		r.closers.add(c.embedded.Close)
+		endpoints = []string{c.embedded.Endpoint()}
+	}
+	clients, err := etcdmanager.DialEach(etcdmanager.Config{Endpoints: endpoints})
+	if err != nil {
+		return c, err
+	}
+	for _, client := range clients {
+		r.closers.add(client.Close)
+		c.kvs = append(c.kvs, client)
+	}
+	return c, nil
+}
+
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// openStore makes sure that the node has its store, and returns the store's identity.
+func (r *assembly) openStore(ctx context.Context) (id string, err error) {
+	if r.Node.PersistenceProvider() == nil && r.cfg.OpenStore != nil {
+		provider, closer, err := r.cfg.OpenStore(ctx, r.cfg.DataDir)
+		if err != nil {
+			return "", err
+		}
+		r.closers.add(closer.Close)
+		r.Node.SetPersistenceProvider(provider)
+	}
+	if fenced, ok := r.Node.PersistenceProvider().(object.FencedProvider); ok {
+		return fenced.StoreID(ctx)
+	}
+	return "", nil
+}
+
+func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Config {
+	cfg := cluster.Config{
+		Address:        r.cfg.AdvertiseAddress,
+		KVs:            etcd.kvs,
+		Prefix:         r.cfg.EtcdPrefix,
+		NumShards:      r.cfg.NumShards,
+		MinQuorum:      r.cfg.MinQuorum,
+		StabilityDelay: r.cfg.NodeStabilityDuration,
+		StoreID:        storeID,
+		Types:          r.cfg.Types.Names(),
+		Dialer:         peer.NewGRPCDialer(),
+		Listener:       r.events,
+	}
+	if e := etcd.embedded; e != nil {
+		cfg.FreshCluster = e.Fresh()
+		cfg.PreviousLease = e.PreviousLease()
+		cfg.RecordLease = e.RecordLease
+	}
+	return cfg
+}
+
+// stopGRPC lets calls that are answered soon end well.
+func stopGRPC(g *grpc.Server) {
+	done := make(chan struct{})
+	go func() { g.GracefulStop(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+		g.Stop()
+		<-done
+	}
+}

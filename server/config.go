@@ -1,0 +1,130 @@
+// Package server assembles a node: it owns the listeners, the coordinator's
+// connection and the store, builds cluster and node on them, and lives as long as
+// the process serves.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/util/logger"
+)
+
+// ServerConfig says how a node runs. The zero value is a node that needs nothing
+// else: it runs an etcd of its own and listens on localhost.
+type ServerConfig struct {
+	ListenAddress    string // for other nodes and gates; default localhost:47000
+	AdvertiseAddress string // how they reach it; default: ListenAddress
+	// MetricsListenAddress is the operations port: /healthz, /ready, /debug/pprof.
+	// Empty: none. It has no authentication: keep it on loopback or a closed network.
+	MetricsListenAddress string
+
+	// EtcdAddress is the coordinator: one endpoint or several, separated by commas.
+	// Empty: a real etcd inside this process, with its data in DataDir.
+	EtcdAddress string
+	EtcdPrefix  string // what this cluster's keys begin with; default /goverse
+	DataDir     string // of the embedded etcd and the default store; default ./.goverse
+
+	MinQuorum                 int           // nodes that must be there before the cluster forms; default 1
+	NodeStabilityDuration     time.Duration // how long the members must be unchanged before a voluntary change; default 10 s
+	ShardMappingCheckInterval time.Duration // how often the whole picture is read anew; default 30 s
+	NumShards                 int           // 1 to 8192, set when a cluster is first created; default 8192
+	InspectorAddress          string        // reserved for the inspector
+
+	DefaultCallTimeout   time.Duration // of calls whose context has no deadline; default 30 s
+	DefaultCreateTimeout time.Duration // default: DefaultCallTimeout
+	DefaultDeleteTimeout time.Duration // default: DefaultCallTimeout
+	DrainTimeout         time.Duration // how long a stop waits for running calls; default 25 s
+
+	// Types are the object types of this node. goverseapi fills in the process's own.
+	Types *object.Types
+	// OpenStore opens the store when the server runs and Node was given none. nil: no
+	// store, all objects are volatile. goverseapi fills in SQLite in DataDir.
+	OpenStore func(ctx context.Context, dataDir string) (object.PersistenceProvider, io.Closer, error)
+	// Companions run beside the node on its cluster, for example a gate. They stop
+	// before the node drains; the server stops when one of them fails.
+	Companions []func(ctx context.Context, c *cluster.Cluster) error
+
+	// Listener serves in place of ListenAddress, for programs that open it themselves.
+	Listener net.Listener
+	// Logger is what the server and its objects log to; default: the default logger.
+	Logger *logger.Logger
+	// LogOperations writes a line for each call.
+	LogOperations bool
+	// Events hears everything that happens, beside the log.
+	Events event.Listener
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	if c.Listener != nil {
+		c.ListenAddress = c.Listener.Addr().String()
+	}
+	setDefault(&c.ListenAddress, "localhost:47000")
+	setDefault(&c.AdvertiseAddress, c.ListenAddress)
+	setDefault(&c.EtcdPrefix, "/goverse")
+	setDefault(&c.DataDir, ".goverse")
+	setDefault(&c.MinQuorum, 1)
+	setDefault(&c.NumShards, sharding.NumShards)
+	setDefault(&c.NodeStabilityDuration, 10*time.Second)
+	setDefault(&c.DefaultCallTimeout, 30*time.Second)
+	setDefault(&c.DefaultCreateTimeout, c.DefaultCallTimeout)
+	setDefault(&c.DefaultDeleteTimeout, c.DefaultCallTimeout)
+	setDefault(&c.DrainTimeout, 25*time.Second)
+	if c.Types == nil {
+		c.Types = object.NewTypes()
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate tells everything that is wrong with the configuration at once.
+func (c ServerConfig) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	for _, a := range []struct{ name, address string }{
+		{"ListenAddress", c.ListenAddress}, {"AdvertiseAddress", c.AdvertiseAddress}, {"MetricsListenAddress", c.MetricsListenAddress},
+	} {
+		if a.address == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a.address); err != nil {
+			errs = append(errs, fmt.Errorf("%s %q is not of the form host:port", a.name, a.address))
+		}
+	}
+	if host, port, _ := net.SplitHostPort(c.AdvertiseAddress); host == "" || port == "" || port == "0" {
+		errs = append(errs, fmt.Errorf("AdvertiseAddress %q must have the host and the port that others reach this node by", c.AdvertiseAddress))
+	}
+	if c.NumShards < 1 || c.NumShards > sharding.NumShards {
+		errs = append(errs, fmt.Errorf("NumShards is %d; it must be between 1 and %d", c.NumShards, sharding.NumShards))
+	}
+	if c.MinQuorum < 1 {
+		errs = append(errs, fmt.Errorf("MinQuorum is %d; it must be at least 1", c.MinQuorum))
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"NodeStabilityDuration", c.NodeStabilityDuration}, {"ShardMappingCheckInterval", c.ShardMappingCheckInterval},
+		{"DefaultCallTimeout", c.DefaultCallTimeout}, {"DefaultCreateTimeout", c.DefaultCreateTimeout},
+		{"DefaultDeleteTimeout", c.DefaultDeleteTimeout}, {"DrainTimeout", c.DrainTimeout},
+	} {
+		if d.d < 0 {
+			errs = append(errs, fmt.Errorf("%s is %v; it must not be negative", d.name, d.d))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,32 @@
+-- schema version 1
+
+CREATE TABLE goverse_meta (
+  k TEXT PRIMARY KEY,
+  v TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE goverse_shards (
+  shard_id INTEGER PRIMARY KEY CHECK (shard_id BETWEEN 0 AND 8191),
+  epoch INTEGER NOT NULL CHECK (epoch > 0),
+  owner TEXT NOT NULL,
+  claimed_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE goverse_objects (
+  object_type TEXT NOT NULL,
+  object_id TEXT NOT NULL,
+  data TEXT CHECK (json_valid(data)),
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  shard_id INTEGER NOT NULL,
+  version INTEGER NOT NULL CHECK (version > 0),
+  epoch INTEGER NOT NULL,
+  save_id TEXT NOT NULL,
+  deleted_at INTEGER,
+  CHECK ((deleted_at IS NULL) = (data IS NOT NULL)),
+  PRIMARY KEY (object_type, object_id)
+) STRICT;
+
+CREATE INDEX goverse_objects_type ON goverse_objects (object_type, created_at) WHERE deleted_at IS NULL;
+
+CREATE INDEX goverse_objects_gone ON goverse_objects (shard_id, deleted_at) WHERE deleted_at IS NOT NULL;
