@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
@@ -21,9 +22,7 @@ func (r *reconciler) leave(ctx context.Context) error {
 	defer cancel()
 	stop := r.untilLost(cancel)
 	defer stop()
-	if _, err := r.reg.Drain(ctx); err != nil {
-		r.c.step("drain", "the others could not be told", err)
-	}
+	r.announce(ctx)
 	r.drain(ctx)
 	stuck := r.ids(open)
 	r.release(ctx)
@@ -36,6 +35,22 @@ func (r *reconciler) leave(ctx context.Context) error {
 		return fmt.Errorf("%d shards could not be drained within %v: %w", len(stuck), r.c.cfg.DrainBudget, consensusmanager.ErrUnfinished)
 	}
 	return nil
+}
+
+// Leaving must not wait for an etcd that does not answer: the end of the lease says
+// as much.
+const (
+	announceTimeout = time.Second
+	releaseTimeout  = 2 * time.Second
+)
+
+// announce tells the others that this node gets no more shards.
+func (r *reconciler) announce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
+	if _, err := r.reg.Drain(ctx); err != nil {
+		r.c.step("drain", "the others could not be told", err)
+	}
 }
 
 // untilLost calls cancel when the registration is lost; stop ends the watch.
@@ -82,6 +97,8 @@ func (r *reconciler) drain(ctx context.Context) {
 // release gives up, in etcd, what this node holds and does not serve. What it does
 // not achieve the end of the lease does.
 func (r *reconciler) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
 	for range 3 {
 		v := r.c.View()
 		shards := r.releasable(v)

@@ -10,9 +10,10 @@ import (
 
 // progress is how far a node is with the shards that are to be its own.
 type progress struct {
-	open, missing int
-	leaving       bool
-	trouble       error // why the last attempt to open some failed
+	view    *consensusmanager.View // by which it was measured
+	missing int                    // shards that are to be the node's and are not open
+	leaving bool
+	trouble error // why the last attempt to open some failed
 }
 
 // Problems is why the process cannot take calls now; empty when it can. The reasons
@@ -41,7 +42,7 @@ func (c *Cluster) problems(v *consensusmanager.View) []string {
 	if c.cfg.Gate {
 		return c.gateProblems(v)
 	}
-	return c.nodeProblems(v)
+	return c.nodeProblems()
 }
 
 func (c *Cluster) quorum() int { return max(1, c.cfg.MinQuorum) }
@@ -53,7 +54,9 @@ func (c *Cluster) gateProblems(v *consensusmanager.View) []string {
 	return nil
 }
 
-func (c *Cluster) nodeProblems(v *consensusmanager.View) []string {
+// nodeProblems judges by the view that the reconciler saw, so that it never takes
+// an old count for an answer to a new view.
+func (c *Cluster) nodeProblems() []string {
 	p := c.shards.Load()
 	switch {
 	case p == nil:
@@ -65,8 +68,8 @@ func (c *Cluster) nodeProblems(v *consensusmanager.View) []string {
 	case p.missing > 0:
 		return []string{fmt.Sprintf("%d shards of this node are not open yet", p.missing)}
 	}
-	if n := v.Census().Untargeted(); n > 0 {
-		return []string{fmt.Sprintf("%d of %d shards have no node yet", n, v.Table.Len())}
+	if n := p.view.Census().Untargeted(); n > 0 {
+		return []string{fmt.Sprintf("%d of %d shards have no node yet", n, p.view.Table.Len())}
 	}
 	return nil
 }

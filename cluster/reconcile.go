@@ -98,7 +98,7 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 		return // another life of the cluster: this registration is about to be lost
 	}
 	list, missing := steps(v, r.reg.Self, r.slots)
-	r.c.shards.Store(&progress{open: r.count(open), missing: missing, trouble: r.trouble})
+	r.c.shards.Store(&progress{view: v, missing: missing, trouble: r.trouble})
 	byKind := map[StepKind][]*sharding.Shard{}
 	for _, s := range list {
 		byKind[s.Kind] = append(byKind[s.Kind], s.Shard)
@@ -107,16 +107,6 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 	r.open(byKind[StepOpen])
 	r.claim(v, byKind[StepClaim])
 	r.c.checkReady()
-}
-
-func (r *reconciler) count(p phase) int {
-	n := 0
-	for i := range r.slots {
-		if r.slots[i].phase == p {
-			n++
-		}
-	}
-	return n
 }
 
 // start runs work in the background and its outcome, done, on the loop.
@@ -285,11 +275,11 @@ func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal, after in
 	r.trouble = nil
 	r.succeeded(true)
 	for _, s := range batch {
-		r.slots[s.ID] = slot{phase: open, epoch: s.Epoch, refusals: r.slots[s.ID].refusals}
+		r.slots[s.ID] = slot{phase: open, record: s, refusals: r.slots[s.ID].refusals}
 	}
 	for _, no := range refused {
 		h := &r.slots[no.Shard]
-		h.phase, h.epoch, h.after = closed, 0, after
+		h.phase, h.record, h.after = closed, nil, after
 		h.refusals++
 		r.trouble = fmt.Errorf("the store knows shard %d at epoch %d of %s", no.Shard, no.Epoch, no.Owner)
 		r.judge(no, h.refusals)

@@ -22,9 +22,9 @@ const (
 // slot is what the reconciler knows of one shard.
 type slot struct {
 	phase    phase
-	epoch    uint64 // open: at which epoch
-	after    int64  // closed: the view counts from this revision on
-	refusals int    // how often the store refused the shard in a row
+	record   *sharding.Shard // open: by which record
+	after    int64           // closed: the view counts from this revision on
+	refusals int             // how often the store refused the shard
 }
 
 // Step is one thing to do about one shard.
@@ -49,22 +49,25 @@ func (k StepKind) String() string { return [...]string{"", "claim", "open", "dro
 // are to be this node's are not open. It is pure, and names no shard that is busy.
 func steps(v *consensusmanager.View, self consensusmanager.Self, held []slot) (list []Step, missing int) {
 	members := v.Members()
-	me, registered := members.Find(self.Address)
-	registered = registered && me.Registration == self.Registration
-	claims := registered && !me.Draining && !v.Hold
+	me, _ := members.Find(self.Address)
+	claims := me.Registration == self.Registration && !me.Draining && !v.Hold
 	for i, s := range v.Table.All() {
 		h := &held[i]
-		mine := s.HeldBy(self.Address, self.Registration)
-		if (mine || s.Target == self.Address) && !(h.phase == open && mine) {
+		if h.record == s {
+			continue // open, and nothing has happened since
+		}
+		mine, wanted := s.HeldBy(self.Address, self.Registration), s.Target == self.Address
+		stale := h.phase == open && (!mine || s.Epoch != h.record.Epoch)
+		if (mine || wanted) && (h.phase != open || stale) {
 			missing++
 		}
 		switch {
-		case h.phase == open && (!mine || s.Epoch != h.epoch) && v.Revision >= h.after:
+		case stale:
 			list = append(list, Step{StepDrop, s})
 		case h.phase != closed || v.Revision < h.after:
 		case mine:
 			list = append(list, Step{StepOpen, s})
-		case claims && s.Target == self.Address && !s.Damaged && claimable(s.State(members)):
+		case wanted && claims && !s.Damaged && claimable(s.State(members)):
 			list = append(list, Step{StepClaim, s})
 		}
 	}

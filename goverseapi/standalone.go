@@ -11,7 +11,6 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/gate/gateserver"
-	"github.com/xiaonanln/goverse/internal/peer"
 )
 
 // Standalone is a whole service in one process: a node, a gate for its clients, and
@@ -41,7 +40,7 @@ func (s Standalone) Run(ctx context.Context, ready func(gate *gateserver.GateSer
 // process crosses no wire.
 func (s Standalone) runGate(ctx context.Context, c *cluster.Cluster, ready func(*gateserver.GateServer)) error {
 	cfg := s.Gate
-	cfg.Router = router{c}
+	cfg.Router = c
 	gate, err := gateserver.NewGateServer(&cfg)
 	if err != nil {
 		return err
@@ -98,10 +97,4 @@ func (s *Standalone) announce(gate *gateserver.GateServer) {
 	fmt.Printf("gRPC     %s (gate.GateService)\n", gate.GRPCAddr())
 	fmt.Printf("data     %s\n", s.Server.DataDir)
 	fmt.Printf("Ctrl-C stops it.\n")
-}
-
-type router struct{ *cluster.Cluster }
-
-func (r router) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame)) error {
-	return r.Cluster.FollowPushes(ctx, gate, func(f peer.PushFrame) error { deliver(f); return nil })
 }

@@ -41,12 +41,12 @@ type activation struct {
 	loadErr error     // why there is no object
 	stored  bool      // it came from stored state
 	obj     object.Object
-	cancel  context.CancelFunc
 
 	mu       sync.Mutex
 	state    activationState
-	ending   error  // what calls that are inside get instead of their result
-	reason   string // why it is closing, for the event
+	cancel   context.CancelFunc // of the object's own context; nil before there is one
+	ending   error              // what calls that are inside get instead of their result
+	reason   string             // why it is closing, for the event
 	turns    turnstile
 	frames   map[*frame]struct{} // methods that run
 	lastUsed time.Time
@@ -77,22 +77,30 @@ func newActivation(n *Node, s *slot, ref object.Ref, typ *object.Type) *activati
 		lastUsed: time.Now(),
 	}
 	a.turns.max, a.turns.free = typ.MaxQueue, typ.Mode == object.Concurrent
+	n.sweepSooner(shortestOf(typ))
 	return a
 }
 
 // load ends Loading with work's result. It runs once, where no caller's deadline
 // can end it half-way.
 func (a *activation) load(work func() error) {
-	err := work()
-	a.mu.Lock()
-	if a.loadErr = err; err != nil {
-		a.endLocked("not activated")
-	} else if a.state == loading {
-		a.state = live
-	}
-	a.mu.Unlock()
-	close(a.loaded)
+	err := errGoexit
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.loadErr, a.lastUsed = err, time.Now()
+		close(a.loaded)
+		if err != nil {
+			a.endLocked("not activated")
+		} else if a.state == loading {
+			a.state = live
+		}
+		a.settleRest()
+	}()
+	err = work()
 }
+
+var errGoexit error = fault.New(fault.Panicked, "the object's first code ended its goroutine").With(fault.NotExecuted)
 
 // bear reads the object's state and runs its first code.
 func (a *activation) bear() error {
@@ -105,18 +113,25 @@ func (a *activation) bear() error {
 		return fault.New(fault.NotFound, "no such object; objects of type %s begin with CreateObject", a.typ.Name)
 	}
 	a.stored, a.save.version, a.save.newest = exists, record.Version, record.Data
-	born := time.Now()
-	if exists {
+	a.save.since = time.Now()
+	born := a.save.since
+	if exists && !record.Created.IsZero() {
 		born = record.Created
 	}
-	ctx, cancel := context.WithCancel(object.WithRuntime(context.Background(), a.node))
+	ctx, cancel := context.WithCancel(a.node.world)
+	a.mu.Lock()
+	a.cancel = cancel
+	if a.ending != nil {
+		cancel()
+	}
+	a.mu.Unlock()
 	obj := a.typ.New()
 	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: ctx, Logger: a.node.cfg.Logger})
 	if err := a.wake(obj, record.Data); err != nil {
 		cancel()
 		return err
 	}
-	a.obj, a.cancel = obj, cancel
+	a.obj = obj
 	if on := a.node.on.ObjectActivated; on != nil {
 		on(event.ObjectActivated{Type: a.ref.Type, ID: a.ref.ID, Stored: exists})
 	}
@@ -143,25 +158,29 @@ func (a *activation) wake(obj object.Object, data []byte) (err error) {
 // that code did not run.
 func (a *activation) survive(method string, err *error) {
 	if p := recover(); p != nil {
-		a.panicked(method, p)
-		*err = fault.New(fault.Panicked, "%s panicked: %v", method, p).With(fault.NotExecuted)
+		*err = a.panicked(method, p).With(fault.NotExecuted)
 	}
 }
 
-func (a *activation) panicked(method string, p any) {
+func (a *activation) panicked(method string, p any) *fault.Error {
 	if on := a.node.on.MethodPanicked; on != nil {
 		on(event.MethodPanicked{Type: a.ref.Type, ID: a.ref.ID, Method: method, Value: p, Stack: debug.Stack()})
 	}
+	return fault.New(fault.Panicked, "%s panicked: %v", method, p)
 }
 
-// awaitLoaded waits for the end of Loading.
-func (a *activation) awaitLoaded(ctx context.Context) error {
+// awaitLoaded waits for the end of Loading, which goes on without c.
+func (a *activation) awaitLoaded(ctx context.Context, c *call) error {
 	select {
 	case <-a.loaded:
 		return nil
 	case <-ctx.Done():
-		return fault.Waited(ctx, "while the object was being activated")
 	}
+	err := fault.Waited(ctx, "while the object was being activated")
+	if c.op != object.OpCall {
+		return err.With(fault.OutcomeUnknown)
+	}
+	return err
 }
 
 // end lets no further call in. Calls that are inside run to their end.
@@ -172,7 +191,8 @@ func (a *activation) end(reason string) {
 }
 
 // doom ends the activation because its memory must not be used any more: calls
-// that are inside get why, their contexts are cancelled, and nothing more is saved.
+// that are inside get why and their contexts are cancelled. What calls before them
+// left behind is still saved and answered.
 func (a *activation) doom(reason string, why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -185,10 +205,20 @@ func (a *activation) doomLocked(reason string, why error) {
 		for f := range a.frames {
 			f.cancel(why)
 		}
-		a.save.abandon(why)
+		if a.cancel != nil {
+			a.cancel()
+		}
 	}
 	a.endLocked(reason)
 	a.settleRest()
+}
+
+// void dooms the activation where also nothing more may be saved or answered.
+func (a *activation) void(reason string, why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.save.abandon(why)
+	a.doomLocked(reason, why)
 }
 
 func (a *activation) endLocked(reason string) {
@@ -203,25 +233,34 @@ func (a *activation) endLocked(reason string) {
 
 // settleRest tells bury that nobody is inside. a.mu is held.
 func (a *activation) settleRest() {
-	if a.state != closing || !a.turns.atRest() || !a.save.settled() {
+	if a.state != closing || !isClosed(a.loaded) || isClosed(a.rest) || !a.turns.atRest() || !a.save.settled() {
 		return
 	}
+	close(a.rest)
+}
+
+func isClosed(c chan struct{}) bool {
 	select {
-	case <-a.rest:
+	case <-c:
+		return true
 	default:
-		close(a.rest)
+		return false
 	}
 }
 
 // bury waits until nobody is inside, runs OnDestroy and makes room for a successor.
 func (a *activation) bury() {
-	<-a.loaded
 	<-a.rest
-	a.lastFlush()
-	if a.obj != nil {
-		a.cancel()
-		a.destroy()
+	defer a.vanish()
+	if a.obj == nil {
+		return
 	}
+	a.lastFlush()
+	a.cancel()
+	a.destroy()
+}
+
+func (a *activation) vanish() {
 	a.mu.Lock()
 	a.state = closed
 	a.mu.Unlock()

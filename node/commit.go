@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -116,10 +117,15 @@ type flight struct {
 }
 
 // batch takes what may be committed next: of one owner, bounded in number and size.
-func (l *lane) batch() []flight {
+func (l *lane) batch() (batch []flight) {
+	var settled []*activation // without a save; their effects may leave
+	defer func() {
+		for _, a := range settled {
+			a.sendEffects()
+		}
+	}()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var batch []flight
 	bytes := 0
 	for len(l.queue) > 0 && len(batch) < maxBatchObjects && bytes < maxBatchBytes {
 		a := l.queue[0]
@@ -132,6 +138,8 @@ func (l *lane) batch() []flight {
 			if save, needed := a.save.take(a); needed {
 				batch = append(batch, flight{a, save})
 				bytes += len(save.Data)
+			} else {
+				settled = append(settled, a)
 			}
 			a.settleRest()
 		}
@@ -141,7 +149,8 @@ func (l *lane) batch() []flight {
 }
 
 // commit brings one batch to its verdicts. An unknown outcome is repeated
-// unchanged until the store answers: the version lets at most one copy in.
+// unchanged until the store answers: the version lets at most one copy in. Once one
+// is unknown, that a repetition surely failed says nothing of the copies before it.
 func (c *commits) commit(ctx context.Context, batch []flight) {
 	saves := make([]object.Save, len(batch))
 	for i, f := range batch {
@@ -156,12 +165,12 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 		switch {
 		case err == nil:
 			for i, f := range batch {
-				f.act.verdict(verdicts[i])
+				f.judge(verdictOf(verdicts, i, len(batch)), attempt > 0)
 			}
 			return
-		case errors.Is(err, object.ErrNotCommitted):
+		case errors.Is(err, object.ErrNotCommitted) && attempt == 0:
 			for _, f := range batch {
-				f.act.grounded(fault.New(fault.StoreFailed, "the commit failed; nothing of it is stored: %w", err).With(fault.NotExecuted))
+				f.act.notCommitted(err)
 			}
 			return
 		}
@@ -173,6 +182,42 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 			}
 			return
 		}
+	}
+}
+
+// verdictOf is the verdict of the save at i. A store that does not give one for each
+// save has said nothing.
+func verdictOf(verdicts []object.Verdict, i, saves int) object.Verdict {
+	if len(verdicts) != saves {
+		return object.Verdict{Kind: object.Uncertain, Err: fmt.Errorf("the store gave %d verdicts for %d saves", len(verdicts), saves)}
+	}
+	return verdicts[i]
+}
+
+// judge brings a save's verdict to its activation. repeated says that copies of it
+// were sent before, whose end the store never told.
+func (f flight) judge(v object.Verdict, repeated bool) {
+	a := f.act
+	outcome := fault.NotExecuted
+	if repeated {
+		outcome = fault.OutcomeUnknown
+	}
+	switch v.Kind {
+	case object.Committed:
+		if next := f.save.Base + 1; v.Version != next && (f.save.Data != nil || v.Version != f.save.Base) {
+			a.grounded(fault.New(fault.StoreFailed, "the store answered a save of version %d with version %d", next, v.Version))
+			return
+		}
+		a.committed(v.Version)
+	case object.FenceLost:
+		a.grounded(fault.New(fault.Fenced, "the store gave shard %d to another holder", a.life.shard))
+		a.slot.lostFence(a.node, a.life)
+	case object.Conflict:
+		a.grounded(fault.New(fault.StoreFailed, "the stored record was changed by somebody else; the call's effects are not stored").With(outcome))
+	case object.Rejected:
+		a.grounded(fault.New(fault.StoreFailed, "the store refuses the state; the call's effects are not stored: %w", v.Err).With(fault.NotExecuted))
+	default:
+		a.grounded(fault.New(fault.StoreFailed, "the store failed, and the call's effects may be stored or not: %w", v.Err))
 	}
 }
 

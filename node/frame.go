@@ -21,7 +21,7 @@ type frame struct {
 	info      *callctx.Info // the method's: its chain ends with this frame's turn
 	cancel    context.CancelCauseFunc
 
-	inner     bool // settled within an outer frame of its chain, which saves for both
+	inner     bool // called from within an outer frame of its chain, which saves for both
 	committed bool // the reply waited for a save of this very call
 	panicked  bool
 
@@ -56,7 +56,7 @@ func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) (context.
 	if ctx.Err() != nil {
 		return nil, fault.Waited(ctx, "before its turn came")
 	}
-	f.info = &callctx.Info{Caller: c.info.Caller, CallID: c.info.CallID, Chain: c.chain.Enter(turn)}
+	f.info = &callctx.Info{Caller: c.info.Caller, CallID: c.id, Chain: c.chain.Enter(turn)}
 	inside, cancel := context.WithCancelCause(ctx)
 	f.cancel = cancel
 
@@ -76,15 +76,25 @@ func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) (context.
 
 // invoke runs the user's method. A panic dooms the activation and nothing else.
 func (f *frame) invoke(ctx context.Context, c *call) (reply proto.Message, err error) {
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			f.panicked = true
-			f.act.panicked(c.method.Name, p)
-			err = fault.New(fault.Panicked, "%v", p)
-			f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+		p := recover()
+		if p == nil && returned {
+			return
+		}
+		f.panicked = true
+		if p != nil {
+			err = f.act.panicked(c.method.Name, p)
+		}
+		f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+		if p == nil { // runtime.Goexit: this goroutine ends here, and settles nothing
+			f.end()
+			f.act.leave(f.hold, f.reentrant)
 		}
 	}()
-	return c.method.Invoke(ctx, f.act.obj, c.message)
+	reply, err = c.method.Invoke(ctx, f.act.obj, c.message)
+	returned = true
+	return reply, err
 }
 
 // end closes the frame for calls out and takes back a turn that is still lent to a
@@ -143,27 +153,30 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 func (f *frame) keep(c *call) (seq uint64, err error) {
 	a := f.act
 	a.mu.Lock()
-	f.inner = f.reentrant && !f.hold.outerGone
+	f.inner = f.reentrant && !f.hold.outerGone && holds(c.chain.Path, a.ref)
 	before := a.save.seq
-	a.mu.Unlock()
-
 	changing := !c.method.ReadOnly && !f.panicked
-	if changing && !f.inner && a.keep == object.Durable {
+	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
+	save := changing && !f.inner && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
+	a.mu.Unlock()
+	if save {
 		if seq, err = a.keepState(); err != nil {
 			a.doom("its state could not be saved", err)
 			return 0, err
 		}
-		f.committed = seq > before
 	}
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lastUsed = time.Now()
-	if a.ending != nil {
+	switch {
+	case a.ending != nil:
 		return 0, a.ending
+	case a.keep != object.Durable:
+		return 0, nil // nobody waits for the save
 	}
-	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
-	if !f.committed {
+	f.committed = seq > before
+	if !save {
 		seq = a.save.seq
 	}
 	f.filePushes(seq)
@@ -188,20 +201,36 @@ func (f *frame) filePushes(seq uint64) {
 
 // mayAnswer is the check behind the method: a node whose right has ended says nothing.
 func (a *activation) mayAnswer() error {
-	a.mu.Lock()
-	ending := a.ending
-	a.mu.Unlock()
-	if ending != nil {
-		return ending
-	}
-	if !a.life.trusted() {
+	switch {
+	case !a.slot.heldUnder(a.life):
+		return fault.New(fault.Fenced, "this node lost the shard while the call ran")
+	case !a.life.trusted():
 		return fault.New(fault.Fenced, "this node's lease ended while the call ran")
 	}
 	return nil
 }
 
-// Call is a call out of the method. Its turn is lent to the chain meanwhile.
+// mayAct is the check before anything leaves a method that still runs. What it would
+// do elsewhere may not rest on memory that is void.
+func (a *activation) mayAct() error {
+	a.mu.Lock()
+	void := a.save.failed
+	a.mu.Unlock()
+	if void == nil {
+		void = a.mayAnswer()
+	}
+	if void == nil {
+		return nil
+	}
+	return fault.Of(void).With(fault.NotExecuted)
+}
+
+// Call is a call out of the method. Its turn is lent to the chain meanwhile. A
+// method whose node may not answer any more may not call either.
 func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if err := f.act.mayAct(); err != nil {
+		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
+	}
 	if !f.lend() {
 		// The method has returned; whoever still has its context begins a new chain.
 		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
@@ -257,6 +286,9 @@ func (f *frame) Push(ctx context.Context, push object.Push) error {
 	if f.act.keep == object.Durable && !f.ended {
 		f.pushes = append(f.pushes, p)
 		return nil
+	}
+	if err := f.act.mayAct(); err != nil {
+		return fault.Of(err).On("Push", "")
 	}
 	f.act.node.pushes.send(p)
 	return nil

@@ -31,7 +31,7 @@ func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, fenc
 			on(event.ShardOpened{Shard: f.Shard, Epoch: f.Epoch})
 		}
 	}
-	n.slots[n.cfg.NumShards].open(tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted})
+	n.pinned().open(tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted})
 	return refused, nil
 }
 
@@ -48,13 +48,19 @@ func (n *Node) Drain(ctx context.Context, shard sharding.ID) error {
 }
 
 // Drop shuts shards at once, because the right to serve them has ended. Calls that
-// run in them fail as Fenced. Dropping every shard also ends what is pinned here.
+// run in them fail as Fenced. When no shard is left, what is pinned here ends too.
 func (n *Node) Drop(shards []sharding.ID, reason string) {
 	for _, id := range shards {
 		s := &n.slots[id]
 		s.drop(reason)
 		n.closedShard(s, reason)
 	}
+	for i := range n.cfg.NumShards {
+		if !n.slots[i].isShut() {
+			return
+		}
+	}
+	n.pinned().drop(reason)
 }
 
 // Lost tells shards whose fence somebody else took over in the store.
@@ -62,13 +68,9 @@ func (n *Node) Lost() <-chan sharding.ID { return n.lost }
 
 // lostFence shuts a slot that the store gave to another holder, once for a tenure.
 func (s *slot) lostFence(n *Node, life tenure) {
-	s.mu.Lock()
-	mine := s.state != shut && s.life.epoch == life.epoch && s.life.owner == life.owner
-	s.mu.Unlock()
-	if !mine {
+	if !s.dropIf(life, "the store knows another holder of the shard") {
 		return
 	}
-	s.drop("the store knows another holder of the shard")
 	n.closedShard(s, "fence lost")
 	select {
 	case n.lost <- sharding.ID(s.shard):

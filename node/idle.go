@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/xiaonanln/goverse/object"
 )
 
 // Bounds of the pause between two looks at all activations.
@@ -13,28 +16,51 @@ const (
 	maxSweep = 10 * time.Second
 )
 
-// sweep ends what is idle and saves what is periodic, until ctx ends.
+// maxFlushes bounds how many objects are being saved for their interval.
+const maxFlushes = 16
+
+// sweep ends what is idle and saves what is periodic, until ctx ends. It waits for
+// no turn: an object that is in a call saves itself at the call's end.
 func (n *Node) sweep(ctx context.Context) {
+	flushes := make(chan struct{}, maxFlushes)
 	for {
+		n.pause.Store(math.MaxInt64) // whoever comes meanwhile asks for another look
+		pause := n.sweepPause()
+		n.pause.Store(int64(pause))
 		select {
-		case <-time.After(n.sweepPause()):
+		case <-time.After(pause):
+		case <-n.resweep:
+			continue
 		case <-ctx.Done():
 			return
 		}
-		now := time.Now()
-		var due []*activation
-		for i := range n.slots {
-			s := &n.slots[i]
-			s.mu.Lock()
-			for _, a := range s.acts {
-				if a.idleOrDue(now, n.flushEvery(a)) {
-					due = append(due, a)
-				}
+		for _, a := range n.sweepOnce(time.Now()) {
+			select {
+			case flushes <- struct{}{}:
+			case <-ctx.Done():
+				return
 			}
-			s.mu.Unlock()
+			n.running.Go(func() {
+				defer func() { <-flushes }()
+				a.flushIfFree()
+			})
 		}
-		n.flushAll(ctx, due)
 	}
+}
+
+// sweepOnce ends what is idle and returns what should be saved.
+func (n *Node) sweepOnce(now time.Time) (due []*activation) {
+	for i := range n.slots {
+		s := &n.slots[i]
+		s.mu.Lock()
+		for _, a := range s.acts {
+			if a.idleOrDue(now) {
+				due = append(due, a)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return due
 }
 
 // sweepPause is a fraction of the shortest time that any type asks for.
@@ -42,34 +68,47 @@ func (n *Node) sweepPause() time.Duration {
 	shortest := maxSweep * 8
 	for _, name := range n.cfg.Types.Names() {
 		t, _ := n.cfg.Types.Lookup(name)
-		for _, d := range []time.Duration{t.IdleTimeout, t.Durability.Interval()} {
-			if d > 0 {
-				shortest = min(shortest, d)
-			}
-		}
+		shortest = min(shortest, shortestOf(t))
 	}
-	n.mu.Lock()
-	if n.interval > 0 {
-		shortest = min(shortest, n.interval)
+	if d := time.Duration(n.interval.Load()); d > 0 {
+		shortest = min(shortest, d)
 	}
-	n.mu.Unlock()
 	return min(max(shortest/8, minSweep), maxSweep)
 }
 
-func (n *Node) flushEvery(a *activation) time.Duration {
-	if a.keep.Interval() == 0 {
-		return 0
+// shortestOf is how soon something may be due for an object of a type.
+func shortestOf(t *object.Type) time.Duration {
+	shortest := maxSweep * 8
+	for _, d := range []time.Duration{t.IdleTimeout, t.Durability.Interval()} {
+		if d > 0 {
+			shortest = min(shortest, d)
+		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.interval > 0 {
-		return n.interval
+	return shortest
+}
+
+// sweepSooner lets the sweep think again where it would come too late for something
+// that is due every d.
+func (n *Node) sweepSooner(d time.Duration) {
+	if d <= 0 || max(d/8, minSweep) >= time.Duration(n.pause.Load()) {
+		return
 	}
-	return a.keep.Interval()
+	select {
+	case n.resweep <- struct{}{}:
+	default:
+	}
+}
+
+// saveEvery is how often a periodic object is saved.
+func (n *Node) saveEvery(keep object.Durability) time.Duration {
+	if d := time.Duration(n.interval.Load()); d > 0 {
+		return d
+	}
+	return keep.Interval()
 }
 
 // idleOrDue ends an idle activation, and tells whether it is time to save.
-func (a *activation) idleOrDue(now time.Time, every time.Duration) (due bool) {
+func (a *activation) idleOrDue(now time.Time) (due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state != live {
@@ -79,7 +118,7 @@ func (a *activation) idleOrDue(now time.Time, every time.Duration) (due bool) {
 		a.endLocked("idle")
 		return false
 	}
-	return a.save.dirty && every > 0 && now.Sub(a.save.since) >= every
+	return a.saveDueLocked(now)
 }
 
 // flushAll saves activations, some at a time, and returns what failed.
@@ -88,13 +127,13 @@ func (n *Node) flushAll(ctx context.Context, due []*activation) error {
 		all  sync.WaitGroup
 		mu   sync.Mutex
 		errs []error
-		slot = make(chan struct{}, 16)
+		slot = make(chan struct{}, maxFlushes)
 	)
 	for _, a := range due {
 		slot <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slot }()
-			if err := a.flush(ctx); err != nil && !errors.Is(err, errMovedOn) { // an ending one flushes itself
+			if err := a.flush(ctx); err != nil {
 				mu.Lock()
 				errs = append(errs, err)
 				mu.Unlock()

@@ -14,26 +14,38 @@ import (
 // errErased ends the Loading of an object that was not active and is deleted.
 var errErased = errors.New("erased")
 
-// create answers CreateObject on an activation that is live. Only the call that
+// create brings an object to life and stores it. It is part of Loading: until it is
+// durable nobody can call it, or learn that it exists.
+func (a *activation) create() error {
+	err := a.bear()
+	if err != nil || a.stored || a.keep == object.Volatile {
+		return err
+	}
+	seq, err := a.keepState()
+	if err != nil {
+		return err
+	}
+	return a.awaitDurable(context.Background(), seq)
+}
+
+// created answers CreateObject on an activation that is live. Only the call that
 // brought an unstored object to life has created it.
-func (a *activation) create(ctx context.Context, c *call, begun bool) error {
+func (a *activation) created(begun bool) error {
 	if !begun || a.stored {
 		return fault.New(fault.Exists, "the object exists already")
-	}
-	if a.keep != object.Volatile {
-		if err := a.saveNow(ctx, c.chain, "CreateObject"); err != nil {
-			return err
-		}
 	}
 	if on := a.node.on.ObjectCreated; on != nil {
 		on(event.ObjectCreated{Type: a.ref.Type, ID: a.ref.ID})
 	}
-	return a.mayAnswer()
+	if a.keep == object.Volatile {
+		return a.mayAnswer()
+	}
+	return nil
 }
 
 // saveNow saves the state on a turn of its own and waits until it is durable.
-func (a *activation) saveNow(ctx context.Context, chain callctx.Chain, who string) error {
-	h, reentrant, err := a.take(ctx, chain, a.turnFor(who))
+func (a *activation) saveNow(ctx context.Context, chain callctx.Chain, turn callctx.Turn) error {
+	h, reentrant, err := a.take(ctx, chain, turn)
 	if err != nil {
 		return err
 	}
@@ -70,13 +82,13 @@ func (a *activation) delete(ctx context.Context, c *call) error {
 	if err := a.awaitDurable(ctx, seq); err != nil {
 		return err
 	}
-	a.deleted()
-	if reentrant || holds(c.chain.Path, a.ref) {
-		return nil // the object's own chain: it is gone once that has left
+	if err := a.mayAnswer(); err != nil {
+		return err
 	}
-	select {
-	case <-a.gone:
-	case <-ctx.Done(): // deleted all the same; only OnDestroy may still run
+	a.deleted()
+	if !reentrant && !holds(c.chain.Path, a.ref) { // its own chain is inside it
+		// It is deleted, whatever becomes of this wait for its end.
+		_ = a.awaitGone(ctx, c.chain, a.turnFor(c.name()))
 	}
 	return nil
 }
@@ -99,6 +111,8 @@ func (a *activation) erase() error {
 		if err := a.awaitDurable(context.Background(), seq); err != nil {
 			return err
 		}
+	} else if err := a.mayAnswer(); err != nil {
+		return err
 	}
 	a.deleted()
 	return errErased
@@ -110,15 +124,38 @@ func (a *activation) deleted() {
 	}
 }
 
-// flush saves a periodic object's state if a call may have changed it.
+// flush saves a periodic object's state if a call may have changed it, and waits
+// until it is durable. One that is ending saves itself.
 func (a *activation) flush(ctx context.Context) error {
 	a.mu.Lock()
-	dirty := a.save.dirty
+	dirty, seq := a.save.dirty, a.save.seq
 	a.mu.Unlock()
-	if !dirty {
+	if a.keep.Interval() == 0 {
 		return nil
 	}
-	return a.saveNow(ctx, callctx.Chain{ID: callctx.NewChainID()}, "SaveAllObjects")
+	if !dirty {
+		return a.awaitDurable(ctx, seq)
+	}
+	chain := callctx.Chain{ID: callctx.NewChainID()}
+	turn := a.turnFor("SaveAllObjects")
+	err := a.saveNow(ctx, chain, turn)
+	if errors.Is(err, errMovedOn) {
+		return a.awaitGone(ctx, chain, turn)
+	}
+	return err
+}
+
+// flushIfFree saves a periodic object that nobody uses, and waits for nothing.
+func (a *activation) flushIfFree() {
+	h, ok := a.tryTake()
+	if !ok {
+		return
+	}
+	_, err := a.keepState()
+	a.leave(h, false)
+	if err != nil {
+		a.doom("its state could not be saved", err)
+	}
 }
 
 // lastFlush saves what a periodic object still has to save when nobody is inside
@@ -132,9 +169,19 @@ func (a *activation) lastFlush() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	seq, err := a.keepState()
-	if err == nil {
-		err = a.awaitDurable(ctx, seq)
+	var err error
+	for attempt := 0; ; attempt++ {
+		var seq uint64
+		if seq, err = a.keepState(); err == nil {
+			err = a.awaitDurable(ctx, seq)
+		}
+		if !errors.Is(err, object.ErrNotCommitted) || ctx.Err() != nil {
+			break
+		}
+		select { // the store may come back
+		case <-time.After(backoff(attempt)):
+		case <-ctx.Done():
+		}
 	}
 	if on := a.node.on.Notice; err != nil && on != nil {
 		on(event.Notice{Severity: event.Alarm, From: "node",

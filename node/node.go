@@ -6,7 +6,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,8 @@ type Config struct {
 type Node struct {
 	cfg   Config
 	on    event.Listener
-	slots []slot // one for each shard, and one for ids that are pinned to this node
+	world context.Context // what objects' own contexts are made of: it carries the node
+	slots []slot          // one for each shard, and one for ids that are pinned to this node
 
 	commits  *commits // nil without a store
 	waits    waits
@@ -52,10 +52,13 @@ type Node struct {
 	stopping atomic.Bool
 	lost     chan sharding.ID
 
+	interval atomic.Int64 // of periodic types, in ns; 0 = as they say
+	pause    atomic.Int64 // between two sweeps, in ns
+	resweep  chan struct{}
+
 	mu       sync.Mutex
 	provider object.PersistenceProvider
-	interval time.Duration // of periodic types; 0 = as they say
-	begun    bool          // Run was called: the store is settled
+	begun    bool // Run was called: the store is settled
 }
 
 // New makes a node. Nothing runs yet.
@@ -66,7 +69,8 @@ func New(cfg Config) *Node {
 	if cfg.StopTimeout == 0 {
 		cfg.StopTimeout = 5 * time.Second
 	}
-	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards)}
+	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
+	n.world = object.WithRuntime(context.Background(), n)
 	for i := range n.slots {
 		n.slots[i].shard = i
 	}
@@ -96,9 +100,8 @@ func (n *Node) PersistenceProvider() object.PersistenceProvider {
 // SetPersistenceInterval overrides how often periodic types are saved; 0 leaves it
 // to each type.
 func (n *Node) SetPersistenceInterval(d time.Duration) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.interval = d
+	n.interval.Store(int64(max(0, d)))
+	n.sweepSooner(d)
 }
 
 // RegisterObjectType adds a type to this node's set. See object.Types.Register.
@@ -133,8 +136,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.commits != nil {
 		workers.Go(func() { n.commits.run(background) })
 	}
-	workers.Go(func() { n.sweep(ctx) })
-	<-ctx.Done()
+	n.sweep(ctx) // until ctx ends
 	n.stopping.Store(true)
 	err := n.endAll()
 	stop()
@@ -142,12 +144,21 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// endAll ends every activation that is left.
+// endAll ends every activation that is left: in peace for half of the time there
+// is, then at once.
 func (n *Node) endAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout)
 	defer cancel()
-	pinned := &n.slots[n.cfg.NumShards]
-	err := pinned.drain(ctx)
+	peace, end := context.WithTimeout(ctx, n.cfg.StopTimeout/2)
+	defer end()
+	for i := range n.slots {
+		n.slots[i].beginDrain()
+	}
+	for i := range n.slots {
+		if n.slots[i].drain(peace) != nil {
+			break
+		}
+	}
 	for i := range n.slots {
 		n.slots[i].drop("this node stopped")
 	}
@@ -157,9 +168,12 @@ func (n *Node) endAll() error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return errors.Join(err, fmt.Errorf("methods still ran %v after the stop: %v", n.cfg.StopTimeout, n.busy()))
+		return fmt.Errorf("methods still ran %v after the stop: %v", n.cfg.StopTimeout, n.busy())
 	}
 }
+
+// pinned is the place of objects whose ids are pinned to this node.
+func (n *Node) pinned() *slot { return &n.slots[n.cfg.NumShards] }
 
 // busy lists what still runs, at most ten.
 func (n *Node) busy() (names []string) {

@@ -87,8 +87,26 @@ func (s *saving) abandon(why error) {
 	if s.failed != nil {
 		return
 	}
-	s.failed, s.waiting, s.effects = why, false, nil
+	s.failed, s.waiting = why, false
+	s.effects = slices.DeleteFunc(s.effects, func(e effect) bool { return e.seq > s.durable })
 	s.openGate()
+}
+
+// postpone notes that the save on its way did not take effect, and that its state,
+// if it is still the newest, is to be offered again.
+func (s *saving) postpone(why error) {
+	s.gate = slices.DeleteFunc(s.gate, func(p *passage) bool {
+		if p.seq > s.flying {
+			return false
+		}
+		p.err = why
+		close(p.open)
+		return true
+	})
+	s.flying, s.since = 0, time.Now()
+	if !s.waiting {
+		s.newest, s.dirty = nil, true
+	}
 }
 
 func (s *saving) openGate() {
@@ -128,29 +146,17 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 	}
 }
 
-// verdict takes the end of the save on its way.
-func (a *activation) verdict(v object.Verdict) {
-	switch v.Kind {
-	case object.Committed:
-		a.mu.Lock()
-		a.save.landed(v.Version)
-		again := a.save.waiting
-		a.settleRest()
-		a.mu.Unlock()
-		if again {
-			a.node.commits.enqueue(a)
-		}
-		a.sendEffects()
-	case object.FenceLost:
-		a.grounded(fault.New(fault.Fenced, "the store gave shard %d to another holder", a.life.shard))
-		a.slot.lostFence(a.node, a.life)
-	case object.Conflict:
-		a.grounded(fault.New(fault.StoreFailed, "the stored record was changed by somebody else; the call's effects are not stored").With(fault.NotExecuted))
-	case object.Uncertain:
-		a.grounded(fault.New(fault.StoreFailed, "the store failed, and the call's effects may be stored or not: %w", v.Err))
-	default:
-		a.grounded(fault.New(fault.StoreFailed, "the store refuses the state; the call's effects are not stored: %w", v.Err).With(fault.NotExecuted))
+// committed takes the good end of the save on its way.
+func (a *activation) committed(version uint64) {
+	a.mu.Lock()
+	a.save.landed(version)
+	again := a.save.waiting
+	a.settleRest()
+	a.mu.Unlock()
+	if again {
+		a.node.commits.enqueue(a)
 	}
+	a.sendEffects()
 }
 
 // grounded ends an activation whose save did not take effect: memory must not run
@@ -159,7 +165,38 @@ func (a *activation) grounded(why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.save.flying = 0
+	a.save.abandon(why)
 	a.doomLocked("its state could not be saved", why)
+}
+
+// notCommitted takes the end of a save of which the store says that it surely did
+// not take effect. A periodic object lives ahead of the store anyway, and tries again.
+func (a *activation) notCommitted(err error) {
+	why := fault.New(fault.StoreFailed, "the commit failed; nothing of it is stored: %w", err).With(fault.NotExecuted)
+	if a.keep.Interval() == 0 {
+		a.grounded(why)
+		return
+	}
+	a.mu.Lock()
+	deletes := a.save.deleted && !a.save.waiting
+	if !deletes {
+		a.save.postpone(why)
+	}
+	again := a.save.waiting
+	a.settleRest()
+	a.mu.Unlock()
+	switch {
+	case deletes:
+		a.grounded(why)
+	case again:
+		a.node.commits.enqueue(a)
+	}
+}
+
+// saveDueLocked says whether a periodic object has changes that should be saved by
+// now. a.mu is held.
+func (a *activation) saveDueLocked(now time.Time) bool {
+	return a.save.dirty && now.Sub(a.save.since) >= a.node.saveEvery(a.keep)
 }
 
 // sendEffects lets pushes go whose call is durable, in order; one goroutine at a

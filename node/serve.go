@@ -3,7 +3,7 @@ package node
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"strings"
 	"time"
 
@@ -25,6 +25,7 @@ type call struct {
 	method  *object.Method // OpCall
 	message proto.Message  // OpCall
 	epoch   uint64         // the sender's
+	id      string
 	info    *callctx.Info
 	chain   callctx.Chain
 }
@@ -52,7 +53,10 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	if err != nil {
 		return object.Payload{}, err
 	}
-	s := n.slotOf(c.ref.ID)
+	s, err := n.slotOf(c.ref.ID)
+	if err != nil {
+		return object.Payload{}, err
+	}
 	for {
 		a, begun, err := s.enter(n, c)
 		if err != nil {
@@ -68,12 +72,18 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 			}
 			return encodeReply(reply, req.Payload.Form)
 		}
-		select {
-		case <-a.gone:
-		case <-ctx.Done():
-			return object.Payload{}, fault.Waited(ctx, "while the object's previous activation ended")
+		if err := a.awaitGone(ctx, c.chain, a.turnFor(c.name())); err != nil {
+			return object.Payload{}, err
 		}
 	}
+}
+
+// name is how the call is named in a path.
+func (c *call) name() string {
+	if c.op == object.OpCall {
+		return c.method.Name
+	}
+	return c.op.String()
 }
 
 // understand checks everything about a request that does not need the object.
@@ -89,7 +99,7 @@ func (n *Node) understand(ctx context.Context, req *peer.Request) (*call, error)
 		return nil, fault.New(fault.UnknownType, "no type %q is registered here; registered are: %s", req.Ref.Type, strings.Join(n.cfg.Types.Names(), ", "))
 	}
 	info := callctx.From(ctx)
-	c := &call{op: req.Op, ref: req.Ref, typ: typ, epoch: req.Epoch, info: info, chain: info.Chain}
+	c := &call{op: req.Op, ref: req.Ref, typ: typ, epoch: req.Epoch, id: req.ID, info: info, chain: info.Chain}
 	if c.chain.ID == (callctx.ChainID{}) {
 		c.chain = callctx.Chain{ID: callctx.NewChainID()}
 	}
@@ -109,37 +119,32 @@ func (n *Node) understand(ctx context.Context, req *peer.Request) (*call, error)
 
 // slotOf is the place of an object id: its shard's, or the one for ids that are
 // pinned to this node.
-func (n *Node) slotOf(id string) *slot {
-	if addr, ok := PinnedNode(id); ok && addr == n.cfg.Address {
-		return &n.slots[n.cfg.NumShards]
+func (n *Node) slotOf(id string) (*slot, error) {
+	address, pinned := sharding.PinnedNode(id)
+	switch {
+	case !pinned:
+		return &n.slots[sharding.GetShardID(id, n.cfg.NumShards)], nil
+	case address == n.cfg.Address:
+		return n.pinned(), nil
 	}
-	return &n.slots[sharding.GetShardID(id, n.cfg.NumShards)]
-}
-
-// PinnedNode is the node that an id of the form host:port/name is pinned to.
-func PinnedNode(id string) (address string, ok bool) {
-	address, _, ok = strings.Cut(id, "/")
-	if !ok {
-		return "", false
-	}
-	host, port, err := net.SplitHostPort(address)
-	return address, err == nil && host != "" && port != ""
+	return nil, &fault.Error{Kind: fault.WrongHolder, Holder: address, Err: fmt.Errorf("the id is pinned to %s, and this is %s", address, n.cfg.Address)}
 }
 
 // serve runs a call on the activation; begun says that this call has to load it.
 // errMovedOn says that the activation ends, or never came to life, without having
 // answered this call.
 func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Message, error) {
+	late := !begun && isClosed(a.loaded)
 	if begun {
 		a.begin(c)
 	}
-	if err := a.awaitLoaded(ctx); err != nil {
+	if err := a.awaitLoaded(ctx, c); err != nil {
 		return nil, err
 	}
 	switch {
 	case a.loadErr == nil:
-	case c.op != a.loadOp:
-		return nil, errMovedOn // what another kind of call was told is not this one's answer
+	case late || c.op != a.loadOp:
+		return nil, errMovedOn // what an earlier or another kind of call was told is not this one's answer
 	case a.loadErr == errErased:
 		return nil, nil
 	default:
@@ -147,7 +152,7 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 	}
 	switch c.op {
 	case object.OpCreate:
-		return nil, a.create(ctx, c, begun)
+		return nil, a.created(begun)
 	case object.OpDelete:
 		return nil, a.delete(ctx, c)
 	default:
@@ -160,7 +165,10 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 func (a *activation) begin(c *call) {
 	a.loadOp = c.op
 	work := a.bear
-	if c.op == object.OpDelete {
+	switch c.op {
+	case object.OpCreate:
+		work = a.create
+	case object.OpDelete:
 		work = a.erase
 	}
 	if a.keep == object.Volatile {

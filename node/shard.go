@@ -88,21 +88,34 @@ func (s *slot) remove(a *activation) {
 	}
 }
 
+// is says whether two tenures are the same.
+func (t tenure) is(other tenure) bool { return t.epoch == other.epoch && t.owner == other.owner }
+
+// open lets calls in. What is left of another tenure may not answer any more.
 func (s *slot) open(life tenure) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var old []*activation
+	if !s.life.is(life) {
+		old = s.list()
+	}
 	s.state, s.life = open, life
+	s.mu.Unlock()
+	fence(old, "the shard was taken up anew")
 }
 
-// drain empties the slot and shuts it, or leaves it draining when ctx ends.
-func (s *slot) drain(ctx context.Context) error {
+// beginDrain refuses root calls and ends what is at rest.
+func (s *slot) beginDrain() (left []*activation) {
 	s.mu.Lock()
 	if s.state == open {
 		s.state = draining
 	}
 	s.mu.Unlock()
-	for {
-		left := s.endAll("drained")
+	return s.endAll("drained")
+}
+
+// drain empties the slot and shuts it, or leaves it draining when ctx ends.
+func (s *slot) drain(ctx context.Context) error {
+	for left := s.beginDrain(); ; left = s.endAll("drained") {
 		if len(left) == 0 {
 			return nil
 		}
@@ -136,12 +149,46 @@ func (s *slot) drop(reason string) {
 	s.state = shut
 	left := s.list()
 	s.mu.Unlock()
-	for _, a := range left {
-		a.doom(reason, fault.New(fault.Fenced, "%s while the call ran", reason))
+	fence(left, reason)
+}
+
+// dropIf drops the slot if it is still held under life.
+func (s *slot) dropIf(life tenure, reason string) bool {
+	s.mu.Lock()
+	if s.state == shut || !s.life.is(life) {
+		s.mu.Unlock()
+		return false
+	}
+	s.state = shut
+	left := s.list()
+	s.mu.Unlock()
+	fence(left, reason)
+	return true
+}
+
+func fence(acts []*activation, reason string) {
+	for _, a := range acts {
+		a.void(reason, fault.New(fault.Fenced, "%s while the call ran", reason))
 	}
 }
 
+// heldUnder says whether the slot is open, or draining, under life.
+func (s *slot) heldUnder(life tenure) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != shut && s.life.is(life)
+}
+
+func (s *slot) isShut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == shut
+}
+
 func (s *slot) list() []*activation {
+	if len(s.acts) == 0 {
+		return nil
+	}
 	all := make([]*activation, 0, len(s.acts))
 	for _, a := range s.acts {
 		all = append(all, a)
@@ -151,6 +198,9 @@ func (s *slot) list() []*activation {
 
 func (n *Node) closedShard(s *slot, reason string) {
 	if on := n.on.ShardClosed; on != nil {
-		on(event.ShardClosed{Shard: s.shard, Epoch: s.life.epoch, Reason: reason})
+		s.mu.Lock()
+		epoch := s.life.epoch
+		s.mu.Unlock()
+		on(event.ShardClosed{Shard: s.shard, Epoch: epoch, Reason: reason})
 	}
 }

@@ -63,10 +63,10 @@ func (w *waiter) settle(h *hold, err error) {
 func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn) (h *hold, reentrant bool, err error) {
 	a.mu.Lock()
 	t := &a.turns
-	if h := t.heldBy(chain.ID); h != nil {
+	if h := t.heldBy(chain.ID); h != nil && h.admits(chain, call) {
 		return a.reenterUnlock(ctx, h, chain, call)
 	}
-	if t.free && (t.shut == nil || holds(chain.Path, a.ref)) {
+	if t.free && (t.shut == nil || t.inside > 0 && holds(chain.Path, a.ref)) {
 		t.inside++ // also into a closing one where the chain is inside already
 		a.mu.Unlock()
 		return nil, false, nil
@@ -90,6 +90,22 @@ func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx
 	return h, false, err
 }
 
+// tryTake takes a turn of its own if that takes no waiting.
+func (a *activation) tryTake() (h *hold, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := &a.turns
+	switch {
+	case t.shut != nil:
+		return nil, false
+	case t.free:
+		t.inside++
+		return nil, true
+	}
+	h = t.enter(callctx.NewChainID(), false)
+	return h, h != nil
+}
+
 // await waits in the queue. The wait is known to the node's wait graph, which
 // refuses one that would close a circle.
 func (a *activation) await(ctx context.Context, w *waiter) (*hold, error) {
@@ -106,6 +122,24 @@ func (a *activation) await(ctx context.Context, w *waiter) (*hold, error) {
 	}
 	<-w.done
 	return w.hold, w.err
+}
+
+// awaitGone waits until an activation that is ending has ended, so that its object
+// can begin anew. It waits for those inside, as a queued call does.
+func (a *activation) awaitGone(ctx context.Context, chain callctx.Chain, call callctx.Turn) error {
+	if len(chain.Path) > 0 {
+		w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path}
+		if circle := a.node.waits.add(w); circle != nil {
+			return circle
+		}
+		defer a.node.waits.remove(w)
+	}
+	select {
+	case <-a.gone:
+		return nil
+	case <-ctx.Done():
+		return fault.Waited(ctx, "while the object's previous activation ended")
+	}
 }
 
 // holds says that the path has a turn of ref.
@@ -132,6 +166,12 @@ func (a *activation) withdraw(w *waiter, why error) {
 	}
 	w.settle(nil, why)
 	t.admit() // those behind w may go now
+}
+
+// admits says whether a call of h's own chain joins h. Only a branch that wants to
+// change what another branch of its chain reads stands in the queue like anyone.
+func (h *hold) admits(chain callctx.Chain, call callctx.Turn) bool {
+	return h.exclusive || call.Shared || holds(chain.Path, object.Ref{Type: call.Type, ID: call.ID})
 }
 
 // reenterUnlock lets a call of the holding chain in. It unlocks a.mu.
@@ -301,13 +341,20 @@ func (t *turnstile) atRest() bool {
 }
 
 // holders lists the chains inside.
-func (t *turnstile) holders() []callctx.ChainID {
-	if t.excl != nil {
-		return []callctx.ChainID{t.excl.chain}
+func (a *activation) holders() (chains []callctx.ChainID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := &a.turns
+	switch {
+	case t.excl != nil:
+		return append(chains, t.excl.chain)
+	case t.free:
+		for f := range a.frames {
+			chains = append(chains, f.info.Chain.ID)
+		}
 	}
-	chains := make([]callctx.ChainID, len(t.shared))
-	for i, h := range t.shared {
-		chains[i] = h.chain
+	for _, h := range t.shared {
+		chains = append(chains, h.chain)
 	}
 	return chains
 }

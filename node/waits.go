@@ -9,7 +9,10 @@ import (
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
-var errSharedReentry = errors.New("a read-only method holds this object for its chain, which therefore cannot call a changing method of it; make the outer method a changing one")
+var (
+	errSharedReentry = errors.New("a read-only method holds this object for its chain, which therefore cannot call a changing method of it; make the outer method a changing one")
+	errCircle        = errors.New("these calls of different chains would wait for each other for ever")
+)
 
 // waits is the node's wait graph: which chains wait for which activations. Only
 // nested calls that must wait are in it, so an uncontended call never touches it.
@@ -27,9 +30,15 @@ type waits struct {
 func (g *waits) add(w *waiter) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if path := g.circle(w, w.act, nil); path != nil {
-		return &fault.Error{Kind: fault.Cycle, Path: path,
-			Err: errors.New("these calls of different chains would wait for each other for ever")}
+	for {
+		circle := g.circle(w, w.act, map[*activation]bool{})
+		if circle == nil {
+			break
+		}
+		// While g.mu is held waits only end. If none of these has, they all stand at once.
+		if !slices.ContainsFunc(circle, (*waiter).over) {
+			return &fault.Error{Kind: fault.Cycle, Path: circlePath(w, circle), Err: errCircle}
+		}
 	}
 	if g.byChain == nil {
 		g.byChain = map[callctx.ChainID][]*waiter{}
@@ -52,36 +61,43 @@ func (g *waits) remove(w *waiter) {
 	}
 }
 
-// circle follows the waits that keep act's holders from leaving it. It returns the
-// path of calls from start's own back to an object that start's chain holds.
-func (g *waits) circle(start *waiter, act *activation, seen []*activation) []string {
-	if slices.Contains(seen, act) {
+// circle follows the waits that keep act's holders from leaving it, until one waits
+// for an object that start's chain holds. Each activation is looked at once.
+func (g *waits) circle(start *waiter, act *activation, seen map[*activation]bool) []*waiter {
+	if seen[act] {
 		return nil
 	}
-	seen = append(seen, act)
-	act.mu.Lock()
-	chains := act.turns.holders()
-	act.mu.Unlock()
-	for _, chain := range chains {
+	seen[act] = true
+	for _, chain := range act.holders() {
 		for _, w := range g.byChain[chain] {
-			if !holds(w.path, act.ref) || !w.waiting() {
+			if !holds(w.path, act.ref) || w.over() {
 				continue
 			}
 			if holds(start.path, w.act.ref) {
-				return append(pathOf(start.path, start.call), w.call.String())
+				return []*waiter{w}
 			}
-			if path := g.circle(start, w.act, seen); path != nil {
-				return slices.Insert(path, len(start.path)+1, w.call.String())
+			if rest := g.circle(start, w.act, seen); rest != nil {
+				return append([]*waiter{w}, rest...)
 			}
 		}
 	}
 	return nil
 }
 
-func (w *waiter) waiting() bool {
+// over says that the wait has ended.
+func (w *waiter) over() bool {
 	w.act.mu.Lock()
 	defer w.act.mu.Unlock()
-	return !w.settled
+	return w.settled
+}
+
+// circlePath names the calls of a circle: w's chain, then whom each waits for.
+func circlePath(w *waiter, circle []*waiter) []string {
+	path := pathOf(w.path, w.call)
+	for _, next := range circle {
+		path = append(path, next.call.String())
+	}
+	return path
 }
 
 func pathOf(path []callctx.Turn, last callctx.Turn) []string {

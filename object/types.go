@@ -106,6 +106,9 @@ func newType(obj Object, opts []TypeOption) (*Type, error) {
 	if ptr.Kind() != reflect.Pointer || ptr.Elem().Kind() != reflect.Struct {
 		return nil, fmt.Errorf("type %v: an object type is a pointer to a struct that embeds goverseapi.BaseObject", ptr)
 	}
+	if !basedByValue(reflect.New(ptr.Elem()).Interface().(Object)) {
+		return nil, fmt.Errorf("type %v: it must embed goverseapi.BaseObject itself, not a pointer or an interface that is nil in a new object", ptr.Elem())
+	}
 	t := &Type{elem: ptr.Elem(), Methods: map[string]*Method{}}
 	for _, opt := range opts {
 		opt(&t.Options)
@@ -121,10 +124,20 @@ func newType(obj Object, opts []TypeOption) (*Type, error) {
 		return nil, fmt.Errorf("type %s: %w", t.Name, err)
 	}
 	t.Persistent = overridesToData(t.New())
-	if t.Durability == Durable && !t.Persistent {
-		return nil, fmt.Errorf("type %s: it is to be durable but has no ToData and FromData of its own", t.Name)
+	if (t.Durability == Durable || t.Durability.Interval() > 0) && !t.Persistent {
+		return nil, fmt.Errorf("type %s: it is to be kept (%v) but has no ToData and FromData of its own", t.Name, t.Durability)
 	}
 	return t, nil
+}
+
+// basedByValue says whether a new object has its base.
+func basedByValue(o Object) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false // base was promoted through a nil pointer or interface
+		}
+	}()
+	return o.base() != nil
 }
 
 func (t *Type) addMethods(ptr reflect.Type) error {

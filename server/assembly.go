@@ -64,7 +64,7 @@ func (r *assembly) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, health := grpcServer(host{r.Node})
+	g, serving := grpcServer(HostOf(r.Node))
 	r.run("node", r.Node.Run)
 	r.run("peer listener", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { stopGRPC(g) })
@@ -78,7 +78,7 @@ func (r *assembly) start(ctx context.Context) error {
 	}
 	r.cluster.Store(c)
 	close(r.joined)
-	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, host{r.Node}) })
+	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, HostOf(r.Node)) })
 	for _, companion := range r.cfg.Companions {
 		r.run("companion", func(ctx context.Context) error { return companion(ctx, c) })
 	}
@@ -90,12 +90,13 @@ func (r *assembly) start(ctx context.Context) error {
 	r.run("health", func(ctx context.Context) error {
 		select {
 		case <-c.Ready():
-			health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+			serving.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+			r.readiness.set()
 			r.notice(event.Info, nil, "node %s is ready", r.cfg.AdvertiseAddress)
 		case <-ctx.Done():
 		}
 		<-ctx.Done()
-		health.Shutdown()
+		serving.Shutdown()
 		return nil
 	})
 	return nil

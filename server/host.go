@@ -9,7 +9,9 @@ import (
 	"github.com/xiaonanln/goverse/object"
 )
 
-// host shows a node to the cluster, which does not know nodes.
+// HostOf shows a node to the cluster, which does not know nodes.
+func HostOf(n *node.Node) cluster.Host { return host{n} }
+
 type host struct{ *node.Node }
 
 // Open implements cluster.Host.

@@ -35,6 +35,8 @@ type Server struct {
 	joined  chan struct{} // closed when cluster is set
 	ended   chan struct{} // closed when Run returns
 	begun   atomic.Bool
+
+	readiness readiness
 }
 
 // New makes a server that is not running yet. The error tells everything that is

@@ -191,6 +191,7 @@ var ErrUnfinished = errors.New("calls are still running")
 // soon after its registration's Lost, and after it has left when ctx ends. The lease
 // is alive until serve returns. Run returns serve's error; nil when ctx ended.
 func (m *Manager) Run(ctx context.Context, serve func(ctx context.Context, r *Registration) error) error {
+	m.revokePrevious(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup
 	following.Go(func() { m.follow(background) })
@@ -226,6 +227,7 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 	campaigning, stopCampaign := context.WithCancel(background)
 	var renewal, campaign sync.WaitGroup
 	renewal.Go(func() { _ = r.lease.Run(renewing, r.terms()) }) // Lost says it
+	campaign.Go(func() { m.vigil(campaigning, r) })
 	if !m.cfg.Gate {
 		campaign.Go(func() { m.campaign(campaigning, r) })
 	}
@@ -238,6 +240,36 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 	stopRenewing()
 	renewal.Wait()
 	return err
+}
+
+// vigil ends the registration when somebody has deleted the process's own key: the
+// others then do as if it were dead. (The renewals watch over the lease and its
+// registration key.)
+func (m *Manager) vigil(ctx context.Context, r *Registration) {
+	for {
+		v := m.View()
+		if v.Revision >= r.revision && !m.seen(v, r) {
+			m.notice(event.Alarm, r.source+" was deleted or belongs to another process", nil)
+			m.abandon(ctx, r.lease)
+			return
+		}
+		select {
+		case <-v.Superseded():
+		case <-r.Lost():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// seen says whether v shows the registration.
+func (m *Manager) seen(v *View, r *Registration) bool {
+	if m.cfg.Gate {
+		g, ok := v.gates[r.Address]
+		return ok && g.Registration == r.Registration
+	}
+	return v.members.Registered(r.Address, r.Registration)
 }
 
 // leave revokes the lease, so that others need not wait for its end.
@@ -258,7 +290,7 @@ func (m *Manager) leave(ctx context.Context, r *Registration, err error) {
 	m.step("leave", r.Owner(), nil)
 }
 
-const leaveTimeout = 2 * time.Second
+const leaveTimeout = time.Second
 
 func (m *Manager) notice(s event.Severity, text string, err error) {
 	if m.on.Notice != nil {

@@ -39,6 +39,8 @@ type Registration struct {
 	lease  *etcdmanager.Lease
 	value  []byte // of the process's own key
 	source string // the process's own key
+
+	revision int64 // of T-REG
 }
 
 // Owner is how stores name the registration.
@@ -74,7 +76,6 @@ var joinBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: time.Se
 // says for what, and gives up on some of it after the join timeout. before is the
 // registration that was lost, if there was one.
 func (m *Manager) register(ctx context.Context, before *Registration) (*Registration, error) {
-	m.revokePrevious(ctx, before)
 	deadline := time.Now().Add(m.cfg.JoinTimeout)
 	said := ""
 	for attempt := 0; ; attempt++ {
@@ -116,8 +117,9 @@ func pause(ctx context.Context, v *View, d time.Duration) {
 	}
 }
 
-func (m *Manager) revokePrevious(ctx context.Context, before *Registration) {
-	if before != nil || m.cfg.PreviousLease == 0 {
+// revokePrevious frees the address before the first look at who has it.
+func (m *Manager) revokePrevious(ctx context.Context) {
+	if m.cfg.PreviousLease == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
@@ -263,6 +265,7 @@ func (m *Manager) enter(ctx context.Context, meta *Meta, before *Registration, l
 	case err != nil:
 		return nil, fmt.Errorf("register: %w", err)
 	case result.Held:
+		r.revision = result.Revision
 		return r, nil
 	}
 	m.Reload()

@@ -30,12 +30,16 @@ func (b Backoff) Delay(attempt int, chance float64) time.Duration {
 
 // Wait waits for the delay of attempt; it is false, at once, when ctx ends.
 func (b Backoff) Wait(ctx context.Context, attempt int) bool {
-	timer := time.NewTimer(b.Delay(attempt, rand.Float64()))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
+	return pause(ctx, b.Delay(attempt, rand.Float64()))
+}
+
+// pause waits for d; it is false, at once, when ctx ends. It waits on a context and
+// not on a timer's channel, because under the race detector two goroutines of one
+// synctest bubble that look at channels of timers due at one instant crash the
+// runtime (golang/go 78156).
+func pause(ctx context.Context, d time.Duration) bool {
+	pausing, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-pausing.Done()
+	return ctx.Err() == nil
 }

@@ -78,10 +78,11 @@ type Lease struct {
 	trust     atomic.Pointer[trust] // nil: none
 	revision  atomic.Int64          // the highest seen
 	confirmed chan struct{}
-	lost      chan struct{}
+	life      context.Context // ends when the lease is lost
 
-	mu  sync.Mutex // protects following field and the writes of trust
-	err error      // why the lease was lost
+	mu  sync.Mutex // protects following fields and the writes of trust
+	end context.CancelFunc
+	err error // why the lease was lost
 }
 
 // Acquire grants a lease on the first KV that answers. It is not trusted before Run
@@ -99,7 +100,8 @@ func Acquire(ctx context.Context, kvs []KV, cfg LeaseConfig) (*Lease, error) {
 	if cfg.Failed == nil {
 		cfg.Failed = func(int, error) {}
 	}
-	l := &Lease{kvs: kvs, failed: cfg.Failed, confirmed: make(chan struct{}), lost: make(chan struct{})}
+	l := &Lease{kvs: kvs, failed: cfg.Failed, confirmed: make(chan struct{})}
+	l.life, l.end = context.WithCancel(context.Background())
 	if err := l.grant(ctx, cfg.TTL); err != nil {
 		return nil, err
 	}
@@ -147,12 +149,12 @@ func (l *Lease) Saw(revision int64) {
 func (l *Lease) Run(ctx context.Context, standing Standing) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer context.AfterFunc(l.life, cancel)()
 	var loops sync.WaitGroup
 	for i := range l.kvs {
 		loops.Go(func() {
 			if err := l.renew(ctx, i, standing); err != nil {
 				l.lose(err)
-				cancel()
 			}
 		})
 	}
@@ -163,9 +165,8 @@ func (l *Lease) Run(ctx context.Context, standing Standing) error {
 // renew makes a round every RenewInterval on one KV; it returns why the lease is
 // lost, or nil when ctx ends.
 func (l *Lease) renew(ctx context.Context, kv int, standing Standing) error {
-	tick := time.NewTicker(RenewInterval)
-	defer tick.Stop()
 	for {
+		next := time.Now().Add(RenewInterval)
 		err := l.round(ctx, l.kvs[kv], standing)
 		switch {
 		case ctx.Err() != nil:
@@ -175,11 +176,7 @@ func (l *Lease) renew(ctx context.Context, kv int, standing Standing) error {
 		case err != nil:
 			l.failed(kv, err)
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		case <-l.lost:
+		if !pause(ctx, time.Until(next)) {
 			return nil
 		}
 	}
@@ -242,7 +239,7 @@ func (l *Lease) lose(err error) {
 	}
 	l.err = fmt.Errorf("lease %x lost: %w", int64(l.id), err)
 	l.trust.Store(nil)
-	close(l.lost)
+	l.end()
 }
 
 // Confirmed is closed once the lease has been trusted for the first time.
@@ -283,7 +280,7 @@ func (l *Lease) Renewed() time.Time {
 
 // Lost is closed when the lease is known to be gone, which it never is merely
 // because etcd does not answer.
-func (l *Lease) Lost() <-chan struct{} { return l.lost }
+func (l *Lease) Lost() <-chan struct{} { return l.life.Done() }
 
 // Err is why the lease was lost; nil while it is not.
 func (l *Lease) Err() error {

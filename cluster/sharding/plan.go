@@ -28,27 +28,27 @@ func Plan(in Input) []Change {
 	if len(ready) == 0 {
 		return nil
 	}
-	var changes []Change
-	var lost []Change // whose new target depends on all the others
-	load := in.load()
-	to := func(s *Shard, target string, reason State) {
-		changes = append(changes, Change{Shard: s.ID, To: target, Reason: reason})
-		load[target]++
-	}
+	var changes, lost []Change // a lost shard's new target depends on all the others
 	for _, s := range in.Table.shards {
 		switch state := s.State(in.Nodes); {
 		case state == Unassigned:
-			to(s, ready[int(s.ID)%len(ready)].Address, state)
+			changes = append(changes, Change{Shard: s.ID, To: ready[int(s.ID)%len(ready)].Address, Reason: state})
 		case state == Adrift && in.takes(s.Current) && in.Nodes.Registered(s.Current, s.Registration):
-			to(s, s.Current, state)
+			changes = append(changes, Change{Shard: s.ID, To: s.Current, Reason: state})
 		case state == Adrift, state != Held && state != Moving && !in.takes(s.Target):
 			lost = append(lost, Change{Shard: s.ID, Reason: state})
 		case s.Damaged:
 			changes = append(changes, Change{Shard: s.ID, To: s.Target, Reason: state})
 		}
 	}
+	if len(lost) == 0 {
+		return changes
+	}
+	load := in.load(changes)
 	for _, c := range lost {
-		to(in.Table.Shard(c.Shard), least(ready, load), c.Reason)
+		c.To = least(ready, load)
+		load[c.To]++
+		changes = append(changes, c)
 	}
 	return changes
 }
@@ -69,12 +69,20 @@ func (in Input) takes(address string) bool {
 	return ok && !n.Draining
 }
 
-// load is how many shards each node is to hold whose target stays.
-func (in Input) load() map[string]int {
+// load is how many shards each node is to hold, with the changes.
+func (in Input) load(changes []Change) map[string]int {
 	load := map[string]int{}
+	for _, c := range changes {
+		load[c.To]++
+	}
 	for _, s := range in.Table.shards {
-		if s.Target != "" && in.takes(s.Target) {
+		if in.takes(s.Target) {
 			load[s.Target]++
+		}
+	}
+	for _, c := range changes { // those that only had their record written anew
+		if s := in.Table.Shard(c.Shard); in.takes(s.Target) {
+			load[s.Target]--
 		}
 	}
 	return load

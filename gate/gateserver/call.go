@@ -27,14 +27,31 @@ type calls struct {
 	running  atomic.Int64
 }
 
-func newCalls(cfg *GateServerConfig, g *gate.Gate, busy *crowd) *calls {
+func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {
 	return &calls{
-		router: cfg.Router, gate: g, busy: busy, max: int64(cfg.MaxCalls),
+		router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls),
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
 		},
 	}
 }
+
+// session opens a session once pushes to it will arrive, so that none is missed while
+// the gate starts. When the cluster lets that wait too long, the client comes in
+// without.
+func (c *calls) session(ctx context.Context) (*gate.Session, error) {
+	late := time.NewTimer(latePushes)
+	defer late.Stop()
+	select {
+	case <-c.router.PushesReady():
+	case <-late.C:
+	case <-ctx.Done():
+		return nil, fault.Waited(ctx, "the gate does not hear the cluster's nodes yet")
+	}
+	return c.gate.Open()
+}
+
+const latePushes = 5 * time.Second
 
 // do runs one call for the client that calls itself clientID: a registered id is
 // taken as it is, any other is ignored. Without a deadline in ctx the default

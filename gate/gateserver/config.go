@@ -56,7 +56,10 @@ type Router interface {
 	Call(ctx context.Context, call object.Call) (object.Payload, error)
 	// FollowPushes hands deliver what is pushed to the clients of gateAddress, in order
 	// per sending node, until ctx ends. deliver may be called concurrently.
-	FollowPushes(ctx context.Context, gateAddress string, deliver func(peer.PushFrame)) error
+	FollowPushes(ctx context.Context, gateAddress string, deliver func(peer.PushFrame) error) error
+	// PushesReady is closed when FollowPushes hears every node for the first time: what
+	// is pushed before may be lost.
+	PushesReady() <-chan struct{}
 	// Ready is closed when calls can be expected to succeed for the first time.
 	Ready() <-chan struct{}
 	// Problems says why calls may fail now; empty when all is well.
@@ -116,6 +119,9 @@ func (c *GateServerConfig) Validate() error {
 	}
 	if d.Router == nil && d.EtcdAddress == "" {
 		errs = append(errs, errors.New("a gate in a process of its own needs the cluster's etcd: give --etcd host:port, set GOVERSE_ETCD, or set EtcdAddress"))
+	}
+	if d.Router == nil && d.EtcdAddress != "" {
+		errs = append(errs, checkEtcd(d.EtcdAddress))
 	}
 	for _, origin := range d.AllowedOrigins {
 		errs = append(errs, http.NewCrossOriginProtection().AddTrustedOrigin(origin))

@@ -18,7 +18,7 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, notAllowed("GET"), object.OpCall)
 		return
 	}
-	s, err := d.gate.Open()
+	s, err := d.calls.session(r.Context())
 	if err != nil {
 		writeFailure(w, err, object.OpCall)
 		return

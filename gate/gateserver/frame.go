@@ -3,6 +3,7 @@ package gateserver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"unicode/utf8"
@@ -48,12 +49,10 @@ func decodeFrame(data []byte) (seq int64, call object.Call, err error) {
 	var f askFrame
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	err = d.Decode(&f)
-	if err == nil && d.More() {
-		err = badFrame("something follows its JSON object")
-	}
-	if f.Seq == nil && err != nil {
+	if err = d.Decode(&f); err != nil {
 		f.Seq = rescueSeq(data)
+	} else if d.More() {
+		err = errors.New("something follows its JSON object")
 	}
 	switch {
 	case f.Seq == nil && err == nil:

@@ -24,7 +24,6 @@ import (
 // grpcDoor is gate.GateService. Requests go on as they came, undecoded.
 type grpcDoor struct {
 	gate_pb.UnimplementedGateServiceServer
-	gate    *gate.Gate
 	calls   *calls
 	busy    *crowd
 	patient time.Duration // how long a client may leave a message unread
@@ -80,7 +79,7 @@ func (d *grpcDoor) ReliableCallObject(context.Context, *gate_pb.ReliableCallObje
 
 // Register opens a session for the stream and sends what is pushed to it.
 func (d *grpcDoor) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
-	s, err := d.gate.Open()
+	s, err := d.calls.session(stream.Context())
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func TestGRPCBadInput(t *testing.T) {
 
 func TestAPassedDeadlineIsNotRouted(t *testing.T) {
 	s := start(t, newCluster(echo))
-	c := newCalls(&s.cfg, nil, newCrowd())
+	c := newCalls(&s.cfg, s.router, nil, newCrowd())
 	past, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
 	_, err := c.do(past, "", object.Call{Ref: object.Ref{Type: "T", ID: "i"}, Method: "M"})

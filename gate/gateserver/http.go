@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -24,7 +23,6 @@ const (
 
 // httpDoor is everything below /api/ and, behind it, the program's own pages.
 type httpDoor struct {
-	gate      *gate.Gate
 	calls     *calls
 	guard     *guard
 	sockets   *socketDoor

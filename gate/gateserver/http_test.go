@@ -51,7 +51,7 @@ func TestPlainJSON(t *testing.T) {
 		{"PUT", "/api/v1/objects/ChatRoom/general", "", 201, `{"id":"general"}`,
 			object.Call{Op: object.OpCreate, Ref: object.Ref{Type: "ChatRoom", ID: "general"}}, ""},
 		{"DELETE", "/api/v1/objects/ChatRoom/gen%C3%A9ral", "", 200, `{"success":true}`,
-			object.Call{Op: object.OpDelete, Ref: object.Ref{Type: "ChatRoom", ID: "général"}}, ""},
+			object.Call{Op: object.OpDelete, Ref: object.Ref{Type: "ChatRoom", ID: "genéral"}}, ""},
 	} {
 		got := request(t, s, c.method, c.path, c.body, "Content-Type", "application/x-www-form-urlencoded")
 		if got.status != c.status || got.body != c.answer || got.header.Get("Content-Type") != "application/json" {

@@ -1,7 +1,87 @@
 package gateserver
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"strings"
 
-func (s *GateServer) join(ctx, life context.Context) (leave func(), err error) {
-	return func() {}, nil
+	members "github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+// join finds the router: the configured one, or a membership of the gate's own,
+// which lasts until leave. Before leave the cluster still routes and pushes.
+func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
+	if s.router = s.cfg.Router; s.router != nil {
+		return func() {}, nil
+	}
+	kvs, hangUp, err := dialEtcd(s.cfg.EtcdAddress)
+	if err != nil {
+		return nil, fmt.Errorf("joining the cluster (--etcd): %w", err)
+	}
+	c, err := members.New(members.Config{
+		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(),
+		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard,
+	})
+	if err != nil {
+		hangUp()
+		return nil, err
+	}
+	s.router = c
+	membership, end := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.fail("the membership of the cluster", c.Run(membership, nil))
+	}()
+	return func() {
+		end()
+		<-ended
+		hangUp()
+	}, nil
+}
+
+// dialEtcd waits until etcd answers. The first way goes to whichever endpoint does;
+// where there are several, each has one of its own for renewals too.
+func dialEtcd(addresses string) (kvs []etcdmanager.KV, hangUp func(), err error) {
+	cfg := etcdmanager.Config{Endpoints: endpoints(addresses)}
+	whichever, err := etcdmanager.Dial(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	kvs = append(kvs, whichever)
+	hangUp = func() {
+		for _, kv := range kvs {
+			_ = kv.Close() // nothing is under way any more
+		}
+	}
+	if len(cfg.Endpoints) > 1 {
+		each, err := etcdmanager.DialEach(cfg)
+		if err != nil {
+			hangUp()
+			return nil, nil, err
+		}
+		for _, kv := range each {
+			kvs = append(kvs, kv)
+		}
+	}
+	return kvs, hangUp, nil
+}
+
+func endpoints(addresses string) []string {
+	var list []string
+	for address := range strings.SplitSeq(addresses, ",") {
+		if address = strings.TrimSpace(address); address != "" {
+			list = append(list, address)
+		}
+	}
+	return list
+}
+
+func checkEtcd(addresses string) error {
+	if err := (etcdmanager.Config{Endpoints: endpoints(addresses)}).Validate(); err != nil {
+		return fmt.Errorf("EtcdAddress (--etcd), several separated by commas: %w", err)
+	}
+	return nil
 }

@@ -37,7 +37,7 @@ type cluster struct {
 
 	mu       sync.Mutex
 	problems []string
-	deliver  func(peer.PushFrame)
+	deliver  func(peer.PushFrame) error
 	followed chan struct{} // closed when deliver is set
 }
 
@@ -54,7 +54,7 @@ func (c *cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 	return c.answer(ctx, call)
 }
 
-func (c *cluster) FollowPushes(ctx context.Context, _ string, deliver func(peer.PushFrame)) error {
+func (c *cluster) FollowPushes(ctx context.Context, _ string, deliver func(peer.PushFrame) error) error {
 	c.mu.Lock()
 	c.deliver = deliver
 	c.mu.Unlock()
@@ -65,6 +65,8 @@ func (c *cluster) FollowPushes(ctx context.Context, _ string, deliver func(peer.
 
 func (c *cluster) Ready() <-chan struct{} { return c.ready }
 
+func (c *cluster) PushesReady() <-chan struct{} { return c.followed }
+
 func (c *cluster) Problems() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +75,7 @@ func (c *cluster) Problems() []string {
 
 func (c *cluster) push(f peer.PushFrame) {
 	<-c.followed
-	c.deliver(f)
+	_ = c.deliver(f) // a gate takes every frame
 }
 
 // diary is what a gate said of its sessions.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -35,6 +36,7 @@ type GateServer struct {
 	mu      sync.Mutex
 	listen  listeners // set by Start, then constant
 	address string    // advertised; likewise
+	router  Router    // likewise
 	started bool
 	stopped bool
 	end     context.CancelFunc // asks the running server to end
@@ -66,7 +68,7 @@ func NewGateServer(cfg *GateServerConfig) (*GateServer, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends or a listener fails, and leaves nothing behind. It
+// Run serves until ctx ends or a part fails, and leaves nothing behind. It
 // returns nil when ctx ended.
 func (s *GateServer) Run(ctx context.Context) error {
 	if err := s.Start(ctx); err != nil {
@@ -91,14 +93,15 @@ func (s *GateServer) Start(ctx context.Context) error {
 		return err
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	leave, err := s.join(ctx, life)
+	s.end = end // a membership may fail at once
+	leave, err := s.join(ctx)
 	if err != nil {
 		end()
 		s.listen.close()
 		s.listen = listeners{}
 		return err
 	}
-	s.started, s.end = true, end
+	s.started = true
 	serving := s.serve(life)
 	go func() {
 		defer close(s.done)
@@ -111,7 +114,7 @@ func (s *GateServer) Start(ctx context.Context) error {
 }
 
 // Stop ends the server: clients are told and let go, calls under way get a moment.
-// It returns within 5 s, with the error of a listener that failed. Idempotent.
+// It returns within 5 s, with the error of the part that failed. Idempotent.
 func (s *GateServer) Stop() error {
 	s.mu.Lock()
 	s.stopped = true
@@ -218,18 +221,18 @@ func (s *GateServer) serve(life context.Context) *running {
 	hard, hurry := context.WithCancel(context.WithoutCancel(life))
 	g := gate.New(gate.Config{Address: s.address, MaxSessions: s.cfg.MaxSessions, Listener: s.heard})
 	busy := newCrowd()
-	c := newCalls(&s.cfg, g, busy)
+	c := newCalls(&s.cfg, s.router, g, busy)
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	r.grpc = newGRPCServer(&grpcDoor{gate: g, calls: c, busy: busy, patient: s.cfg.WriteTimeout}, r.health)
-	r.parts.Go(func() { s.fail("gRPC", r.grpc.Serve(s.listen.grpc)) })
+	r.grpc = newGRPCServer(&grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout}, r.health)
+	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(s.listen.grpc)) })
 
 	name, _, _ := net.SplitHostPort(s.address)
 	guard := newGuard(s.cfg.AllowedOrigins, name)
 	if s.listen.http != nil {
 		r.serveHTTP(hard, "HTTP", s.listen.http, &httpDoor{
-			gate: g, calls: c, guard: guard, pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
-			sockets: &socketDoor{gate: g, calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
+			calls: c, guard: guard, pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
+			sockets: &socketDoor{calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
 		})
 	}
 	if s.listen.ops != nil {
@@ -252,13 +255,13 @@ func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h
 	})
 	server := newHTTPServer(life, counted, func(text string) { r.server.notice(event.Warn, text, nil) })
 	r.http = append(r.http, server)
-	r.parts.Go(func() { r.server.fail(name, server.Serve(l)) })
+	r.parts.Go(func() { r.server.fail("the "+name+" listener", server.Serve(l)) })
 }
 
 // announce turns the health service to serving when the cluster is ready.
 func (r *running) announce(life context.Context) {
 	select {
-	case <-r.server.cfg.Router.Ready():
+	case <-r.server.router.Ready():
 		r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case <-life.Done():
 	}
@@ -308,7 +311,10 @@ func (r *running) close(deadline context.Context) <-chan struct{} {
 // follow keeps the stream of pushes open.
 func (s *GateServer) follow(ctx context.Context, g *gate.Gate) {
 	for ctx.Err() == nil {
-		err := s.cfg.Router.FollowPushes(ctx, s.address, g.Deliver)
+		err := s.router.FollowPushes(ctx, s.address, func(f peer.PushFrame) error {
+			g.Deliver(f)
+			return nil
+		})
 		if ctx.Err() != nil {
 			return
 		}
@@ -322,12 +328,12 @@ func (s *GateServer) follow(ctx context.Context, g *gate.Gate) {
 
 // problems says why the gate is not ready.
 func (s *GateServer) problems(life context.Context) []string {
-	problems := s.cfg.Router.Problems()
+	problems := s.router.Problems()
 	if life.Err() != nil {
 		problems = append([]string{"the gate is stopping"}, problems...)
 	}
 	select {
-	case <-s.cfg.Router.Ready():
+	case <-s.router.Ready():
 	default:
 		if len(problems) == 0 {
 			problems = []string{"the cluster is not ready yet"}
@@ -336,17 +342,18 @@ func (s *GateServer) problems(life context.Context) []string {
 	return problems
 }
 
-// fail ends the server when a listener ends unasked.
-func (s *GateServer) fail(name string, err error) {
+// fail ends the server when a part of it ends unasked.
+func (s *GateServer) fail(part string, err error) {
 	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return
 	}
 	s.mu.Lock()
 	if s.failure == nil {
-		s.failure = fmt.Errorf("the %s listener failed: %w", name, err)
+		s.failure = fmt.Errorf("%s failed: %w", part, err)
 	}
+	end := s.end
 	s.mu.Unlock()
-	s.end()
+	end()
 }
 
 func (s *GateServer) pages() http.Handler {

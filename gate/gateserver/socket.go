@@ -26,7 +26,6 @@ const (
 
 // socketDoor carries calls and pushes on one connection.
 type socketDoor struct {
-	gate      *gate.Gate
 	calls     *calls
 	life      context.Context // ends what is still connected when a stop runs out of patience
 	heartbeat time.Duration
@@ -44,7 +43,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(d.life, cut)()
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
-	session, err := d.gate.Open()
+	session, err := d.calls.session(d.life)
 	if err != nil {
 		defer time.AfterFunc(lastWords, cut).Stop()
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
@@ -63,6 +62,7 @@ type socket struct {
 	session *gate.Session
 
 	replies chan answer
+	heard   tally        // what the client has sent
 	running atomic.Int64 // calls whose reply is not yet with the client
 	held    atomic.Int64 // bytes of their requests and replies
 	calls   sync.WaitGroup
@@ -108,19 +108,32 @@ func (s *socket) read(ctx context.Context) {
 // receive reads one message whole. One that is not acceptable ends the session and
 // is nil.
 func (s *socket) receive(kind websocket.MessageType, r io.Reader) ([]byte, error) {
+	r = io.TeeReader(r, &s.heard)
 	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
 	switch {
 	case err != nil:
 		return nil, err
 	case len(data) > maxMessage:
+		// Its rest is taken off the wire first, or the reason would be lost in a reset.
+		_, err = io.CopyN(io.Discard, r, 15*maxMessage)
 		s.session.Close(&farewell{websocket.StatusMessageTooBig, "a message of more than 4 MiB"})
-		_, err = io.Copy(io.Discard, r)
+		if err == io.EOF {
+			err = nil
+		}
 		return nil, err
 	case kind != websocket.MessageText:
 		s.session.Close(&farewell{websocket.StatusUnsupportedData, "a binary message; send JSON as text"})
 		return nil, nil
 	}
 	return data, nil
+}
+
+// tally counts the bytes that a client sends.
+type tally struct{ atomic.Int64 }
+
+func (t *tally) Write(b []byte) (int, error) {
+	t.Add(int64(len(b)))
+	return len(b), nil
 }
 
 // take starts the call of a frame, or answers why not.
@@ -282,7 +295,8 @@ func (s *socket) sendReplies(ctx context.Context) error {
 	return nil
 }
 
-// ping notices a client that has vanished without a word.
+// ping notices a client that has vanished without a word. One that is in the middle
+// of a large message cannot answer, but is heard.
 func (s *socket) ping(ctx context.Context) {
 	beat := time.NewTicker(s.door.heartbeat)
 	defer beat.Stop()
@@ -292,10 +306,11 @@ func (s *socket) ping(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		before := s.heard.Load()
 		wait, cancel := context.WithTimeout(ctx, s.door.patient)
 		err := s.conn.Ping(wait)
 		cancel()
-		if err != nil {
+		if err != nil && s.heard.Load() == before {
 			s.session.Close(errVanished)
 			return
 		}

@@ -130,6 +130,7 @@ func TestSocketBadFramesWithASeqAreAnswered(t *testing.T) {
 		`{"op":"call","seq":7,"type":5,"id":"i","method":"M"}`,
 		`{"op":"call","seq":8,"type":"T","id":"i","method":"M","reqest":{}}`,
 		`{"op":"delete","seq":9,"type":"T","id":"i","request":{}}`,
+		`{"op":"call","seq":10,"type":"T","id":"i","method":"M"} {}`,
 	} {
 		p.say(frame)
 		if f := p.next(); f.Op != "reply" || f.Seq != int64(i) || f.Error == "" || f.Outcome != "NotExecuted" || f.Code != "INVALID_JSON" && f.Code != "INVALID_BODY" {
@@ -141,7 +142,7 @@ func TestSocketBadFramesWithASeqAreAnswered(t *testing.T) {
 func TestSocketBadFramesWithoutASeqCloseIt(t *testing.T) {
 	s := start(t, newCluster(echo))
 	for _, frame := range []string{
-		``, `hello`, `{`, `[]`, `{"op":"call"}`, `{"op":"call","seq":"x"}`, `{"op":"call","seq":-1}`, `{"op":"call","seq":1} {}x`,
+		``, `hello`, `{`, `[]`, `{"op":"call"}`, `{"op":"call","seq":"x"}`, `{"op":"call","seq":-1}`,
 		"{\"op\":\"call\",\"seq\":1,\"id\":\"\xff\"}",
 	} {
 		p := socketTo(t, s)

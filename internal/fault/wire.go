@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -20,12 +21,15 @@ func ToWire(err error) *goverse_pb.Fault {
 		return nil
 	}
 	f := &goverse_pb.Fault{
-		Kind: uint32(e.Kind), Op: e.Op, Subject: e.Subject, Outcome: uint32(OutcomeOf(e)),
-		Shard: uint32(e.Shard), Epoch: e.Epoch, Holder: e.Holder,
-		RetryAfterMicros: e.RetryAfter.Microseconds(), Path: e.Path,
+		Kind: uint32(e.Kind), Op: utf8Text(e.Op), Subject: utf8Text(e.Subject), Outcome: uint32(OutcomeOf(e)),
+		Shard: uint32(e.Shard), Epoch: e.Epoch, Holder: utf8Text(e.Holder),
+		RetryAfterMicros: e.RetryAfter.Microseconds(),
+	}
+	for _, step := range e.Path {
+		f.Path = append(f.Path, utf8Text(step))
 	}
 	if e.Err != nil {
-		f.Message = e.Err.Error()
+		f.Message = utf8Text(e.Err.Error())
 	}
 	if own := ownStatus(e); own != nil {
 		// The error marshals unless the user put invalid UTF-8 in it; then only its text crosses.
@@ -35,6 +39,10 @@ func ToWire(err error) *goverse_pb.Fault {
 	}
 	return f
 }
+
+// utf8Text is s as protobuf accepts it: a user's error may hold any bytes, and its
+// kind must arrive all the same.
+func utf8Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // FromWire is the error that a Fault carries; nil stays nil.
 func FromWire(f *goverse_pb.Fault) error {
@@ -68,7 +76,7 @@ func toStatus(e *Error) *status.Status {
 	if own := ownStatus(e); own != nil {
 		return status.FromProto(own)
 	}
-	p := &spb.Status{Code: int32(e.Kind.Row().GRPC), Message: e.Error()}
+	p := &spb.Status{Code: int32(e.Kind.Row().GRPC), Message: utf8Text(e.Error())}
 	if detail, err := anypb.New(ToWire(e)); err == nil {
 		p.Details = append(p.Details, detail)
 	}
@@ -113,5 +121,11 @@ func ownStatus(e *Error) *spb.Status {
 	if !errors.As(e.Err, &s) || s.GRPCStatus() == nil || s.GRPCStatus().Code() == codes.OK {
 		return nil
 	}
-	return s.GRPCStatus().Proto()
+	own := s.GRPCStatus().Proto()
+	for _, d := range own.GetDetails() {
+		if d.MessageIs((*goverse_pb.Fault)(nil)) {
+			return nil
+		}
+	}
+	return own
 }

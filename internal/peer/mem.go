@@ -278,7 +278,7 @@ func (c *memConn) ServeCall(ctx context.Context, req *Request) (object.Payload, 
 
 // exchange sends a request and waits for its answer.
 func (c *memConn) exchange(ctx context.Context, l *listener, frame []byte) ([]byte, error) {
-	if err := c.n.travel(ctx, c.out); err != nil {
+	if err := c.reach(ctx, l); err != nil {
 		return nil, c.broke(ctx, err)
 	}
 	answer, err := c.answer(ctx, c.start(ctx, l, frame), l)
@@ -292,6 +292,17 @@ func (c *memConn) exchange(ctx context.Context, l *listener, frame []byte) ([]by
 		return nil, c.broke(ctx, err)
 	}
 	return answer, nil
+}
+
+// reach takes what was sent to l, if l still lives by then.
+func (c *memConn) reach(ctx context.Context, l *listener) error {
+	if err := c.n.travel(ctx, c.out); err != nil {
+		return err
+	}
+	if l.ctx.Err() != nil {
+		return errGone
+	}
+	return nil
 }
 
 // broke is the error of a call whose request was sent.

@@ -142,6 +142,27 @@ func TestMemRestart(t *testing.T) {
 	})
 }
 
+// What was sent to a process that died behind a partition reaches nobody.
+func TestMemRestartBehindAPartition(t *testing.T) {
+	bubble(t, func(t *testing.T, n *Network) {
+		first, second := 0, 0
+		address, stop := memWorld(n).listen(t, counting(&first))
+		conn := memWorld(n).dial(t, address)
+		if _, err := conn.ServeCall(t.Context(), callOf(text("x"))); err != nil {
+			t.Fatal(err)
+		}
+		n.Partition("a:1", "b:1")
+		stop()
+		memWorld(n).listen(t, counting(&second))
+		time.AfterFunc(time.Second, n.HealAll)
+		_, err := conn.ServeCall(t.Context(), callOf(text("x")))
+		want(t, err, fault.Indeterminate, fault.OutcomeUnknown)
+		if _, err := conn.ServeCall(t.Context(), callOf(text("x"))); err != nil || first != 1 || second != 1 {
+			t.Error(err, first, second)
+		}
+	})
+}
+
 // pushing delivers what comes through frames.
 func pushing(frames <-chan string) fake {
 	return fake{pushes: func(ctx context.Context, _ string, ready func(), deliver func(PushFrame) error) error {

@@ -33,7 +33,7 @@ func (c *memConn) ServePushes(ctx context.Context, gate string, ready func(), de
 	if err != nil {
 		return err
 	}
-	if err := c.n.travel(ctx, c.out); err != nil {
+	if err := c.reach(ctx, l); err != nil {
 		return c.broke(ctx, err)
 	}
 	s := c.open(ctx, l, gate)

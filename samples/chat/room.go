@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -17,9 +18,12 @@ import (
 
 const (
 	keptMessages = 1000             // in a room's state
+	keptBytes    = 512 << 10        // of them, so that all of a room fits into one reply
 	firstPage    = 200              // what a newcomer is shown
+	maxMembers   = 1000             // in a room at once
 	maxName      = 40               // characters
 	maxMessage   = 4000             // characters
+	maxMessageID = 64               // characters
 	presence     = 45 * time.Second // a member that is silent longer has left
 )
 
@@ -28,6 +32,7 @@ const (
 type ChatRoom struct {
 	goverseapi.BaseObject
 	state   *chat_pb.RoomState
+	bytes   int               // of state.Messages
 	members map[string]member // by client id, or by name for who has no push stream
 }
 
@@ -47,15 +52,18 @@ func (r *ChatRoom) Join(ctx context.Context, req *chat_pb.JoinRequest) (*chat_pb
 		return nil, err
 	}
 	before := r.users()
-	client := goverseapi.CallerClientID(ctx)
-	key := client
-	if key == "" {
-		key = "name:" + name
-	}
-	r.members[key] = member{name: name, clientID: client, seen: time.Now()}
 	r.prune()
+	key := memberKey(name, goverseapi.CallerClientID(ctx))
+	if _, here := r.members[key]; !here && len(r.members) >= maxMembers {
+		return nil, status.Errorf(codes.ResourceExhausted, "the room is full: it has %d members", maxMembers)
+	}
+	r.members[key] = member{name: name, clientID: goverseapi.CallerClientID(ctx), seen: time.Now()}
 	r.announce(ctx, before)
-	return &chat_pb.JoinResponse{Messages: r.after(r.state.NextNumber - firstPage), Users: r.users()}, nil
+	after := req.GetAfter()
+	if after <= 0 {
+		after = r.state.LastNumber - firstPage
+	}
+	return &chat_pb.JoinResponse{Messages: r.after(after), Users: r.users(), LastNumber: r.state.LastNumber}, nil
 }
 
 // SendMessage keeps a message and shows it to everyone here. When it has answered,
@@ -69,18 +77,17 @@ func (r *ChatRoom) SendMessage(ctx context.Context, req *chat_pb.SendMessageRequ
 	if text == "" || utf8.RuneCountInString(text) > maxMessage {
 		return nil, status.Errorf(codes.InvalidArgument, "a message has 1 to %d characters", maxMessage)
 	}
+	if utf8.RuneCountInString(req.GetMessageId()) > maxMessageID {
+		return nil, status.Errorf(codes.InvalidArgument, "a message id has at most %d characters", maxMessageID)
+	}
 	if said := r.find(name, req.GetMessageId()); said != nil {
 		return &chat_pb.SendMessageResponse{Message: said}, nil
 	}
-	r.state.NextNumber++
 	m := &chat_pb.ChatMessage{
-		Number: r.state.NextNumber, UserName: name, Message: text,
-		SentUnixMs: time.Now().UnixMilli(), MessageId: req.GetMessageId(),
+		Number: r.state.LastNumber + 1, UserName: name, Message: text,
+		SentUnixMs: time.Now().UnixMilli(), MessageId: req.GetMessageId(), Room: r.Id(),
 	}
-	r.state.Messages = append(r.state.Messages, m)
-	if extra := len(r.state.Messages) - keptMessages; extra > 0 {
-		r.state.Messages = slices.Delete(r.state.Messages, 0, extra)
-	}
+	r.keep(m)
 	r.show(ctx, m)
 	return &chat_pb.SendMessageResponse{Message: m}, nil
 }
@@ -93,12 +100,7 @@ func (r *ChatRoom) History(ctx context.Context, req *chat_pb.HistoryRequest) (*c
 // Leave takes the caller out.
 func (r *ChatRoom) Leave(ctx context.Context, req *chat_pb.LeaveRequest) (*chat_pb.LeaveResponse, error) {
 	before := r.users()
-	client := goverseapi.CallerClientID(ctx)
-	for key, m := range r.members {
-		if m.name == req.GetUserName() && m.clientID == client {
-			delete(r.members, key)
-		}
-	}
+	delete(r.members, memberKey(strings.TrimSpace(req.GetUserName()), goverseapi.CallerClientID(ctx)))
 	r.announce(ctx, before)
 	return &chat_pb.LeaveResponse{}, nil
 }
@@ -109,20 +111,44 @@ func (r *ChatRoom) ToData() (proto.Message, error) { return r.state, nil }
 // FromData implements goverseapi.Object.
 func (r *ChatRoom) FromData(data proto.Message) error {
 	r.state = &chat_pb.RoomState{}
-	if kept, ok := data.(*chat_pb.RoomState); ok {
-		r.state = kept
+	if data == nil {
+		return nil
+	}
+	kept, ok := data.(*chat_pb.RoomState)
+	if !ok {
+		return status.Errorf(codes.DataLoss, "what is stored is a %s, not a room", data.ProtoReflect().Descriptor().FullName())
+	}
+	r.state = kept
+	for _, m := range kept.Messages {
+		r.bytes += proto.Size(m)
 	}
 	return nil
 }
 
+// keep adds a message, and forgets the oldest ones when there are too many.
+func (r *ChatRoom) keep(m *chat_pb.ChatMessage) {
+	r.state.LastNumber = m.Number
+	r.state.Messages = append(r.state.Messages, m)
+	r.bytes += proto.Size(m)
+	old := 0
+	for ; len(r.state.Messages)-old > keptMessages || r.bytes > keptBytes; old++ {
+		r.bytes -= proto.Size(r.state.Messages[old])
+	}
+	r.state.Messages = slices.Delete(r.state.Messages, 0, old)
+}
+
+// after are the kept messages that are numbered higher, oldest first.
 func (r *ChatRoom) after(number int64) []*chat_pb.ChatMessage {
-	i, _ := slices.BinarySearchFunc(r.state.Messages, number+1, func(m *chat_pb.ChatMessage, n int64) int {
-		return int(m.GetNumber() - n)
+	i, found := slices.BinarySearchFunc(r.state.Messages, number, func(m *chat_pb.ChatMessage, n int64) int {
+		return cmp.Compare(m.GetNumber(), n)
 	})
+	if found {
+		i++
+	}
 	return slices.Clone(r.state.Messages[i:])
 }
 
-// find is the sender's message with this id, if it is among the latest.
+// find is the sender's message with this id, if it is still kept.
 func (r *ChatRoom) find(name, id string) *chat_pb.ChatMessage {
 	if id == "" {
 		return nil
@@ -133,6 +159,14 @@ func (r *ChatRoom) find(name, id string) *chat_pb.ChatMessage {
 		}
 	}
 	return nil
+}
+
+// memberKey tells members apart: by their push stream, else by their name.
+func memberKey(name, clientID string) string {
+	if clientID == "" {
+		return "name:" + name
+	}
+	return clientID
 }
 
 // users are the names of those who are here, sorted, each once.

@@ -10,15 +10,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/xiaonanln/goverse/object"
-	"github.com/xiaonanln/goverse/object/objecttest"
 )
 
 // A test binary that is started with this variable is a child: "<mode> <n> <path>".
@@ -306,145 +303,6 @@ func TestProcessesShareAFile(t *testing.T) {
 	for i := range n {
 		if r, err := p.Load(t.Context(), object.Ref{Type: "Count", ID: fmt.Sprint("share", i)}); err != nil || r.Version != 40 {
 			t.Errorf("child %d: %+v, %v", i, r, err)
-		}
-	}
-}
-
-// pair is one file opened twice, as by two nodes on one host: each call takes one
-// of the two at random.
-type pair struct{ a, b *Provider }
-
-func (p pair) any() *Provider {
-	if rand.IntN(2) == 0 {
-		return p.a
-	}
-	return p.b
-}
-
-func (p pair) SaveObject(ctx context.Context, typ, id string, data []byte) error {
-	return p.any().SaveObject(ctx, typ, id, data)
-}
-
-func (p pair) LoadObject(ctx context.Context, typ, id string) ([]byte, error) {
-	return p.any().LoadObject(ctx, typ, id)
-}
-
-func (p pair) DeleteObject(ctx context.Context, typ, id string) error {
-	return p.any().DeleteObject(ctx, typ, id)
-}
-
-func (p pair) StoreID(ctx context.Context) (string, error) { return p.any().StoreID(ctx) }
-
-func (p pair) Stamp(ctx context.Context, owner string, fences []object.Fence) ([]object.Fence, error) {
-	return p.any().Stamp(ctx, owner, fences)
-}
-
-func (p pair) Load(ctx context.Context, ref object.Ref) (object.Record, error) {
-	return p.any().Load(ctx, ref)
-}
-
-func (p pair) Commit(ctx context.Context, owner string, saves []object.Save) ([]object.Verdict, error) {
-	return p.any().Commit(ctx, owner, saves)
-}
-
-func (p pair) Lanes() int { return p.any().Lanes() }
-
-func TestContractOfTwo(t *testing.T) {
-	objecttest.Run(t, func(t testing.TB) object.PersistenceProvider {
-		path := tempPath(t)
-		return pair{NewSQLitePersistenceProvider(openDB(t, path)), NewSQLitePersistenceProvider(openDB(t, path))}
-	})
-}
-
-// The portable disk that is full: SQLite's own limit of pages.
-func TestFull(t *testing.T) {
-	k := newDesk(t, tempPath(t))
-	limit := func(pages int) {
-		w, err := k.db.takeWriter(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.db.putWriter(w)
-		if _, err := w.text(t.Context(), fmt.Sprintf("PRAGMA max_page_count=%d", pages)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	limit(60)
-	fillUp(t, k, func() { limit(1 << 30) })
-}
-
-// A real one, three megabytes large.
-func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
-		t.Skipf("NOT TESTED: a full file system (mounting one needs root: %v); TestFull has tested SQLite's own limit", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k := newDesk(t, filepath.Join(dir, "goverse.db"))
-	fillUp(t, k, func() {
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// fillUp saves until nothing fits any more, makes room and goes on.
-func fillUp(t *testing.T, k *desk, room func()) {
-	t.Helper()
-	data := []byte(`"` + strings.Repeat("x", 20_000) + `"`)
-	var refused object.Save
-	acknowledged := 0
-	for ; ; acknowledged++ {
-		refused = k.save(fmt.Sprint(acknowledged), data)
-		vs, err := k.Commit(t.Context(), k.Owner, []object.Save{refused})
-		if err != nil {
-			if !errors.Is(err, object.ErrNotCommitted) || troubleOf(err) != full {
-				t.Logf("the disk is full: %v", err)
-			}
-			break
-		}
-		if vs[0].Kind != object.Committed {
-			t.Fatal(vs[0])
-		}
-		if acknowledged > 1000 {
-			t.Fatal("it never fills up")
-		}
-	}
-	if acknowledged == 0 {
-		t.Fatal("nothing was acknowledged: nothing was tested")
-	}
-	for range 3 {
-		if vs, err := k.Commit(t.Context(), k.Owner, []object.Save{refused}); err == nil {
-			t.Fatalf("acknowledged on a full disk: %+v", vs)
-		}
-	}
-	wantAll(t, k, acknowledged)
-	room()
-	k.must(t, []object.Save{refused})
-	wantAll(t, k, acknowledged+1)
-	w, err := k.db.takeWriter(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.db.putWriter(w)
-	if err := k.db.check(t.Context(), w, `PRAGMA integrity_check`); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantAll(t *testing.T, k *desk, n int) {
-	t.Helper()
-	for i := range n {
-		if r, err := k.Load(t.Context(), object.Ref{Type: "Bench", ID: fmt.Sprint(i)}); err != nil || r.Version != 1 || len(r.Data) != 20_002 {
-			t.Fatalf("object %d of %d: version %d, %d bytes, %v", i, n, r.Version, len(r.Data), err)
 		}
 	}
 }

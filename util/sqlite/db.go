@@ -178,8 +178,12 @@ type watched struct {
 // watch remembers the files. Stat does not open them: closing a descriptor of the
 // file would drop the POSIX locks that SQLite holds in this process.
 func (db *DB) watch() error {
+	real, err := filepath.EvalSymlinks(db.cfg.Path) // SQLite puts its files beside the real one
+	if err != nil {
+		return err
+	}
 	db.files = db.files[:0]
-	for _, path := range []string{db.cfg.Path, db.cfg.Path + "-wal"} {
+	for _, path := range []string{db.cfg.Path, real + "-wal"} {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err

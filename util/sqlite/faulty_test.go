@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -413,5 +414,35 @@ func TestWriterIsTaken(t *testing.T) {
 	}
 	k.db.putWriter(w)
 	delete(k.versions, "a")
+	k.must(t, []object.Save{k.save("a", state(1))})
+}
+
+// Contexts end at any instant, in the middle of taking the lock too. An error means
+// that nothing was written, and the connection is left without a transaction.
+func TestCanceledAtAnyTime(t *testing.T) {
+	k, _ := faultyDesk(t)
+	committed := 0
+	for i := range 400 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(300))*time.Microsecond)
+		save := k.save("a", state(i))
+		vs, err := k.Commit(ctx, k.Owner, []object.Save{save})
+		cancel()
+		switch {
+		case err == nil && vs[0].Kind == object.Committed:
+			k.versions["a"] = vs[0].Version
+			committed++
+		case err == nil || !errors.Is(err, object.ErrNotCommitted) || !errors.Is(err, context.DeadlineExceeded):
+			t.Fatal(vs, err)
+		}
+		if r, err := k.Load(t.Context(), save.Ref); err != nil || r.Version != k.versions["a"] {
+			t.Fatalf("round %d: stored is version %d, %v, want %d", i, r.Version, err, k.versions["a"])
+		}
+	}
+	if committed == 0 || committed == 400 {
+		t.Logf("%d of 400 commits went through: nothing was interrupted", committed)
+	}
+	if k.db.suspect.Load() != nil {
+		t.Error("a cancelled call made the file suspect")
+	}
 	k.must(t, []object.Save{k.save("a", state(1))})
 }

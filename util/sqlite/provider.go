@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/memstore/admit"
@@ -75,8 +76,8 @@ func checkStamp(owner string, fences []object.Fence) error {
 		return fault.New(fault.Invalid, "a stamp needs an owner")
 	}
 	for _, f := range fences {
-		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard > 8191 {
-			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to 8191, epochs begin at 1", f.Shard, f.Epoch)
+		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard >= sharding.NumShards {
+			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to %d, epochs begin at 1", f.Shard, f.Epoch, sharding.NumShards-1)
 		}
 	}
 	return nil

@@ -45,6 +45,7 @@ func TestNotWritable(t *testing.T) {
 		filepath.Join(dir, "no", "x"): "directory must exist",
 	} {
 		stderr := asNobody(t, binary, "count 1 "+path)
+		t.Log(stderr)
 		if !strings.Contains(stderr, path) || !strings.Contains(stderr, advice) {
 			t.Errorf("%s: the child says %q, want the file's name and %q", filepath.Base(path), stderr, advice)
 		}

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,5 +48,51 @@ func tempPath(t testing.TB) string { return filepath.Join(t.TempDir(), "goverse.
 func TestContract(t *testing.T) {
 	objecttest.Run(t, func(t testing.TB) object.PersistenceProvider {
 		return NewSQLitePersistenceProvider(openDB(t, tempPath(t)))
+	})
+}
+
+// pair is one file opened twice, as by two nodes on one host: each call takes one
+// of the two at random.
+type pair struct{ a, b *Provider }
+
+func (p pair) any() *Provider {
+	if rand.IntN(2) == 0 {
+		return p.a
+	}
+	return p.b
+}
+
+func (p pair) SaveObject(ctx context.Context, typ, id string, data []byte) error {
+	return p.any().SaveObject(ctx, typ, id, data)
+}
+
+func (p pair) LoadObject(ctx context.Context, typ, id string) ([]byte, error) {
+	return p.any().LoadObject(ctx, typ, id)
+}
+
+func (p pair) DeleteObject(ctx context.Context, typ, id string) error {
+	return p.any().DeleteObject(ctx, typ, id)
+}
+
+func (p pair) StoreID(ctx context.Context) (string, error) { return p.any().StoreID(ctx) }
+
+func (p pair) Stamp(ctx context.Context, owner string, fences []object.Fence) ([]object.Fence, error) {
+	return p.any().Stamp(ctx, owner, fences)
+}
+
+func (p pair) Load(ctx context.Context, ref object.Ref) (object.Record, error) {
+	return p.any().Load(ctx, ref)
+}
+
+func (p pair) Commit(ctx context.Context, owner string, saves []object.Save) ([]object.Verdict, error) {
+	return p.any().Commit(ctx, owner, saves)
+}
+
+func (p pair) Lanes() int { return p.any().Lanes() }
+
+func TestContractOfTwo(t *testing.T) {
+	objecttest.Run(t, func(t testing.TB) object.PersistenceProvider {
+		path := tempPath(t)
+		return pair{NewSQLitePersistenceProvider(openDB(t, path)), NewSQLitePersistenceProvider(openDB(t, path))}
 	})
 }

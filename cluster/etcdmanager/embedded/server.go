@@ -15,7 +15,6 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -35,6 +34,7 @@ type Config struct {
 // Server is a running etcd. All methods may be called concurrently.
 type Server struct {
 	dir   string
+	data  data
 	fresh bool
 	last  record // what the lock file said before
 	lock  *lock
@@ -56,6 +56,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("embedded etcd: no data directory is given: name one with --data-dir")
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, unusable(cfg.Dir, err)
@@ -64,17 +67,15 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, last: last, lock: l, doom: newDoom()}
+	s := &Server{dir: dir, data: data(filepath.Join(dir, "etcd")), last: last, lock: l, doom: newDoom()}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, l.release())
 	}
 	return s, nil
 }
 
-func (s *Server) etcdDir() string { return filepath.Join(s.dir, "etcd") }
-
 func (s *Server) start(ctx context.Context) error {
-	if err := checkDatabase(s.etcdDir()); err != nil {
+	if err := s.data.check(); err != nil {
 		return s.damaged(err)
 	}
 	listener, err := listen(s.last.Endpoint)
@@ -82,7 +83,7 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("embedded etcd: listen on loopback: %w", err)
 	}
 	endpoint := listener.Addr().String()
-	s.fresh = !wal.Exist(filepath.Join(s.etcdDir(), "member", "wal"))
+	s.fresh = s.data.empty()
 	if err := s.launch(ctx, endpoint); err != nil {
 		listener.Close()
 		return err
@@ -110,7 +111,7 @@ func listen(last string) (net.Listener, error) {
 func (s *Server) configure(endpoint string) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = "goverse"
-	cfg.Dir = s.etcdDir()
+	cfg.Dir = string(s.data)
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	// No listener of embed's: there are no peers, and its way of closing client
 	// connections waits for seconds. serve has one that we close ourselves.
@@ -151,7 +152,7 @@ func (s *Server) launch(ctx context.Context, endpoint string) error {
 	case <-s.doom.failed:
 		return s.damaged(s.doom.reason())
 	case <-ctx.Done():
-		return s.late(ctx)
+		return errors.Join(s.late(ctx), s.abandon(started))
 	}
 	select {
 	case <-s.etcd.Server.ReadyNotify():
@@ -166,13 +167,26 @@ func (s *Server) launch(ctx context.Context, endpoint string) error {
 	}
 }
 
+// abandon closes an etcd that is still starting, which cannot be interrupted, so that
+// nobody else meets it in the directory.
+func (s *Server) abandon(started <-chan *embed.Etcd) error {
+	select {
+	case s.etcd = <-started:
+		return s.shut()
+	case <-s.doom.failed:
+		return nil
+	case <-time.After(closeTimeout):
+		return fmt.Errorf("embedded etcd on %s is still starting: end this process", s.data)
+	}
+}
+
 func (s *Server) damaged(err error) error {
 	return fmt.Errorf("embedded etcd cannot start on %s: its files are damaged or cannot be written: "+
-		"make room or restore a copy, or move the directory away to begin anew: %w", s.etcdDir(), err)
+		"make room or restore a copy, or move the directory away to begin anew: %w", s.data, err)
 }
 
 func (s *Server) late(ctx context.Context) error {
-	err := fmt.Errorf("embedded etcd on %s did not start: %w", s.etcdDir(), ctx.Err())
+	err := fmt.Errorf("embedded etcd on %s did not start: %w", s.data, ctx.Err())
 	if reason := s.doom.reason(); reason != nil {
 		err = fmt.Errorf("%w: %w", err, reason)
 	}
@@ -212,7 +226,7 @@ func (s *Server) Failed() <-chan struct{} { return s.doom.failed }
 func (s *Server) Err() error {
 	select {
 	case <-s.doom.failed:
-		return fmt.Errorf("embedded etcd on %s: %w", s.etcdDir(), s.doom.reason())
+		return fmt.Errorf("embedded etcd on %s: %w", s.data, s.doom.reason())
 	default:
 		return nil
 	}
@@ -240,6 +254,6 @@ func (s *Server) shut() error {
 	case <-done:
 		return nil
 	case <-time.After(closeTimeout):
-		return fmt.Errorf("embedded etcd on %s did not stop within %v", s.etcdDir(), closeTimeout)
+		return fmt.Errorf("embedded etcd on %s did not stop within %v", s.data, closeTimeout)
 	}
 }

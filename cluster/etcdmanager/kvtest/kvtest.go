@@ -176,7 +176,7 @@ func (k *kit) last(ch <-chan etcdmanager.Batch) etcdmanager.Batch {
 			k.Fatal("the watch ended without a batch")
 		}
 		return b
-	case <-time.After(20 * time.Second):
+	case <-k.ctx().Done():
 		k.Fatal("no batch came")
 		return etcdmanager.Batch{}
 	}
@@ -190,7 +190,7 @@ func (k *kit) wantEnd(ch <-chan etcdmanager.Batch) {
 		if open {
 			k.Fatalf("a batch came after the end: %+v", b)
 		}
-	case <-time.After(20 * time.Second):
+	case <-k.ctx().Done():
 		k.Fatal("the watch did not end")
 	}
 }

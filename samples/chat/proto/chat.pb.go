@@ -27,6 +27,7 @@ const (
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	After         int64                  `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // show only messages numbered higher; 0 = the newest 200
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,11 +69,21 @@ func (x *JoinRequest) GetUserName() string {
 	return ""
 }
 
+func (x *JoinRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
 // The room as a newcomer finds it.
 type JoinResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Messages      []*ChatMessage         `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"` // the newest ones, oldest first
-	Users         []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`       // who is here, sorted
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Messages []*ChatMessage         `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"` // the newest ones, oldest first
+	Users    []string               `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`       // who is here, sorted
+	// The number of the newest message ever kept here. A page that knows a higher one
+	// sees that the room was deleted and began anew.
+	LastNumber    int64 `protobuf:"varint,3,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -121,13 +132,20 @@ func (x *JoinResponse) GetUsers() []string {
 	return nil
 }
 
+func (x *JoinResponse) GetLastNumber() int64 {
+	if x != nil {
+		return x.LastNumber
+	}
+	return 0
+}
+
 type SendMessageRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	UserName string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
 	Message  string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The sender's own id of the message. Sending it twice keeps it once, so a sender
 	// that does not know whether it was heard may say it again.
-	MessageId     string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId     string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // at most 64 characters
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -411,6 +429,7 @@ type ChatMessage struct {
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	SentUnixMs    int64                  `protobuf:"varint,4,opt,name=sent_unix_ms,json=sentUnixMs,proto3" json:"sent_unix_ms,omitempty"`
 	MessageId     string                 `protobuf:"bytes,5,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Room          string                 `protobuf:"bytes,6,opt,name=room,proto3" json:"room,omitempty"` // a page that has just changed rooms still gets some of the old one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -480,6 +499,13 @@ func (x *ChatMessage) GetMessageId() string {
 	return ""
 }
 
+func (x *ChatMessage) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
+}
+
 // Pushed to everyone in the room when somebody comes or goes.
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -537,7 +563,7 @@ func (x *Presence) GetUsers() []string {
 // pages that are still open join again.
 type RoomState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	NextNumber    int64                  `protobuf:"varint,1,opt,name=next_number,json=nextNumber,proto3" json:"next_number,omitempty"`
+	LastNumber    int64                  `protobuf:"varint,1,opt,name=last_number,json=lastNumber,proto3" json:"last_number,omitempty"`
 	Messages      []*ChatMessage         `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -573,9 +599,9 @@ func (*RoomState) Descriptor() ([]byte, []int) {
 	return file_samples_chat_proto_chat_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *RoomState) GetNextNumber() int64 {
+func (x *RoomState) GetLastNumber() int64 {
 	if x != nil {
-		return x.NextNumber
+		return x.LastNumber
 	}
 	return 0
 }
@@ -591,12 +617,15 @@ var File_samples_chat_proto_chat_proto protoreflect.FileDescriptor
 
 const file_samples_chat_proto_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsamples/chat/proto/chat.proto\x12\x04chat\"*\n" +
+	"\x1dsamples/chat/proto/chat.proto\x12\x04chat\"@\n" +
 	"\vJoinRequest\x12\x1b\n" +
-	"\tuser_name\x18\x01 \x01(\tR\buserName\"S\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\"t\n" +
 	"\fJoinResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chat.ChatMessageR\bmessages\x12\x14\n" +
-	"\x05users\x18\x02 \x03(\tR\x05users\"j\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users\x12\x1f\n" +
+	"\vlast_number\x18\x03 \x01(\x03R\n" +
+	"lastNumber\"j\n" +
 	"\x12SendMessageRequest\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1d\n" +
@@ -611,7 +640,7 @@ const file_samples_chat_proto_chat_proto_rawDesc = "" +
 	"\x05users\x18\x02 \x03(\tR\x05users\"+\n" +
 	"\fLeaveRequest\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x01(\tR\buserName\"\x0f\n" +
-	"\rLeaveResponse\"\x9d\x01\n" +
+	"\rLeaveResponse\"\xb1\x01\n" +
 	"\vChatMessage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x1b\n" +
 	"\tuser_name\x18\x02 \x01(\tR\buserName\x12\x18\n" +
@@ -619,13 +648,14 @@ const file_samples_chat_proto_chat_proto_rawDesc = "" +
 	"\fsent_unix_ms\x18\x04 \x01(\x03R\n" +
 	"sentUnixMs\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x05 \x01(\tR\tmessageId\"4\n" +
+	"message_id\x18\x05 \x01(\tR\tmessageId\x12\x12\n" +
+	"\x04room\x18\x06 \x01(\tR\x04room\"4\n" +
 	"\bPresence\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\tR\x04room\x12\x14\n" +
 	"\x05users\x18\x02 \x03(\tR\x05users\"[\n" +
 	"\tRoomState\x12\x1f\n" +
-	"\vnext_number\x18\x01 \x01(\x03R\n" +
-	"nextNumber\x12-\n" +
+	"\vlast_number\x18\x01 \x01(\x03R\n" +
+	"lastNumber\x12-\n" +
 	"\bmessages\x18\x02 \x03(\v2\x11.chat.ChatMessageR\bmessagesB9Z7github.com/xiaonanln/goverse/samples/chat/proto;chat_pbb\x06proto3"
 
 var (

@@ -1,0 +1,309 @@
+package embedded
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+)
+
+// childEnv names the data directory on which a process of this test binary starts a
+// server.
+const childEnv = "GOVERSE_EMBEDDED_TEST_DIR"
+
+// child starts a server, says so or why not, and lives until its input ends.
+func child(dir string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := Start(ctx, Config{Dir: dir})
+	if err != nil {
+		var taken *TakenError
+		fmt.Printf("error %v %v\n", errors.As(err, &taken), strings.ReplaceAll(err.Error(), "\n", " "))
+		return 0
+	}
+	if err := s.RecordLease(0xbeef); err != nil {
+		fmt.Println("error", err)
+		return 0
+	}
+	fmt.Println("started", s.Endpoint())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := s.Close(); err != nil {
+		fmt.Println("error", err)
+	}
+	return 0
+}
+
+// process is a child at work.
+type process struct {
+	*exec.Cmd
+	said   string // its first line
+	input  io.WriteCloser
+	output *bufio.Reader
+	errors bytes.Buffer
+}
+
+func spawn(t *testing.T, dir string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(os.Args[0])}
+	p.Env = append(os.Environ(), childEnv+"="+dir)
+	p.Stderr = &p.errors
+	var err error
+	if p.input, err = p.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.output = bufio.NewReader(out)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.said, _ = p.output.ReadString('\n')
+	return p
+}
+
+// end lets the child end in order and checks that it had nothing to complain of.
+func (p *process) end(t *testing.T) {
+	t.Helper()
+	p.input.Close()
+	rest, _ := io.ReadAll(p.output)
+	if err := p.Wait(); err != nil || len(rest) > 0 || p.errors.Len() > 0 {
+		t.Errorf("the other process: %v; said %q%q and on stderr: %.2000s", err, p.said, rest, p.errors.String())
+	}
+}
+
+func TestADirectoryThatIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	other := spawn(t, dir)
+	defer other.end(t)
+	endpoint, ok := strings.CutPrefix(strings.TrimSpace(other.said), "started ")
+	if !ok {
+		t.Fatal(other.said)
+	}
+	_, err := Start(t.Context(), Config{Dir: dir})
+	var taken *TakenError
+	if !errors.As(err, &taken) || taken.PID != other.Process.Pid || taken.Endpoint != endpoint || taken.Dir != dir {
+		t.Fatalf("%+v: %v", taken, err)
+	}
+	want := fmt.Sprintf("data directory %s is in use by process %d: join it with --etcd %s, or give this process its own --data-dir", dir, taken.PID, endpoint)
+	if err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+	// And where it says to join, one can.
+	c, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{taken.Endpoint}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestADirectoryThatIsTakenByThisProcess(t *testing.T) {
+	s := start(t, t.TempDir())
+	_, err := Start(t.Context(), Config{Dir: s.dir})
+	var taken *TakenError
+	if !errors.As(err, &taken) || taken.PID != os.Getpid() || taken.Endpoint != s.Endpoint() {
+		t.Error(err)
+	}
+}
+
+func TestADirectoryWhoseHolderIsStillStarting(t *testing.T) {
+	dir := t.TempDir()
+	l, _, err := takeLock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.release()
+	_, err = Start(t.Context(), Config{Dir: dir})
+	var taken *TakenError
+	if !errors.As(err, &taken) || taken.PID != os.Getpid() || taken.Endpoint != "" || !strings.Contains(err.Error(), "still starting") {
+		t.Error(err)
+	}
+}
+
+// The holder is killed: its directory is free at once, with its data, and it says
+// which lease to revoke.
+func TestADirectoryWhoseHolderWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	for range 3 {
+		other := spawn(t, dir)
+		if !strings.HasPrefix(other.said, "started ") {
+			t.Fatal(other.said)
+		}
+		if err := other.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = other.Wait() // it was killed
+		s := start(t, dir)
+		if s.Fresh() || s.PreviousLease() != 0xbeef {
+			t.Errorf("fresh %v, lease %x", s.Fresh(), int64(s.PreviousLease()))
+		}
+		stop(t, s)
+	}
+}
+
+func TestALockFileThatMakesNoSenseCostsNothing(t *testing.T) {
+	for _, text := range []string{"", "garbage", `{"pid":12`, strings.Repeat("\x00", 300), `{"pid":1,"endpoint":"nowhere","lease":"zz"}`, strings.Repeat("x", 1<<20)} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, lockName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, dir)
+		if s.PreviousLease() != 0 {
+			t.Errorf("%.20q: lease %x", text, int64(s.PreviousLease()))
+		}
+		stop(t, s)
+	}
+}
+
+// Whatever is done to its files, etcd starts or an error says what is wrong: no
+// hang, no exit, no panic, no word on stderr.
+func TestDamagedData(t *testing.T) {
+	whole := t.TempDir()
+	s := start(t, whole)
+	c := dial(t, s)
+	for i := range 500 {
+		put(t, c, fmt.Sprintf("key/%03d", i), strings.Repeat("value", 20))
+	}
+	stop(t, s)
+	db := filepath.Join("etcd", "member", "snap", "db")
+	log := firstLog(t, whole)
+	const (
+		starts  = "started " // it can be repaired
+		refuses = "error false "
+		either  = "" // the bytes may have been of no use
+	)
+	type damage struct {
+		name string
+		do   func(dir string) error
+		want string
+	}
+	all := []damage{
+		{"nothing", func(string) error { return nil }, starts},
+		{"no database", func(dir string) error { return os.Remove(filepath.Join(dir, db)) }, starts},
+		{"a database of nothing", truncate(db, 0), starts},
+		{"no log", func(dir string) error { return os.Remove(filepath.Join(dir, log)) }, refuses},
+		{"a log of nothing", truncate(log, 0), refuses},
+		{"a log of 10 bytes", truncate(log, 10), refuses},
+		{"a log cut in the middle", truncate(log, 20000), refuses},
+		{"a log whose head is overwritten", overwrite(log, 0, 100), refuses},
+		{"a log overwritten in the middle", overwrite(log, 10000, 100), refuses},
+		{"a log that is a directory", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, log)), os.Mkdir(filepath.Join(dir, log), 0o700))
+		}, refuses},
+		{"a database of 10 bytes", truncate(db, 10), refuses},
+		{"a database of 3 pages", truncate(db, 3*4096), refuses},
+		{"a database without its last page", truncate(db, -4096), either},
+		{"a database whose heads are overwritten", overwrite(db, 0, 8192), refuses},
+		{"a database whose first head is overwritten", overwrite(db, 0, 4096), either},
+		{"a database that is a directory", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, db)), os.Mkdir(filepath.Join(dir, db), 0o700))
+		}, refuses},
+	}
+	for page := int64(2); page < 6; page++ {
+		all = append(all, damage{fmt.Sprintf("page %d of the database overwritten", page), overwrite(db, page*4096, 4096), either},
+			damage{fmt.Sprintf("page %d of the database scratched", page), overwrite(db, page*4096+100, 60), either})
+	}
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		all = append(all, damage{fmt.Sprintf("seed %d: the database scratched", seed), overwrite(db, rng.Int64N(31*4096), 1+rng.Int64N(16)), either},
+			damage{fmt.Sprintf("seed %d: the log scratched", seed), overwrite(log, rng.Int64N(90000), 1+rng.Int64N(16)), either})
+	}
+	for _, d := range all {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := copyTree(dir, whole); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.do(dir); err != nil {
+				t.Fatal(err)
+			}
+			before := time.Now()
+			p := spawn(t, dir)
+			p.end(t)
+			if took := time.Since(before); took > 15*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if !strings.HasPrefix(p.said, d.want) || !strings.HasPrefix(p.said, starts) && !(strings.HasPrefix(p.said, refuses) && strings.Contains(p.said, dir)) {
+				t.Errorf("it said %q", p.said)
+			}
+			t.Logf("%s", strings.ReplaceAll(p.said, dir, "…"))
+		})
+	}
+}
+
+func firstLog(t *testing.T, dir string) string {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "etcd", "member", "wal", "*.wal"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal("no log", err)
+	}
+	rel, err := filepath.Rel(dir, logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rel
+}
+
+// truncate cuts a file to size, or by -size.
+func truncate(name string, size int64) func(dir string) error {
+	return func(dir string) error {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if size < 0 {
+			return os.Truncate(path, info.Size()+size)
+		}
+		return os.Truncate(path, size)
+	}
+}
+
+func overwrite(name string, at, n int64) func(dir string) error {
+	return func(dir string) error {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(bytes.Repeat([]byte{0xa5, 0x17, 0xff}, int(n)/3+1)[:n], at)
+		return errors.Join(err, f.Close())
+	}
+}
+
+// copyTree copies a data directory, without the empty space that etcd allocates.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		if strings.HasSuffix(path, ".tmp") {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.WriteFile(target, bytes.TrimRight(data, "\x00"), 0o600), os.Truncate(target, int64(len(data))))
+	})
+}

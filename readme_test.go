@@ -1,0 +1,126 @@
+package goverse
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestREADMEProgram compiles and runs the program of README.md, and does to it what
+// the lines below it do.
+func TestREADMEProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs a program: not with -short")
+	}
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := regexp.MustCompile("(?s)```go\n(package main.*?)```").FindSubmatch(text)
+	if program == nil {
+		t.Fatal("README.md has no program")
+	}
+	binary := build(t, program[1])
+	ports := freePorts(t, 3)
+	cmd := exec.Command(binary, "--data-dir", filepath.Join(t.TempDir(), "data"),
+		"--listen", ports[0], "--http-listen", ports[1], "--gate-listen", ports[2])
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the program ended with %v:\n%s", err, out.String())
+		}
+	}()
+
+	lines := regexp.MustCompile(`(?m)^curl -d (\S+) localhost:48000(\S+)\s+# (.*)$`).FindAllSubmatch(text, -1)
+	if len(lines) < 2 {
+		t.Fatal("README.md has no curl lines for the program")
+	}
+	for _, line := range lines {
+		if got := post(t, "http://"+ports[1]+string(line[2]), string(line[1])); got != string(line[3]) {
+			t.Errorf("%s\nanswers %s", line[0], got)
+		}
+	}
+}
+
+// build compiles a program outside this module, as a user's is.
+func build(t *testing.T, source []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, requires, _ := strings.Cut(string(mod), "\ngo ")
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"main.go": source,
+		"go.mod":  fmt.Appendf(nil, "module counter\n\ngo %s\nrequire github.com/xiaonanln/goverse v0.0.0\n\nreplace github.com/xiaonanln/goverse => %s\n", requires, here),
+		"go.sum":  sum,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("go", "build", "-mod=mod", "-o", "counter", ".")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return filepath.Join(dir, "counter")
+}
+
+func freePorts(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+// post sends what `curl -d` does, as soon as the program listens.
+func post(t *testing.T, url, body string) string {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		r, err := http.Post(url, "application/x-www-form-urlencoded", strings.NewReader(body))
+		if err == nil {
+			defer r.Body.Close()
+			reply, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(string(reply))
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the program does not answer: %v", err)
+		}
+		<-time.After(20 * time.Millisecond) // until its port is open
+	}
+}

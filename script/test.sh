@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Runs every check of the project, the same here and in CI. It needs Go; what else
+# the tests use it finds, installs where it may (apt-get, as root), or goes without
+# and says so.
+#
+#   script/test.sh             everything
+#   script/test.sh --short     the quick half: go test -short, no fuzzing
+#   script/test.sh --no-race   without the race detector
+#   script/test.sh --no-fuzz   without fuzzing
+#
+# FUZZTIME          how long each fuzz target runs (default 10s)
+# GOVERSE_CHROMIUM  the browser for the browser test (default: the first on PATH)
+# GOFLAGS           is honoured, as by every go command
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+short= race=-race nofuzz=
+for option in "$@"; do
+  case "$option" in
+    --short) short=-short nofuzz=--short ;;
+    --no-race) race= ;;
+    --no-fuzz) nofuzz=--no-fuzz ;;
+    --help | -h)
+      sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+      exit
+      ;;
+    *)
+      echo "test.sh: $option is no option; see script/test.sh --help" >&2
+      exit 2
+      ;;
+  esac
+done
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/goverse-test.XXXXXX")
+chmod 755 "$tmp" # some tests run programs as another user
+trap 'chmod -R u+w "$tmp" 2>/dev/null || true; rm -rf "$tmp"' EXIT
+mkdir -m 1777 "$tmp/tmp"
+export TMPDIR="$tmp/tmp" HOME="${HOME:-$tmp/home}"
+
+missing=() # what this run went without
+say() { printf '\n== %s\n' "$*"; }
+without() {
+  missing+=("$1")
+  printf '\n!! %s\n' "$1" >&2
+}
+
+# step NAME COMMAND...: announces a check and says how long it took. Within it set -e
+# does not hold: what may fail says "|| return 1".
+step() {
+  local name=$1 began=$SECONDS
+  shift
+  say "$name"
+  if ! "$@"; then
+    printf '\nFAILED: %s (after %d s)\n' "$name" $((SECONDS - began)) >&2
+    exit 1
+  fi
+  printf -- '-- %s: %d s\n' "$name" $((SECONDS - began))
+}
+
+# What is needed.
+
+# apt PACKAGE...: installs with apt-get, where that is possible.
+apt_updated=
+apt() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  echo "installing $* with apt-get"
+  export DEBIAN_FRONTEND=noninteractive
+  if [ -z "$apt_updated" ]; then
+    apt-get update -qq || return 1
+    apt_updated=yes
+  fi
+  apt-get install -y -qq --no-install-recommends "$@" >"$tmp/apt.log" 2>&1 || {
+    tail -n 5 "$tmp/apt.log" >&2
+    return 1
+  }
+}
+
+need_go() {
+  local version
+  version=$(awk '$1 == "go" { print $2 }' go.mod)
+  command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
+  if ! command -v go >/dev/null; then
+    echo "test.sh: Go $version or newer is needed and go is not on the PATH: https://go.dev/dl/" >&2
+    exit 1
+  fi
+  if ! go version; then
+    echo "test.sh: Go $version or newer is needed: https://go.dev/dl/" >&2
+    exit 1
+  fi
+  # A clone that belongs to another user has no version that go build could stamp.
+  git status >/dev/null 2>&1 || export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+}
+
+need_c_compiler() {
+  [ -n "$race" ] || { without "the race detector: switched off by --no-race"; return 0; }
+  local cc
+  cc=$(go env CC)
+  if ! command -v "${cc%% *}" >/dev/null && ! apt gcc libc6-dev; then
+    race=
+    without "the race detector: it needs a C compiler ($cc), which is not here and could not be installed"
+    return 0
+  fi
+  export CGO_ENABLED=1
+}
+
+need_browser() {
+  local b
+  for b in "${GOVERSE_CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
+    if [ -n "$b" ] && command -v "$b" >/dev/null; then
+      GOVERSE_CHROMIUM=$(command -v "$b")
+      export GOVERSE_CHROMIUM
+      echo "browser: $GOVERSE_CHROMIUM"
+      return 0
+    fi
+  done
+  if apt chromium && command -v chromium >/dev/null; then
+    GOVERSE_CHROMIUM=$(command -v chromium)
+    export GOVERSE_CHROMIUM
+    return 0
+  fi
+  unset GOVERSE_CHROMIUM
+  without "the browser test: no chromium here and it could not be installed (as root on Debian: apt-get install chromium; or set GOVERSE_CHROMIUM)"
+}
+
+# The checks.
+
+formatted() {
+  local files
+  files=$(find . -name '*.go' -not -name '*.pb.go' -not -path './.*' -not -path '*/node_modules/*' -print0 |
+    xargs -0 "$(go env GOROOT)/bin/gofmt" -l) || return 1
+  [ -z "$files" ] || { printf 'not gofmt-ed:\n%s\n' "$files"; return 1; }
+}
+
+static() {
+  (cd tools && go vet ./... && go build -o "$tmp/staticcheck" honnef.co/go/tools/cmd/staticcheck) || return 1
+  "$tmp/staticcheck" ./...
+}
+
+tests() {
+  go build -o "$tmp/testlines" ./script/testlines || return 1
+  # shellcheck disable=SC2086 # flags that may be absent
+  go test -json -count=1 -timeout 10m $race $short ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
+}
+
+# fuzz_one PACKAGE TARGET
+fuzz_one() {
+  local log="$tmp/fuzz.log"
+  echo "$1 $2"
+  go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 2s "$1" >"$log" 2>&1 && return 0
+  # Go's own race at the end of the time (go.dev/issue/75804, in Go before 1.27): it
+  # fails without an input, and a real finding always has one.
+  if grep -qx ' *context deadline exceeded' "$log" && ! grep -q 'Failing input written' "$log"; then
+    echo "(the fuzzer's clock ran out in the middle of an input; nothing was found)"
+    return 0
+  fi
+  cat "$log"
+  return 1
+}
+
+fuzzing() {
+  local line target targets=()
+  go test -list '^Fuzz' ./... >"$tmp/targets" || return 1
+  while read -r line; do
+    case "$line" in
+      Fuzz*) targets+=("$line") ;;
+      ok*)
+        for target in "${targets[@]}"; do
+          fuzz_one "$(awk '{ print $2 }' <<<"$line")" "$target" || return 1
+        done
+        targets=()
+        ;;
+    esac
+  done <"$tmp/targets"
+}
+
+say "what is needed"
+need_go
+need_c_compiler
+need_browser
+[ -z "$nofuzz" ] || without "fuzzing: switched off by $nofuzz"
+
+step "gofmt" formatted
+step "go vet" go vet ./...
+step "staticcheck" static
+step "compile-proto --check" script/compile-proto.sh --check
+step "go test ${race:+$race }${short:+$short }./..." tests
+[ -n "$nofuzz" ] || step "fuzz, ${FUZZTIME:-10s} each" fuzzing
+
+say "all checks passed in $SECONDS s"
+for m in "${missing[@]}"; do echo "did not run: $m"; done
+if [ -s "$tmp/skipped" ]; then
+  echo "skipped tests:"
+  sed 's/^/  /' "$tmp/skipped"
+fi

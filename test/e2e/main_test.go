@@ -1,0 +1,72 @@
+//go:build unix
+
+// Package e2e runs the built programs as a user does: real processes, real ports, a
+// real browser, real kills. Nothing of a process under test is linked into the tests.
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var (
+	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 5), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
+	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 2000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
+	seed     = flag.Uint64("e2e.seed", 0, "what TestKill's chances are made of; 0 = a new one")
+	pictures = flag.String("e2e.pictures", "", "directory for pictures of the page; none without it")
+)
+
+func intFromEnv(name string, otherwise int) int {
+	value := otherwise
+	if text := os.Getenv(name); text != "" {
+		if _, err := fmt.Sscan(text, &value); err != nil {
+			panic(fmt.Sprintf("%s=%q is not a number", name, text))
+		}
+	}
+	return value
+}
+
+// workshop is where the programs are built.
+var workshop string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	var err error
+	if workshop, err = os.MkdirTemp("", "goverse-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.RemoveAll(workshop)
+	os.Exit(code)
+}
+
+// The samples, each built once.
+var (
+	chatBinary    = sync.OnceValues(func() (string, error) { return build("chat") })
+	counterBinary = sync.OnceValues(func() (string, error) { return build("counter") })
+)
+
+func build(sample string) (string, error) {
+	binary := filepath.Join(workshop, sample)
+	args := []string{"build", "-o", binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "../../samples/"+sample)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build samples/%s: %w\n%s", sample, err, out)
+	}
+	return binary, nil
+}
