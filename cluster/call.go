@@ -43,6 +43,9 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 		return object.Payload{}, err.On(call.Op.String(), call.Subject())
 	}
 	f := &flight{req: peer.Request{Call: call}}
+	if err := ctx.Err(); err != nil {
+		return object.Payload{}, fault.WaitedFor(err, "before the call began").On(call.Op.String(), call.Subject())
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		f.bounded.Context, f.bounded.deadline = ctx, time.Now().Add(c.cfg.CallTimeout)
 		ctx = &f.bounded
@@ -85,8 +88,13 @@ func valid(call *object.Call) *fault.Error {
 // address to ask. v becomes the view that said so.
 func (c *Cluster) route(ctx context.Context, v **consensusmanager.View, f *flight) (string, error) {
 	for ; ; *v = c.View() {
-		if err := ctx.Err(); err != nil {
-			return "", c.waited(err, *v, f)
+		select {
+		case <-c.stopped: // the view stands still and names whom it named
+			return "", fault.New(fault.NotReady, "%w", errStopped)
+		default:
+		}
+		if f.last != nil && ctx.Err() != nil {
+			return "", c.waited(ctx.Err(), *v, f)
 		}
 		if to := c.holder(*v, f); to != "" {
 			return to, nil
@@ -94,8 +102,8 @@ func (c *Cluster) route(ctx context.Context, v **consensusmanager.View, f *fligh
 		select {
 		case <-(*v).Superseded():
 		case <-c.stopped:
-			return "", fault.New(fault.NotReady, "%w", errStopped)
 		case <-ctx.Done():
+			return "", c.waited(ctx.Err(), *v, f)
 		}
 	}
 }

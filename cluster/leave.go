@@ -22,10 +22,12 @@ func (r *reconciler) leave(ctx context.Context) error {
 	defer cancel()
 	stop := r.untilLost(cancel)
 	defer stop()
-	r.announce(ctx)
+	heard := r.announce(ctx)
 	r.drain(ctx)
 	stuck := r.ids(open)
-	r.release(ctx)
+	if heard {
+		r.release(ctx)
+	}
 	switch {
 	case r.reg.Err() != nil:
 		r.drop("the registration was lost")
@@ -44,13 +46,16 @@ const (
 	releaseTimeout  = 2 * time.Second
 )
 
-// announce tells the others that this node gets no more shards.
-func (r *reconciler) announce(ctx context.Context) {
+// announce tells the others that this node gets no more shards, and says whether
+// etcd heard it.
+func (r *reconciler) announce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	if _, err := r.reg.Drain(ctx); err != nil {
+	_, err := r.reg.Drain(ctx)
+	if err != nil {
 		r.c.step("drain", "the others could not be told", err)
 	}
+	return err == nil
 }
 
 // untilLost calls cancel when the registration is lost; stop ends the watch.

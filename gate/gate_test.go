@@ -235,7 +235,7 @@ func TestCloseEndsAllAndRefusesNewButKeepsWhatWaits(t *testing.T) {
 // advance its clock.
 func TestTenThousandSessionsAndOneThatNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const clients, pushes = 10_000, 20
+		const clients, pushes = 10_000, 6
 		g := New(Config{MaxMessages: pushes - 1})
 		never := open(t, g)
 		counts := make([]int, clients)

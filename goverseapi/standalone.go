@@ -2,12 +2,14 @@ package goverseapi
 
 import (
 	"context"
-
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/gate/gateserver"
@@ -82,10 +84,61 @@ func Main(opts ...Option) {
 	if err := parseFlags(fs, os.Args[1:]); err != nil {
 		exitUsage(err)
 	}
+	if err := s.validate(); err != nil {
+		exitUsage(err)
+	}
 	if err := s.Run(context.Background(), s.announce); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		os.Exit(1)
 	}
+}
+
+// validate finds what is wrong before anything is opened, in the command line's words.
+func (s *Standalone) validate() error {
+	ports := []struct{ flag, address string }{
+		{"--listen", s.Server.ListenAddress}, {"--gate-listen", s.Gate.ListenAddress},
+		{"--http-listen", s.Gate.HTTPListenAddress}, {"--ops-listen", s.Server.MetricsListenAddress},
+	}
+	var errs []error
+	for i, a := range ports {
+		if !listenable(a.address) {
+			errs = append(errs, fmt.Errorf("%s is %q; give host:port, as in localhost:47000", a.flag, a.address))
+		}
+		for _, b := range ports[:i] {
+			if samePort(a.address, b.address) {
+				errs = append(errs, fmt.Errorf("%s %s and %s %s name the same port; give each its own", b.flag, b.address, a.flag, a.address))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	gate := s.Gate
+	gate.Router = (*cluster.Cluster)(nil) // Run sets it
+	return errors.Join(s.Server.Validate(), gate.Validate())
+}
+
+func listenable(address string) bool {
+	if address == "" || address == "off" {
+		return true // the default, or nothing; where that may not be, Validate says so
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return err == nil
+}
+
+// samePort tells whether both cannot be listened on at once. Port 0 is any free one.
+func samePort(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	everywhere := func(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
+	local := func(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
+	return hostA == hostB || everywhere(hostA) || everywhere(hostB) || local(hostA) && local(hostB)
 }
 
 // announce tells a person where to go.

@@ -264,11 +264,11 @@ func (a *activation) vanish() {
 	a.mu.Lock()
 	a.state = closed
 	a.mu.Unlock()
-	a.slot.remove(a)
-	close(a.gone)
 	if on := a.node.on.ObjectDeactivated; on != nil && a.obj != nil {
 		on(event.ObjectDeactivated{Type: a.ref.Type, ID: a.ref.ID, Reason: a.reason})
 	}
+	a.slot.remove(a) // from here on a successor may begin
+	close(a.gone)
 }
 
 func (a *activation) destroy() {

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
-	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -135,7 +134,6 @@ type world struct {
 	hooks   hooks
 	commits []int    // objects of each commit
 	events  []string // activations' lives, in order
-	panics  []string
 }
 
 // hooks are what objects do in their own code.
@@ -272,6 +270,12 @@ func (w *world) wantEvents(want ...string) {
 	if got := strings.Join(w.events, "; "); got != strings.Join(want, "; ") {
 		w.t.Errorf("events: %s\n  want: %s", got, strings.Join(want, "; "))
 	}
+	w.events = nil
+}
+
+func (w *world) forgetEvents() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.events = nil
 }
 
@@ -424,5 +428,3 @@ var errUser = errors.New("the user's own error")
 func within(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(bg, d)
 }
-
-var _ = callctx.From

@@ -93,20 +93,18 @@ func setDefault[T comparable](field *T, value T) {
 
 // Validate tells everything that is wrong with the configuration at once.
 func (c ServerConfig) Validate() error {
+	named := c.AdvertiseAddress != ""
 	c = c.withDefaults()
 	var errs []error
 	for _, a := range []struct{ name, address string }{
-		{"ListenAddress", c.ListenAddress}, {"AdvertiseAddress", c.AdvertiseAddress}, {"MetricsListenAddress", c.MetricsListenAddress},
+		{"ListenAddress (--listen)", c.ListenAddress}, {"MetricsListenAddress (--ops-listen)", c.MetricsListenAddress},
 	} {
-		if a.address == "" {
-			continue
-		}
-		if _, _, err := net.SplitHostPort(a.address); err != nil {
-			errs = append(errs, fmt.Errorf("%s %q is not of the form host:port", a.name, a.address))
+		if _, _, err := net.SplitHostPort(a.address); a.address != "" && err != nil {
+			errs = append(errs, fmt.Errorf("%s is %q; give host:port, as in localhost:47000", a.name, a.address))
 		}
 	}
-	if host, port, _ := net.SplitHostPort(c.AdvertiseAddress); host == "" || port == "" || port == "0" {
-		errs = append(errs, fmt.Errorf("AdvertiseAddress %q must have the host and the port that others reach this node by", c.AdvertiseAddress))
+	if host, port, err := net.SplitHostPort(c.AdvertiseAddress); (named || err == nil) && (host == "" || port == "" || port == "0") {
+		errs = append(errs, fmt.Errorf("AdvertiseAddress (--advertise) is %q; give the host and the port by which others reach this node", c.AdvertiseAddress))
 	}
 	if c.NumShards < 1 || c.NumShards > sharding.NumShards {
 		errs = append(errs, fmt.Errorf("NumShards is %d; it must be between 1 and %d", c.NumShards, sharding.NumShards))

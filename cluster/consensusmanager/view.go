@@ -2,6 +2,7 @@ package consensusmanager
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,6 +42,17 @@ type View struct {
 // newView is what is known before anything was read.
 func newView() *View {
 	return &View{Table: sharding.NewTable(0), superseded: make(chan struct{})}
+}
+
+// Read is the cluster as it stands now, for one look: nothing supersedes the view.
+func Read(ctx context.Context, kv etcdmanager.KV, prefix string) (*View, error) {
+	k := newKeys(prefix)
+	page, err := kv.Range(ctx, string(k))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster at %s: %w", prefix, err)
+	}
+	v, _ := newView().Load(k, page, time.Now())
+	return v, nil
 }
 
 // Superseded is closed once a newer view is published.

@@ -100,11 +100,11 @@ func Dial(cfg Config) (*Client, error) {
 
 // DialEach connects to every endpoint on its own, one client each, and waits for
 // none of them: Lease hedges its renewals over them.
-func DialEach(cfg Config) ([]*Client, error) {
+func DialEach(cfg Config) ([]KV, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	clients := make([]*Client, 0, len(cfg.Endpoints))
+	clients := make([]KV, 0, len(cfg.Endpoints))
 	for _, endpoint := range cfg.Endpoints {
 		one := cfg
 		one.Endpoints = []string{endpoint}

@@ -79,10 +79,10 @@ type Lease struct {
 	revision  atomic.Int64          // the highest seen
 	confirmed chan struct{}
 	life      context.Context // ends when the lease is lost
+	end       context.CancelFunc
 
-	mu  sync.Mutex // protects following fields and the writes of trust
-	end context.CancelFunc
-	err error // why the lease was lost
+	mu  sync.Mutex // protects following field and the writes of trust
+	err error      // why the lease was lost
 }
 
 // Acquire grants a lease on the first KV that answers. It is not trusted before Run

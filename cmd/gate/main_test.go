@@ -8,6 +8,15 @@ import (
 	"github.com/xiaonanln/goverse/cmd/gate/gateconfig"
 )
 
+func TestASignalIsACleanEnd(t *testing.T) {
+	ctx, signal := context.WithCancel(context.Background())
+	signal()
+	var out strings.Builder
+	if code := run(ctx, []string{"--etcd", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--http-listen", "off"}, &out, &out); code != 0 || out.Len() > 0 {
+		t.Errorf("%d: %s", code, &out)
+	}
+}
+
 func TestExitCodesAndWords(t *testing.T) {
 	t.Setenv(gateconfig.EtcdVariable, "")
 	for _, c := range []struct {

@@ -3,8 +3,10 @@ package gateserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/xiaonanln/goverse/gate"
@@ -25,7 +27,9 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.Close(nil)
 	e := &eventStream{w: w, control: http.NewResponseController(w), patient: d.patient, beat: d.heartbeat}
-	e.run(r.Context(), s)
+	if err := e.run(r.Context(), s); errors.Is(err, os.ErrDeadlineExceeded) {
+		s.Close(errStalled)
+	}
 }
 
 // eventStream writes events; its one goroutine is the request's.
@@ -36,38 +40,38 @@ type eventStream struct {
 	beat    time.Duration
 }
 
-func (e *eventStream) run(ctx context.Context, s *gate.Session) {
+// run ends with the session, or with why nothing can be sent any more.
+func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 	h := e.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // or a proxy may keep events to itself
-	if e.send("register", map[string]string{"clientId": s.ID()}) != nil {
-		return
+	if err := e.send("register", map[string]string{"clientId": s.ID()}); err != nil {
+		return err
 	}
 	silence := time.NewTicker(e.beat)
 	defer silence.Stop()
 	for ended := false; ; {
 		for m, ok := s.Next(); ok; m, ok = s.Next() {
 			silence.Reset(e.beat)
-			if e.message(m) != nil {
-				return
+			if err := e.message(m); err != nil {
+				return err
 			}
 		}
 		if ended {
 			_, f := describe(s.Err(), object.OpCall)
-			_ = e.send("closed", f) // the stream ends, heard or not
-			return
+			return e.send("closed", f)
 		}
 		select {
 		case <-s.Ready():
 		case <-s.Done():
-			ended = true
+			ended = true // nothing is added any more: once more round
 		case <-silence.C:
-			if e.send("heartbeat", struct{}{}) != nil {
-				return
+			if err := e.send("heartbeat", struct{}{}); err != nil {
+				return err
 			}
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strconv"
 	"unicode/utf8"
 
@@ -103,9 +102,7 @@ func (f *askFrame) call() (object.Call, error) {
 }
 
 func badFrame(format string, args ...any) *refusal {
-	r := refuseBody("INVALID_JSON", "the frame cannot be read: "+format, args...)
-	r.status = http.StatusBadRequest
-	return r
+	return refuseBody("INVALID_JSON", "the frame cannot be read: "+format, args...)
 }
 
 func registerFrame(clientID string) []byte {

@@ -324,6 +324,44 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
+// One browser's event stream stalls; the other's goes on.
+func TestAnEventStreamThatStalls(t *testing.T) {
+	var d diary
+	router := newCluster(echo)
+	s := start(t, router, func(c *GateServerConfig) {
+		c.Listener, c.WriteTimeout = d.listener(), 200*time.Millisecond
+	})
+	conn, err := net.Dial("tcp", s.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", eventsPath)
+	head := make([]byte, 4096)
+	var id string
+	for got := ""; id == ""; {
+		n, err := conn.Read(head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += string(head[:n])
+		if _, rest, ok := strings.Cut(got, `{"clientId":"`); ok {
+			id, _, _ = strings.Cut(rest, `"`)
+		}
+	}
+	p := socketTo(t, s)
+	news := text(t, strings.Repeat("x", 100<<10))
+	for range 200 {
+		router.push(peer.PushFrame{ClientIDs: []string{id, p.id}, Message: news, JSON: []byte(`1`)})
+		if f := p.next(); f.Op != "message" {
+			t.Fatalf("%+v", f)
+		}
+	}
+	if why := d.wait(t, id); !strings.Contains(why, "does not read") {
+		t.Errorf("the session ended with %q", why)
+	}
+}
+
 func TestOperations(t *testing.T) {
 	router := newCluster(echo)
 	router.ready = make(chan struct{})

@@ -72,6 +72,9 @@ func NewGateServer(cfg *GateServerConfig) (*GateServer, error) {
 // returns nil when ctx ended.
 func (s *GateServer) Run(ctx context.Context) error {
 	if err := s.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was to end, and has
+		}
 		return err
 	}
 	select {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -235,6 +236,33 @@ func TestACallUnderWayIsAnsweredBeforeTheStop(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
+}
+
+// A method that does not heed its context holds nobody up.
+func TestStopDoesNotWaitForACallThatIgnoresItsEnd(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := start(t, newCluster(func(_ context.Context, call object.Call) (object.Payload, error) {
+		entered <- struct{}{}
+		<-release
+		return call.Payload, nil
+	}))
+	var calls sync.WaitGroup
+	client, p := dial(t, s), socketTo(t, s)
+	calls.Go(func() {
+		_, _ = client.CallObject(context.Background(), &gate_pb.CallObjectRequest{Type: "T", Id: "i", Method: "M"}) // it is cut off
+	})
+	p.say(`{"op":"call","seq":1,"type":"T","id":"i","method":"M"}`)
+	<-entered
+	<-entered
+	begin := time.Now()
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	calls.Wait()
+	close(release)
 }
 
 // A thousand clients of each kind come and go while pushes fly.

@@ -224,9 +224,13 @@ func (s *socket) write(ctx context.Context) {
 }
 
 func (s *socket) send(ctx context.Context, frame []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, s.door.patient)
+	wait, cancel := context.WithTimeout(ctx, s.door.patient)
 	defer cancel()
-	return s.conn.Write(ctx, websocket.MessageText, frame)
+	err := s.conn.Write(wait, websocket.MessageText, frame)
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		s.session.Close(errStalled)
+	}
+	return err
 }
 
 func (s *socket) sendAnswer(ctx context.Context, a answer) error {

@@ -29,12 +29,12 @@ func (k *kit) wantState(ctx context.Context, ref object.Ref, want []byte) error 
 	got, err := k.LoadObject(ctx, ref.Type, ref.ID)
 	if want == nil {
 		if !errors.Is(err, object.ErrNotStored) {
-			return fmt.Errorf("LoadObject %s: %q, error %v, want ErrNotStored", ref, got, err)
+			return fmt.Errorf("load object %s: %q, error %v, want ErrNotStored", ref, got, err)
 		}
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("LoadObject %s: %w", ref, err)
+		return fmt.Errorf("load object %s: %w", ref, err)
 	}
 	return same(got, want)
 }
@@ -43,7 +43,7 @@ func saveLoad(ctx context.Context, k *kit) error {
 	ref := k.ref("a")
 	for n := range 3 {
 		if err := k.SaveObject(ctx, ref.Type, ref.ID, doc(n)); err != nil {
-			return fmt.Errorf("SaveObject: %w", err)
+			return fmt.Errorf("save object: %w", err)
 		}
 		if err := k.wantState(ctx, ref, doc(n)); err != nil {
 			return err
@@ -78,7 +78,7 @@ func names(ctx context.Context, k *kit) error {
 	}
 	for i, r := range refs {
 		if err := k.SaveObject(ctx, r.Type, r.ID, doc(i)); err != nil {
-			return fmt.Errorf("SaveObject %q: %w", r, err)
+			return fmt.Errorf("save object %q: %w", r, err)
 		}
 	}
 	for i, r := range refs {
@@ -169,10 +169,10 @@ func canceled(ctx context.Context, k *kit) error {
 	}
 	if data, err := k.LoadObject(gone, ref.Type, ref.ID); err == nil {
 		if err := same(data, now); err != nil {
-			return fmt.Errorf("LoadObject with a cancelled context: %w", err)
+			return fmt.Errorf("load object with a cancelled context: %w", err)
 		}
 	} else if errors.Is(err, object.ErrNotStored) {
-		return errors.New("LoadObject with a cancelled context says ErrNotStored of a stored object")
+		return errors.New("load object with a cancelled context says ErrNotStored of a stored object")
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (k *kit) keptOrRefused(ctx context.Context, ref object.Ref, data []byte, eq
 	}
 	got, err := k.LoadObject(ctx, ref.Type, ref.ID)
 	if err != nil {
-		return fmt.Errorf("LoadObject: %w", err)
+		return fmt.Errorf("load object: %w", err)
 	}
 	return equal(got, data)
 }

@@ -48,9 +48,9 @@ func identity(ctx context.Context, k *kit) error {
 	case err != nil:
 		return err
 	case a == "" || a != b:
-		return fmt.Errorf("StoreID is %q, then %q", a, b)
+		return fmt.Errorf("the store id is %q, then %q", a, b)
 	case k.fp.Lanes() < 1:
-		return fmt.Errorf("Lanes is %d", k.fp.Lanes())
+		return fmt.Errorf("lanes is %d", k.fp.Lanes())
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func stampTable(ctx context.Context, k *kit) error {
 func (k *kit) stamps(ctx context.Context, owner string, f, has object.Fence) error {
 	refused, err := k.fp.Stamp(ctx, owner, []object.Fence{f})
 	if err != nil {
-		return fmt.Errorf("Stamp: %w", err)
+		return fmt.Errorf("stamp: %w", err)
 	}
 	accepted := has.Owner == owner && has.Epoch == f.Epoch
 	switch {
@@ -153,7 +153,7 @@ func fenceEquality(ctx context.Context, k *kit) error {
 	// Two epochs up, so that there is a lower one that was never stamped.
 	h.Epoch += 2
 	if refused, err := h.fp.Stamp(ctx, h.Owner, []object.Fence{h.Fence}); err != nil || len(refused) > 0 {
-		return fmt.Errorf("Stamp: %+v, %w", refused, err)
+		return fmt.Errorf("stamp: %+v, %w", refused, err)
 	}
 	if err := h.wrote(ctx, ref, doc(1), 0); err != nil {
 		return err
@@ -287,7 +287,7 @@ func mixedBatch(ctx context.Context, k *kit) error {
 	}
 	vs, err := mine.commit(ctx, saves...)
 	if err != nil {
-		return fmt.Errorf("Commit: %w", err)
+		return fmt.Errorf("commit: %w", err)
 	}
 	for i, b := range batch {
 		if err := wantVerdict(vs[i], b.kind, b.version); err != nil {
@@ -312,7 +312,7 @@ func largeBatch(ctx context.Context, k *kit) error {
 		}
 		vs, err := h.commit(ctx, saves...)
 		if err != nil {
-			return fmt.Errorf("Commit: %w", err)
+			return fmt.Errorf("commit: %w", err)
 		}
 		for i, v := range vs {
 			if err := wantVerdict(v, object.Committed, base+1); err != nil {
@@ -329,10 +329,10 @@ func emptyCommit(ctx context.Context, k *kit) error {
 		return err
 	}
 	if _, err := h.commit(ctx); err != nil {
-		return fmt.Errorf("Commit of nothing: %w", err)
+		return fmt.Errorf("commit of nothing: %w", err)
 	}
 	if refused, err := k.fp.Stamp(ctx, h.Owner, nil); err != nil || len(refused) > 0 {
-		return fmt.Errorf("Stamp of nothing: %+v, %w", refused, err)
+		return fmt.Errorf("stamp of nothing: %+v, %w", refused, err)
 	}
 	return nil
 }

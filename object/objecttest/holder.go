@@ -26,7 +26,7 @@ func (k *kit) take(ctx context.Context, name string, shard int) (*holder, error)
 	for {
 		refused, err := k.fp.Stamp(ctx, f.Owner, []object.Fence{f})
 		if err != nil {
-			return nil, fmt.Errorf("Stamp: %w", err)
+			return nil, fmt.Errorf("stamp: %w", err)
 		}
 		if len(refused) == 0 {
 			return &holder{fp: k.fp, Fence: f}, nil
@@ -59,7 +59,7 @@ func (h *holder) commit(ctx context.Context, saves ...object.Save) ([]object.Ver
 func (h *holder) want(ctx context.Context, s object.Save, kind object.VerdictKind, version uint64) error {
 	vs, err := h.commit(ctx, s)
 	if err != nil {
-		return fmt.Errorf("Commit: %w", err)
+		return fmt.Errorf("commit: %w", err)
 	}
 	return wantVerdict(vs[0], kind, version)
 }
@@ -90,7 +90,7 @@ func (k *kit) wantRecord(ctx context.Context, ref object.Ref, data []byte, versi
 	r, err := k.fp.Load(ctx, ref)
 	switch {
 	case err != nil:
-		return fmt.Errorf("Load %s: %w", ref, err)
+		return fmt.Errorf("load %s: %w", ref, err)
 	case r.Version != version:
 		return fmt.Errorf("%s is stored at version %d, want %d", ref, r.Version, version)
 	}

@@ -55,12 +55,12 @@ func committers(ctx context.Context, k *kit) error {
 func countUp(ctx context.Context, h *holder, ref object.Ref) (uint64, error) {
 	r, err := h.fp.Load(ctx, ref)
 	if err != nil {
-		return 0, fmt.Errorf("Load: %w", err)
+		return 0, fmt.Errorf("load: %w", err)
 	}
 	vs, err := h.commit(ctx, h.save(ref, doc(int(r.Version)+1), r.Version))
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("Commit: %w", err)
+		return 0, fmt.Errorf("commit: %w", err)
 	case vs[0].Kind == object.Committed:
 		return vs[0].Version, nil
 	case vs[0].Kind == object.Conflict:

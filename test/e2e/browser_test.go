@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -157,9 +160,26 @@ func (b *tab) live() {
 	b.until("the page is live", `document.getElementById("state").textContent === "live"`)
 }
 
+// write puts text into the typing box and presses Enter.
 func (b *tab) write(text string) {
 	b.t.Helper()
-	b.do("writes", chromedp.SendKeys(chromedp.CSS("#text"), text+"\r"))
+	enter := input.DispatchKeyEventParams{Key: "Enter", Code: "Enter", Text: "\r", WindowsVirtualKeyCode: 13, NativeVirtualKeyCode: 13}
+	press := func(kind input.DispatchKeyEventType) chromedp.Action[chromedp.Void] {
+		enter := enter
+		enter.Type = kind
+		return command(input.DispatchKeyEvent, enter)
+	}
+	b.do("writes", chromedp.Focus(chromedp.CSS("#text")), command(input.InsertText, input.InsertTextParams{Text: text}),
+		press(input.DispatchKeyEventTypeKeyDown), press(input.DispatchKeyEventTypeKeyUp))
+	b.until("the typing box is empty again", `document.getElementById("text").value === ""`)
+}
+
+// command is a bare command of the protocol as a step.
+func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, c, params)
+		return chromedp.Void{}, err
+	}
 }
 
 // row is a message as the page shows it.
@@ -170,7 +190,7 @@ const shownScript = `Array.from(document.querySelectorAll("#log li"), (li) => ({
 // shows waits until the page shows exactly these messages, and none as on its way.
 func (b *tab) shows(want ...row) {
 	b.t.Helper()
-	text, err := json.Marshal(want)
+	text, err := json.Marshal(append([]row{}, want...)) // never null
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -197,4 +217,11 @@ func (b *tab) picture(name string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// prefersDark is a reader whose system is in the dark mode.
+func prefersDark() chromedp.Action[chromedp.Void] {
+	return command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}},
+	})
 }

@@ -18,7 +18,7 @@ import (
 
 var (
 	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 5), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
-	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 2000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
+	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", killMessages), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
 	seed     = flag.Uint64("e2e.seed", 0, "what TestKill's chances are made of; 0 = a new one")
 	pictures = flag.String("e2e.pictures", "", "directory for pictures of the page; none without it")
 )

@@ -2,4 +2,8 @@
 
 package e2e
 
-const raceEnabled = false
+const (
+	raceEnabled  = false
+	killMessages = 10000
+	slow         = 1
+)

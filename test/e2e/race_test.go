@@ -2,4 +2,9 @@
 
 package e2e
 
-const raceEnabled = true
+// The race detector makes everything slow: fewer messages, more patience.
+const (
+	raceEnabled  = true
+	killMessages = 2000
+	slow         = 2
+)

@@ -48,17 +48,17 @@ func (c Config) Validate() error {
 	var errs []error
 	switch {
 	case c.Path == "":
-		errs = append(errs, errors.New("Path is empty: name the database file"))
+		errs = append(errs, errors.New("the path is empty: name the database file"))
 	case strings.ContainsRune(c.Path, 0):
-		errs = append(errs, fmt.Errorf("Path %q has a NUL character", c.Path))
+		errs = append(errs, fmt.Errorf("path %q has a NUL character", c.Path))
 	case strings.HasPrefix(c.Path, ":memory:"), strings.HasPrefix(c.Path, "file:"):
-		errs = append(errs, fmt.Errorf("Path %q: want the path of a file, neither a URI nor a database in memory", c.Path))
+		errs = append(errs, fmt.Errorf("path %q: want the path of a file, neither a URI nor a database in memory", c.Path))
 	}
 	if c.BusyTimeout < 0 || c.BusyTimeout > time.Hour {
-		errs = append(errs, fmt.Errorf("BusyTimeout %v: want 0 to 1h", c.BusyTimeout))
+		errs = append(errs, fmt.Errorf("a BusyTimeout of %v: want 0 to 1h", c.BusyTimeout))
 	}
 	if c.Readers < 0 || c.Readers > 64 {
-		errs = append(errs, fmt.Errorf("Readers %d: want 0 to 64", c.Readers))
+		errs = append(errs, fmt.Errorf("%d Readers: want 0 to 64", c.Readers))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("sqlite config: %w", errors.Join(errs...))

@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	startTimeout = 30 * time.Second // to read the log of a large cluster
-	closeTimeout = 3 * time.Second  // of an etcd that is well; it takes some 20 ms
+	startTimeout = 30 * time.Second       // to read the log of a large cluster
+	closeTimeout = 3 * time.Second        // of an etcd that is well; it takes some 10 ms
+	failedGrace  = 500 * time.Millisecond // of one that has failed, and may never end
 )
 
 // Config says where the data is. Dir is made if it does not exist.
@@ -236,7 +237,12 @@ func (s *Server) Err() error {
 // called twice. It takes milliseconds; an etcd that has failed is left behind after
 // some seconds, with an error.
 func (s *Server) Close() error {
-	s.closing.Do(func() { s.closed = errors.Join(s.shut(), s.lock.release()) })
+	s.closing.Do(func() {
+		// An etcd that is not gone keeps its directory until the process ends.
+		if s.closed = s.shut(); s.closed == nil {
+			s.closed = s.lock.release()
+		}
+	})
 	return s.closed
 }
 
@@ -244,6 +250,10 @@ func (s *Server) shut() error {
 	if s.grpc != nil {
 		s.grpc.Stop()
 		s.serving.Wait()
+	}
+	grace := closeTimeout
+	if s.Err() != nil {
+		grace = failedGrace
 	}
 	done := make(chan struct{})
 	go func() {
@@ -253,7 +263,7 @@ func (s *Server) shut() error {
 	select {
 	case <-done:
 		return nil
-	case <-time.After(closeTimeout):
-		return fmt.Errorf("embedded etcd on %s did not stop within %v", s.data, closeTimeout)
+	case <-time.After(grace):
+		return fmt.Errorf("embedded etcd on %s did not stop within %v", s.data, grace)
 	}
 }
