@@ -52,11 +52,11 @@ func NewServerWithConfig(cfg *ServerConfig) (*Server, error) {
 }
 
 // openSQLite is the store of a program that names none.
-func openSQLite(ctx context.Context, dataDir string) (object.PersistenceProvider, io.Closer, error) {
+func openSQLite(ctx context.Context, dataDir string, warn func(string, error)) (object.PersistenceProvider, io.Closer, error) {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("the data directory %s cannot be used; choose another with --data-dir: %w", dataDir, err)
 	}
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dataDir, "goverse.db")})
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dataDir, "goverse.db"), Warn: warn})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -201,9 +201,12 @@ func (f *frame) filePushes(seq uint64) {
 
 // mayAnswer is the check behind the method: a node whose right has ended says nothing.
 func (a *activation) mayAnswer() error {
+	a.mu.Lock()
+	void := a.save.failed
+	a.mu.Unlock()
 	switch {
-	case !a.slot.heldUnder(a.life):
-		return fault.New(fault.Fenced, "this node lost the shard while the call ran")
+	case void != nil && fault.KindOf(void) == fault.Fenced:
+		return void
 	case !a.life.trusted():
 		return fault.New(fault.Fenced, "this node's lease ended while the call ran")
 	}

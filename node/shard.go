@@ -172,13 +172,6 @@ func fence(acts []*activation, reason string) {
 	}
 }
 
-// heldUnder says whether the slot is open, or draining, under life.
-func (s *slot) heldUnder(life tenure) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state != shut && s.life.is(life)
-}
-
 func (s *slot) isShut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

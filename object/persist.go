@@ -34,9 +34,9 @@ type FencedProvider interface {
 	// StoreID is the random identity that the store was created with.
 	StoreID(ctx context.Context) (string, error)
 
-	// Stamp writes the fences of shards for owner. A shard whose fence is higher, or
-	// equal with another owner, is refused and returned with the fence it has.
-	// Stamping the same fence again is accepted.
+	// Stamp writes the fences of shards for owner; the Owner fields of fences are not
+	// looked at. A shard whose fence is higher, or equal with another owner, is refused
+	// and returned with the fence it has. Stamping the same fence again is accepted.
 	Stamp(ctx context.Context, owner string, fences []Fence) (refused []Fence, err error)
 
 	// Load returns an object's record; Record.Version is 0 for an object that never
@@ -44,10 +44,12 @@ type FencedProvider interface {
 	Load(ctx context.Context, ref Ref) (Record, error)
 
 	// Commit applies the saves that their fence and version admit, each atomically
-	// and on its own, and makes them durable before it returns. The verdicts are in the order of the
-	// saves. With an error no verdict is given and each save's outcome is unknown,
-	// unless the error is ErrNotCommitted.
-	// An object occurs at most once in saves. owner is who stamped the fences.
+	// and on its own, and makes them durable before it returns. The verdicts are in the
+	// order of the saves. With an error no verdict is given and each save's outcome is
+	// unknown, unless the error is ErrNotCommitted; it is then repeated unchanged, and
+	// a copy of a save that has landed is Committed at its version. Deleting what does
+	// not exist is Committed at Base and writes nothing. An object occurs at most once
+	// in saves. owner is who stamped the fences.
 	Commit(ctx context.Context, owner string, saves []Save) ([]Verdict, error)
 
 	// Lanes is how many commits may usefully run at the same time, at least 1.
@@ -79,7 +81,7 @@ type Save struct {
 	Base   uint64 // the version this state was made from; 0: no record exists
 	Shard  int
 	Epoch  uint64
-	SaveID [16]byte // fresh for every new save, equal when the same save is repeated
+	SaveID [16]byte // fresh for every new save, equal when the same save is repeated; zero is Rejected
 }
 
 // Verdict says what became of one Save.
@@ -95,9 +97,9 @@ type VerdictKind uint8
 const (
 	// Committed: durable, at Version.
 	Committed VerdictKind = iota + 1
-	// FenceLost: someone else holds the shard; nothing of this save took effect.
+	// FenceLost: someone else holds the shard; nothing of this attempt took effect.
 	FenceLost
-	// Conflict: the stored version is not Base; nothing of this save took effect.
+	// Conflict: the stored version is not Base; nothing of this attempt took effect.
 	Conflict
 	// Rejected: the store does not take this data (Err); other saves are unaffected.
 	Rejected

@@ -144,6 +144,14 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 			return c, err
 		}
 		r.closers.add(c.embedded.Close)
+		r.run("embedded etcd", func(ctx context.Context) error {
+			select {
+			case <-c.embedded.Failed():
+				return c.embedded.Err()
+			case <-ctx.Done():
+				return nil
+			}
+		})
 		endpoints = []string{c.embedded.Endpoint()}
 	}
 	clients, err := etcdmanager.DialEach(etcdmanager.Config{Endpoints: endpoints})
@@ -164,7 +172,8 @@ func splitList(s string) []string {
 // openStore makes sure that the node has its store, and returns the store's identity.
 func (r *assembly) openStore(ctx context.Context) (id string, err error) {
 	if r.Node.PersistenceProvider() == nil && r.cfg.OpenStore != nil {
-		provider, closer, err := r.cfg.OpenStore(ctx, r.cfg.DataDir)
+		warn := func(text string, err error) { r.notice(event.Alarm, err, "%s", text) }
+		provider, closer, err := r.cfg.OpenStore(ctx, r.cfg.DataDir, warn)
 		if err != nil {
 			return "", err
 		}

@@ -47,8 +47,9 @@ type ServerConfig struct {
 	// Types are the object types of this node. goverseapi fills in the process's own.
 	Types *object.Types
 	// OpenStore opens the store when the server runs and Node was given none. nil: no
-	// store, all objects are volatile. goverseapi fills in SQLite in DataDir.
-	OpenStore func(ctx context.Context, dataDir string) (object.PersistenceProvider, io.Closer, error)
+	// store, all objects are volatile. goverseapi fills in SQLite in DataDir. warn takes
+	// what an operator should know of the store later on.
+	OpenStore func(ctx context.Context, dataDir string, warn func(text string, err error)) (object.PersistenceProvider, io.Closer, error)
 	// Companions run beside the node on its cluster, for example a gate. They stop
 	// before the node drains; the server stops when one of them fails.
 	Companions []func(ctx context.Context, c *cluster.Cluster) error

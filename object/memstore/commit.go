@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/object"
-	"github.com/xiaonanln/goverse/object/memstore/admit"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // Commit applies the saves that their fence and version admit. A save that has

@@ -17,7 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
-	"github.com/xiaonanln/goverse/object/memstore/admit"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // Store is an object.FencedProvider in memory. All methods may be called

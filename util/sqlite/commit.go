@@ -9,7 +9,7 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
-	"github.com/xiaonanln/goverse/object/memstore/admit"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // fenced admits a save only under its fence. The transaction holds the write lock of

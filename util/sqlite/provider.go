@@ -12,7 +12,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
-	"github.com/xiaonanln/goverse/object/memstore/admit"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // Provider keeps objects in a DB. All methods may be called concurrently.
