@@ -206,13 +206,7 @@ func TestUnknownOutcomes(t *testing.T) {
 		for at := range 12 {
 			bubble(t, func(w *world) {
 				a := w.node(nodeA, fresh)
-				for range at {
-					v := a.c.View()
-					if len(a.host.serving()) == 16 {
-						break
-					}
-					<-v.Superseded()
-				}
+				w.views(a, at)
 				a.conn.Set(fault)
 				time.Sleep(1500 * time.Millisecond)
 				a.conn.Set(memkv.Healthy)
@@ -537,9 +531,7 @@ func TestStartStopStress(t *testing.T) {
 	for i := range 40 {
 		bubble(t, func(w *world) {
 			a := w.node(nodeA, fresh)
-			for range i / 4 {
-				<-a.c.View().Superseded()
-			}
+			w.views(a, i/4)
 			a.leave()
 			b := w.startQuiet(nodeA)
 			w.ready(b)

@@ -149,6 +149,13 @@ func (w *world) ready(list ...*process) {
 	}
 }
 
+// views waits for some views of p, as long as there are more soon.
+func (w *world) views(p *process, n int) {
+	for range n {
+		await(context.Background(), p.c.View(), time.Second)
+	}
+}
+
 // settle waits until check says "", a virtual minute at the longest.
 func (w *world) settle(check func() string) {
 	w.Helper()

@@ -157,7 +157,7 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 	before := a.save.seq
 	changing := !c.method.ReadOnly && !f.panicked
 	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
-	save := changing && !f.inner && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
+	save := changing && !f.inner && a.ending == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
 	a.mu.Unlock()
 	if save {
 		if seq, err = a.keepState(); err != nil {

@@ -244,6 +244,10 @@ func (a *activation) keepState() (uint64, error) {
 		return 0, err
 	}
 	a.mu.Lock()
+	if a.ending != nil { // a panic may have left anything in memory
+		defer a.mu.Unlock()
+		return 0, a.ending
+	}
 	fresh := a.save.offer(data)
 	seq := a.save.seq
 	a.mu.Unlock()

@@ -120,15 +120,16 @@ func hooksOf(o *Thing) hooks {
 // world is one node, alone: every call loops back to it.
 type world struct {
 	*Node
-	t       testing.TB
-	store   *memstore.Store // nil: none
-	types   *object.Types
-	trusted atomic.Bool
-	epoch   uint64
-	owner   string
-	stop    context.CancelFunc
-	ended   chan struct{}
-	runErr  error
+	t        testing.TB
+	store    *memstore.Store            // nil: none
+	provider object.PersistenceProvider // instead of store, or around it
+	types    *object.Types
+	trusted  atomic.Bool
+	epoch    uint64
+	owner    string
+	stop     context.CancelFunc
+	ended    chan struct{}
+	runErr   error
 
 	mu      sync.Mutex
 	hooks   hooks
@@ -186,7 +187,10 @@ func start(t testing.TB, setups ...any) *world {
 	t.Cleanup(func() { worlds.Delete(w.Node) })
 	w.must(w.RegisterObjectType((*Thing)(nil), append(options, object.WithDurability(object.DefaultDurability))...))
 	w.must(w.RegisterObjectType((*Kept)(nil), options...))
-	if w.store != nil {
+	switch {
+	case w.provider != nil:
+		w.SetPersistenceProvider(w.provider)
+	case w.store != nil:
 		w.SetPersistenceProvider(w.store)
 	}
 	w.run()
@@ -284,6 +288,23 @@ func (w *world) must(err error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// hold stops all commits from now on and returns what lets them go. Later ones go
+// as they are.
+func (w *world) hold() (let func()) { return w.holdAs(memstore.Fault{}) }
+
+// holdAs stops all commits, and lets them meet a fault.
+func (w *world) holdAs(f memstore.Fault) (let func()) {
+	open := make(chan struct{})
+	f.Wait = open
+	w.store.Fail(func(op memstore.Op) memstore.Fault {
+		if op.Kind == memstore.Commit {
+			return f
+		}
+		return memstore.Fault{}
+	})
+	return sync.OnceFunc(func() { w.store.Fail(nil); close(open) })
 }
 
 // call calls a method given as "Type/id.Method", or just "id.Method" of a Thing, or

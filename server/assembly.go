@@ -195,6 +195,8 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		MinQuorum:      r.cfg.MinQuorum,
 		StabilityDelay: r.cfg.NodeStabilityDuration,
 		StoreID:        storeID,
+		CallTimeout:    r.cfg.DefaultCallTimeout,
+		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),
 		Dialer:         peer.NewGRPCDialer(),
 		Listener:       r.events,

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -83,6 +84,13 @@ func (s *Server) Run(ctx context.Context) error {
 // Call implements object.Runtime: it runs a call wherever its object lives. Before
 // the server has joined its cluster the call waits, within its deadline.
 func (s *Server) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if d := s.timeout(call.Op); d != s.cfg.DefaultCallTimeout {
+		if _, ok := ctx.Deadline(); !ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
+	}
 	c := s.cluster.Load()
 	if c == nil {
 		var err error
@@ -91,6 +99,19 @@ func (s *Server) Call(ctx context.Context, call object.Call) (object.Payload, er
 		}
 	}
 	return c.Call(ctx, call)
+}
+
+// timeout is how long an operation may take whose context does not say. The cluster
+// itself knows DefaultCallTimeout, at no cost for each call.
+func (s *Server) timeout(op object.Op) time.Duration {
+	switch op {
+	case object.OpCreate:
+		return s.cfg.DefaultCreateTimeout
+	case object.OpDelete:
+		return s.cfg.DefaultDeleteTimeout
+	default:
+		return s.cfg.DefaultCallTimeout
+	}
 }
 
 func (s *Server) awaitCluster(ctx context.Context) (*cluster.Cluster, error) {

@@ -21,8 +21,8 @@ type edit struct {
 	decoder sharding.Decoder
 	shards  []*sharding.Shard
 	alarms  []string
-	copied  [regKey + 1]bool // maps that are next's own; damage is that of foreign
-	living  bool             // nodes or regs changed
+	copied  [numFamilies]bool // maps that are next's own; damage is that of foreign
+	living  bool              // nodes or regs changed
 }
 
 // meta applies what happened to P/meta. Another value is another life of the keys:
@@ -52,6 +52,9 @@ func (e *edit) meta(events []etcdmanager.Event) {
 
 func (e *edit) apply(ev etcdmanager.Event) {
 	f, name := e.keys.parse(ev.Item.Key)
+	if f != foreign && e.next.shardAt(e.keys, ev.Item.Key) == nil {
+		e.remember(ev)
+	}
 	switch f {
 	case formedKey:
 		e.next.Formed = !ev.Deleted
@@ -69,6 +72,16 @@ func (e *edit) apply(ev etcdmanager.Event) {
 		e.reg(name, ev)
 	case shardKey:
 		e.shard(name, ev)
+	}
+}
+
+// remember keeps what the view is made from, so that a full load finds what differs.
+func (e *edit) remember(ev etcdmanager.Event) {
+	own(e, allKeys, &e.next.values)
+	if ev.Deleted {
+		delete(e.next.values, ev.Item.Key)
+	} else {
+		e.next.values[ev.Item.Key] = ev.Item
 	}
 }
 

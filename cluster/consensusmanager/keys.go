@@ -42,6 +42,8 @@ const (
 	gateKey
 	regKey
 	shardKey
+	allKeys
+	numFamilies
 )
 
 func (k keys) parse(key string) (family, string) {

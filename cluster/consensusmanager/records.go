@@ -79,12 +79,10 @@ func decodeMember(address string, raw []byte) (*Member, error) {
 type Gate struct {
 	Address      string `json:"-"`
 	Registration string `json:"reg"`
-
-	raw []byte
 }
 
 func decodeGate(address string, raw []byte) (*Gate, error) {
-	g := &Gate{Address: address, raw: raw}
+	g := &Gate{Address: address}
 	if err := decodeJSON(raw, g); err != nil {
 		return nil, err
 	}
@@ -99,17 +97,15 @@ type Leader struct {
 	Address      string `json:"node"`
 	Registration string `json:"reg"`
 	Term         int64  `json:"-"` // the revision at which the leadership was taken; 0: nobody leads
-
-	raw []byte
 }
 
 func decodeLeader(raw []byte, term int64) (Leader, error) {
-	l := Leader{Term: term, raw: raw}
+	l := Leader{Term: term}
 	if err := decodeJSON(raw, &l); err != nil {
-		return Leader{Term: term, raw: raw}, err
+		return Leader{Term: term}, err
 	}
 	if l.Address == "" || l.Registration == "" {
-		return Leader{Term: term, raw: raw}, errors.New("it names no node")
+		return Leader{Term: term}, errors.New("it names no node")
 	}
 	return l, nil
 }

@@ -30,9 +30,10 @@ type View struct {
 	mapping Mapping
 	nodes   map[string]*Member // by address
 	gates   map[string]*Gate
-	regs    map[string]string // registration → address
-	members sharding.Members  // the live nodes, sorted
-	damage  map[string]string // key → what is wrong with its value
+	regs    map[string]string           // registration → address
+	members sharding.Members            // the live nodes, sorted
+	damage  map[string]string           // key → what is wrong with its value
+	values  map[string]etcdmanager.Item // what v was made from, but for the shards' records
 
 	once       sync.Once // protects following field
 	census     sharding.Census
@@ -148,7 +149,7 @@ func (v *View) Apply(k keys, batch etcdmanager.Batch, now time.Time) (*View, []s
 func (v *View) with(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
 	e := edit{keys: k, now: now, old: v, next: &View{
 		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table, Since: v.Since,
-		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, damage: v.damage,
+		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, damage: v.damage, values: v.values,
 		superseded: make(chan struct{}),
 	}}
 	e.meta(batch.Events) // first, because it says how many shards there are
@@ -184,39 +185,36 @@ func (v *View) Load(k keys, page etcdmanager.Page, now time.Time) (*View, []stri
 	return v.with(k, batch, now)
 }
 
-// knows says whether a shard's record is in v already, as nearly all are.
+// knows says whether v was made from this very value.
 func (v *View) knows(k keys, item etcdmanager.Item) bool {
-	f, name := k.parse(item.Key)
-	if f != shardKey {
-		return false
+	if s := v.shardAt(k, item.Key); s != nil {
+		return s.Raw() != nil && bytes.Equal(s.Raw(), item.Value)
 	}
-	id, ok := shardOf(name, v.Table.Len())
-	return ok && v.Table.Shard(id).Raw() != nil && bytes.Equal(v.Table.Shard(id).Raw(), item.Value)
+	if f, _ := k.parse(item.Key); f == foreign {
+		return true // there is nothing to know of it
+	}
+	was, ok := v.values[item.Key]
+	return ok && was.CreateRevision == item.CreateRevision && bytes.Equal(was.Value, item.Value)
+}
+
+// shardAt is the record that key is of, or nil.
+func (v *View) shardAt(k keys, key string) *sharding.Shard {
+	f, name := k.parse(key)
+	if f != shardKey {
+		return nil
+	}
+	if id, ok := shardOf(name, v.Table.Len()); ok {
+		return v.Table.Shard(id)
+	}
+	return nil
 }
 
 // keys is every key that v was made from.
 func (v *View) keys(k keys) []string {
-	all := slices.Collect(maps.Keys(v.damage))
-	for address := range v.nodes {
-		all = append(all, k.node(address))
-	}
-	for address := range v.gates {
-		all = append(all, k.gate(address))
-	}
-	for x := range v.regs {
-		all = append(all, k.reg(x))
-	}
+	all := slices.Collect(maps.Keys(v.values))
 	for _, s := range v.Table.All() {
 		if s.Raw() != nil {
 			all = append(all, k.shard(s.ID))
-		}
-	}
-	for key, there := range map[string]bool{
-		k.meta(): v.Meta != nil, k.formed(): v.Formed, k.hold(): v.Hold,
-		k.leader(): v.Leader.Term != 0, k.mapping(): v.mapping.raw != nil,
-	} {
-		if there {
-			all = append(all, key)
 		}
 	}
 	return all

@@ -118,7 +118,7 @@ func (r *ChatRoom) FromData(data proto.Message) error {
 	if !ok {
 		return status.Errorf(codes.DataLoss, "what is stored is a %s, not a room", data.ProtoReflect().Descriptor().FullName())
 	}
-	r.state = kept
+	r.state, r.bytes = kept, 0
 	for _, m := range kept.Messages {
 		r.bytes += proto.Size(m)
 	}
