@@ -435,10 +435,11 @@ func TestEtcdRestored(t *testing.T) {
 		defer close(over)
 		go w.watchHolders(over)
 		w.etcd.Restore(past)
-		time.Sleep(20 * time.Second)
 		w.holds(b)
-		if len(b.c.Problems()) > 0 {
-			t.Errorf("%q\n%v", b.c.Problems(), b.c.View())
+		time.Sleep(time.Minute)
+		w.holds(b)
+		if problems := b.c.Problems(); len(problems) > 0 {
+			t.Errorf("%q\n%v", problems, b.c.View())
 		}
 	})
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,8 +13,7 @@ type bounded struct {
 	context.Context // the caller's, without a deadline
 	deadline        time.Time
 
-	armed atomic.Pointer[timed] // nil: nobody waits yet
-	mu    sync.Mutex            // protects the making of armed
+	armed atomic.Pointer[timed] // nil: nobody waits yet; set once
 }
 
 // timed is the ordinary context that stands in once it is needed.
@@ -65,23 +63,17 @@ func (b *bounded) arm() *timed {
 	if t := b.armed.Load(); t != nil {
 		return t
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if t := b.armed.Load(); t != nil {
-		return t
-	}
 	ctx, cancel := context.WithDeadline(b.Context, b.deadline)
 	t := &timed{ctx, cancel}
-	b.armed.Store(t)
-	return t
+	if !b.armed.CompareAndSwap(nil, t) { // somebody else was first, or the call has ended
+		cancel()
+	}
+	return b.armed.Load()
 }
 
 // end cancels the context; it is done from then on.
 func (b *bounded) end() {
-	if b.armed.CompareAndSwap(nil, over) {
-		return
+	if !b.armed.CompareAndSwap(nil, over) {
+		b.armed.Load().cancel()
 	}
-	b.mu.Lock() // arm may be under way
-	defer b.mu.Unlock()
-	b.armed.Load().cancel()
 }

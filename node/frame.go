@@ -1,7 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -183,16 +185,18 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 	return seq, nil
 }
 
-// filePushes puts the frame's pushes behind number seq, or, in an inner frame,
-// before the outer frame's next ones. The activation's mutex is held.
+// filePushes puts the frame's pushes, and those of the frames inside it, behind
+// number seq, in the order in which they were made. An inner frame leaves its own to
+// the outer. The activation's mutex is held.
 func (f *frame) filePushes(seq uint64) {
 	switch {
 	case f.inner:
 		f.hold.pushes = append(f.hold.pushes, f.pushes...)
 		return
 	case f.hold != nil:
-		f.pushes = append(f.hold.pushes, f.pushes...)
+		f.pushes = append(f.pushes, f.hold.pushes...)
 		f.hold.pushes = nil
+		slices.SortFunc(f.pushes, func(a, b *encodedPush) int { return cmp.Compare(a.nth, b.nth) })
 	}
 	for _, p := range f.pushes {
 		f.act.save.effects = append(f.act.save.effects, effect{seq, p})

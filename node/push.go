@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -19,7 +20,8 @@ const maxOutletBytes = 8 << 20
 
 // pushes are the ways to the gates that have opened a stream to this node.
 type pushes struct {
-	on event.Listener
+	on   event.Listener
+	made atomic.Uint64
 
 	mu      sync.Mutex
 	outlets map[string]*outlet // by gate
@@ -39,6 +41,7 @@ type outlet struct {
 
 // encodedPush is a push as it was when the object sent it, split by gate.
 type encodedPush struct {
+	nth    uint64 // the order in which pushes were made
 	frame  peer.PushFrame
 	byGate map[string][]string // gate -> its client ids; nil to broadcast
 }
@@ -52,7 +55,7 @@ func (p *pushes) encode(push object.Push) (*encodedPush, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the message cannot be sent: %w", err).On("Push", "")
 	}
-	e := &encodedPush{frame: peer.PushFrame{Broadcast: push.Broadcast, Message: a}}
+	e := &encodedPush{nth: p.made.Add(1), frame: peer.PushFrame{Broadcast: push.Broadcast, Message: a}}
 	// Without JSON a browser does not get the message, but other clients do.
 	e.frame.JSON, _ = marshalJSON(push.Message)
 	if push.Broadcast {

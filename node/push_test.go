@@ -191,6 +191,7 @@ func TestPushAddresses(t *testing.T) {
 				push(ctx, "*", "to all"))
 		})
 		w.must(err)
+		synctest.Wait()
 		one.mu.Lock()
 		if ids := fmt.Sprint(one.frames[1].ClientIDs, one.frames[2].Broadcast); ids != "[g:1/a g:1/c] true" {
 			t.Error(ids)

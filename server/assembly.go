@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +136,7 @@ type coordination struct {
 
 func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 	var c coordination
-	endpoints := splitList(r.cfg.EtcdAddress)
+	endpoints := etcdmanager.Endpoints(r.cfg.EtcdAddress)
 	if len(endpoints) == 0 {
 		var err error
 		if c.embedded, err = embedded.Start(ctx, embedded.Config{Dir: r.cfg.DataDir}); err != nil {
@@ -154,19 +153,14 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 		})
 		endpoints = []string{c.embedded.Endpoint()}
 	}
-	clients, err := etcdmanager.DialEach(etcdmanager.Config{Endpoints: endpoints})
-	if err != nil {
+	var err error
+	if c.kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: endpoints}); err != nil {
 		return c, err
 	}
-	for _, client := range clients {
-		r.closers.add(client.Close)
-		c.kvs = append(c.kvs, client)
+	for _, kv := range c.kvs {
+		r.closers.add(kv.Close)
 	}
 	return c, nil
-}
-
-func splitList(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // openStore makes sure that the node has its store, and returns the store's identity.

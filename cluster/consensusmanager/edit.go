@@ -33,7 +33,10 @@ func (e *edit) meta(events []etcdmanager.Event) {
 			continue
 		}
 		if ev.Deleted {
-			e.alarm("%s was deleted: this cluster's keys are gone", ev.Item.Key)
+			e.mended(ev.Item.Key)
+			if e.next.Meta != nil {
+				e.alarm("%s was deleted: this cluster's keys are gone", ev.Item.Key)
+			}
 			e.next.Meta, e.next.Table = nil, sharding.NewTable(0)
 			continue
 		}

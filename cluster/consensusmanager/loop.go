@@ -24,10 +24,10 @@ var rangeBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: 2 * ti
 // there, and begins again when the watch ends.
 func (m *Manager) follow(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; {
-		asked := m.View().Revision
-		page, err := m.fetch(ctx)
+		a := m.fetch(ctx)
+		err := a.err
 		if err == nil {
-			m.load(page, asked)
+			m.load(a)
 			err = m.watch(ctx)
 			attempt = 0
 		}
@@ -52,17 +52,20 @@ func (m *Manager) lost(err error) {
 	m.notice(event.Warn, "the view of the cluster stands still", err)
 }
 
-func (m *Manager) fetch(ctx context.Context) (etcdmanager.Page, error) {
-	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
-	defer cancel()
-	return m.kv.Range(ctx, string(m.keys))
+// answer is a page, and what was known when it was asked for.
+type answer struct {
+	page     etcdmanager.Page
+	revision int64 // of the view
+	at       time.Time
+	err      error
 }
 
-// answer is a page, and the view's revision when it was asked for.
-type answer struct {
-	page  etcdmanager.Page
-	asked int64
-	err   error
+func (m *Manager) fetch(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
+	defer cancel()
+	a := answer{revision: m.View().Revision, at: time.Now()}
+	a.page, a.err = m.kv.Range(ctx, string(m.keys))
+	return a
 }
 
 // watch applies changes as they come, and a full load now and then and on demand. It
@@ -74,9 +77,9 @@ func (m *Manager) watch(ctx context.Context) error {
 	defer cancel()
 	batches := m.kv.Watch(ctx, string(m.keys), m.View().Revision+1)
 	answers := make(chan answer, 1)
-	timer := time.NewTimer(jitter(reloadInterval))
-	defer timer.Stop()
-	busy, last := false, time.Now()
+	due := time.NewTimer(jitter(reloadInterval))
+	defer due.Stop()
+	last, busy, again := time.Now(), false, false
 	for {
 		select {
 		case b, ok := <-batches:
@@ -84,22 +87,20 @@ func (m *Manager) watch(ctx context.Context) error {
 				return err
 			}
 		case <-m.reload:
-			timer.Reset(max(0, reloadPause-time.Since(last)))
-		case <-timer.C:
-			timer.Reset(jitter(reloadInterval))
-			if busy {
+			due.Reset(max(0, reloadPause-time.Since(last)))
+		case <-due.C:
+			if again = busy; again {
 				continue
 			}
 			busy, last = true, time.Now()
-			asked := m.View().Revision
-			loading.Go(func() {
-				page, err := m.fetch(ctx)
-				answers <- answer{page, asked, err}
-			})
+			due.Reset(jitter(reloadInterval))
+			loading.Go(func() { answers <- m.fetch(ctx) })
 		case a := <-answers:
-			busy = false
-			if a.err == nil {
-				m.load(a.page, a.asked)
+			if busy = false; again {
+				due.Reset(reloadPause)
+			}
+			if a.err == nil && !m.load(a) {
+				return errRestored
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -128,19 +129,25 @@ func (m *Manager) apply(b etcdmanager.Batch, ok bool, more <-chan etcdmanager.Ba
 	}
 }
 
-var errWatchEnded = errors.New("the watch ended")
+var (
+	errWatchEnded = errors.New("the watch ended")
+	errRestored   = errors.New("etcd was restored")
+)
 
-// load makes the view what page says. A page from before the view it was asked from
-// means that etcd was restored from an older snapshot: what was known is worth
+// load makes the view what the page says. A page from before the view at the time of
+// the question means that etcd was restored from an older snapshot: what was known is worth
 // nothing. (The lease notices by itself, and drops all that is held.)
-func (m *Manager) load(page etcdmanager.Page, asked int64) {
+func (m *Manager) load(a answer) (forward bool) {
 	view := m.View()
-	if page.Revision < asked {
-		m.notice(event.Alarm, fmt.Sprintf("etcd went back from revision %d to %d: it was restored from an older snapshot", asked, page.Revision), nil)
+	forward = a.page.Revision >= a.revision
+	if !forward {
+		m.notice(event.Alarm, fmt.Sprintf("etcd went back from revision %d to %d: it was restored from an older snapshot", a.revision, a.page.Revision), nil)
 		view = newView()
 	}
-	next, alarms := view.Load(m.keys, page, time.Now())
+	next, alarms := view.Load(m.keys, a.page, time.Now())
 	m.publish(next, alarms)
+	m.fresh.Store(a.at.UnixNano())
+	return forward
 }
 
 // Reload asks for a full load soon: something showed that the view may be behind.
@@ -148,6 +155,15 @@ func (m *Manager) Reload() {
 	select {
 	case m.reload <- struct{}{}:
 	default:
+	}
+}
+
+// refresh waits for a full load that was asked for after now.
+func (m *Manager) refresh(ctx context.Context) {
+	now := time.Now().UnixNano()
+	for ctx.Err() == nil && m.fresh.Load() < now {
+		m.Reload()
+		pause(ctx, m.View(), reloadPause)
 	}
 }
 

@@ -152,6 +152,7 @@ type Manager struct {
 	on   event.Listener
 
 	view     atomic.Pointer[View] // written by the follow loop only
+	fresh    atomic.Int64         // when the full load was asked for that the view has; Unix nanoseconds
 	reload   chan struct{}
 	standing atomic.Pointer[string] // why the process is not registered; nil: it is
 }
@@ -244,10 +245,11 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 
 // vigil ends the registration when somebody has deleted the process's own key: the
 // others then do as if it were dead. (The renewals watch over the lease and its
-// registration key.)
+// registration key, and are told of every revision that this process acted upon.)
 func (m *Manager) vigil(ctx context.Context, r *Registration) {
 	for {
 		v := m.View()
+		r.lease.Saw(v.Revision)
 		if v.Revision >= r.revision && !m.seen(v, r) {
 			m.notice(event.Alarm, r.source+" was deleted or belongs to another process", nil)
 			m.abandon(ctx, r.lease)

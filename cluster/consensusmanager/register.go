@@ -76,6 +76,9 @@ var joinBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: time.Se
 // says for what, and gives up on some of it after the join timeout. before is the
 // registration that was lost, if there was one.
 func (m *Manager) register(ctx context.Context, before *Registration) (*Registration, error) {
+	if before != nil {
+		m.refresh(ctx) // what was lost may be etcd's memory, of which no watch tells
+	}
 	deadline := time.Now().Add(m.cfg.JoinTimeout)
 	said := ""
 	for attempt := 0; ; attempt++ {

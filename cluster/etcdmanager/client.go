@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -118,6 +119,26 @@ func DialEach(cfg Config) ([]KV, error) {
 		clients = append(clients, c)
 	}
 	return clients, nil
+}
+
+// DialAll waits until one of the endpoints answers. The first KV goes to whichever
+// does; where there are several, each has one of its own behind it, for Lease.
+func DialAll(cfg Config) ([]KV, error) {
+	whichever, err := Dial(cfg)
+	if err != nil || len(cfg.Endpoints) == 1 {
+		return []KV{whichever}, err
+	}
+	each, err := DialEach(cfg)
+	if err != nil {
+		whichever.Close()
+		return nil, err
+	}
+	return append([]KV{whichever}, each...), nil
+}
+
+// Endpoints splits a list of endpoints as it stands in a flag: separated by commas.
+func Endpoints(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }
 
 func open(cfg Config) (*Client, error) {

@@ -3,7 +3,6 @@ package gateserver
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	members "github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
@@ -42,45 +41,21 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 	}, nil
 }
 
-// dialEtcd waits until etcd answers. The first way goes to whichever endpoint does;
-// where there are several, each has one of its own for renewals too.
 func dialEtcd(addresses string) (kvs []etcdmanager.KV, hangUp func(), err error) {
-	cfg := etcdmanager.Config{Endpoints: endpoints(addresses)}
-	whichever, err := etcdmanager.Dial(cfg)
+	kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: etcdmanager.Endpoints(addresses)})
 	if err != nil {
 		return nil, nil, err
 	}
-	kvs = append(kvs, whichever)
-	hangUp = func() {
+	return kvs, func() {
 		for _, kv := range kvs {
 			_ = kv.Close() // nothing is under way any more
 		}
-	}
-	if len(cfg.Endpoints) > 1 {
-		each, err := etcdmanager.DialEach(cfg)
-		if err != nil {
-			hangUp()
-			return nil, nil, err
-		}
-		for _, kv := range each {
-			kvs = append(kvs, kv)
-		}
-	}
-	return kvs, hangUp, nil
+	}, nil
 }
 
-func endpoints(addresses string) []string {
-	var list []string
-	for address := range strings.SplitSeq(addresses, ",") {
-		if address = strings.TrimSpace(address); address != "" {
-			list = append(list, address)
-		}
-	}
-	return list
-}
-
+// checkEtcd says what is wrong with the addresses before anything is dialled.
 func checkEtcd(addresses string) error {
-	if err := (etcdmanager.Config{Endpoints: endpoints(addresses)}).Validate(); err != nil {
+	if err := (etcdmanager.Config{Endpoints: etcdmanager.Endpoints(addresses)}).Validate(); err != nil {
 		return fmt.Errorf("EtcdAddress (--etcd), several separated by commas: %w", err)
 	}
 	return nil

@@ -137,7 +137,7 @@ func TestAGateWithoutItsEtcdSaysSo(t *testing.T) {
 }
 
 func TestEtcdAddresses(t *testing.T) {
-	if got := endpoints(" a:1, b:2 ,"); len(got) != 2 || got[0] != "a:1" || got[1] != "b:2" {
+	if got := etcdmanager.Endpoints(" a:1, b:2 ,"); len(got) != 2 || got[0] != "a:1" || got[1] != "b:2" {
 		t.Errorf("%q", got)
 	}
 	if _, err := NewGateServer(&GateServerConfig{EtcdAddress: "nowhere"}); err == nil || !strings.Contains(err.Error(), "--etcd") {

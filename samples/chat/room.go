@@ -97,10 +97,11 @@ func (r *ChatRoom) History(ctx context.Context, req *chat_pb.HistoryRequest) (*c
 	return &chat_pb.HistoryResponse{Messages: r.after(req.GetAfter()), Users: r.users()}, nil
 }
 
-// Leave takes the caller out.
+// Leave takes the caller out. Client ids cannot be guessed, and rooms do not tell them.
 func (r *ChatRoom) Leave(ctx context.Context, req *chat_pb.LeaveRequest) (*chat_pb.LeaveResponse, error) {
 	before := r.users()
-	delete(r.members, memberKey(strings.TrimSpace(req.GetUserName()), goverseapi.CallerClientID(ctx)))
+	client := cmp.Or(req.GetClientId(), goverseapi.CallerClientID(ctx))
+	delete(r.members, memberKey(strings.TrimSpace(req.GetUserName()), client))
 	r.announce(ctx, before)
 	return &chat_pb.LeaveResponse{}, nil
 }

@@ -92,6 +92,10 @@ func TestTalk(t *testing.T) {
 		hears(w.T, third, ann)
 		join(bob, "bob")
 		hears(w.T, here("ann", "bob"), ann, bob) // and nothing of the third before it
+
+		// A closed page speaks once more, but no longer through its stream.
+		w.Call(general, "Leave", &chat_pb.LeaveRequest{UserName: "bob", ClientId: bob.ID()})
+		hears(w.T, here("ann"), ann)
 	})
 }
 

@@ -174,6 +174,13 @@ func (b *tab) write(text string) {
 	b.until("the typing box is empty again", `document.getElementById("text").value === ""`)
 }
 
+// openSide shows the rooms on a narrow screen.
+func (b *tab) openSide() {
+	b.t.Helper()
+	b.do("opens the side", chromedp.Click(chromedp.CSS("#menu")))
+	b.until("it is open", `document.getElementById("side").getBoundingClientRect().left === 0`)
+}
+
 // command is a bare command of the protocol as a step.
 func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {

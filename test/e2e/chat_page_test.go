@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -10,8 +12,8 @@ import (
 
 // Two people talk; the server is killed under them and comes back; a third comes late.
 func TestTwoBrowsers(t *testing.T) {
-	browser := startBrowser(t)
 	s := newSite(t, chatBinary)
+	browser := startBrowser(t)
 	p := s.start(t)
 
 	ann, bob := openTab(t, browser, "ann"), openTab(t, browser, "bob")
@@ -66,8 +68,8 @@ func TestTwoBrowsers(t *testing.T) {
 
 // One person in several rooms, on a telephone in the dark.
 func TestRooms(t *testing.T) {
-	browser := startBrowser(t)
 	s := newSite(t, chatBinary)
+	browser := startBrowser(t)
 	s.start(t)
 	ann, bob := openTab(t, browser, "ann"), openTab(t, browser, "bob")
 	ann.do("takes the telephone", chromedp.EmulateViewport(390, 780, chromedp.EmulateMobile), prefersDark())
@@ -77,7 +79,8 @@ func TestRooms(t *testing.T) {
 	ann.until("it came", `document.querySelectorAll("#log li").length === 1`)
 	ann.picture("phone")
 
-	ann.do("opens the side", chromedp.Click(chromedp.CSS("#menu")), chromedp.SendKeys(chromedp.CSS("#room-input"), "tea time\r"))
+	ann.openSide()
+	ann.do("names a room", chromedp.SendKeys(chromedp.CSS("#room-input"), "tea time\r"))
 	ann.until("the room is another", `location.hash === "#tea%20time" && document.getElementById("title").textContent === "tea time"`)
 	ann.live()
 	ann.shows()
@@ -97,8 +100,8 @@ func TestRooms(t *testing.T) {
 	ann.do("goes back", chromedp.NavigateBack())
 	ann.live()
 	ann.until("both are shown", `document.querySelectorAll("#log li").length === 2`)
-	ann.do("opens the side", chromedp.Click(chromedp.CSS("#menu")))
-	if ann.until("it is open", `document.getElementById("side").getBoundingClientRect().left === 0`); eval[int](ann, `document.querySelectorAll("#rooms li").length`) != 2 {
+	ann.openSide()
+	if eval[int](ann, `document.querySelectorAll("#rooms li").length`) != 2 {
 		t.Error("the list does not have both rooms")
 	}
 	ann.picture("phone-side")
@@ -107,4 +110,50 @@ func TestRooms(t *testing.T) {
 	}
 	ann.wantNoProblems(false)
 	bob.wantNoProblems(false)
+}
+
+// What the room refuses is said on the page, and the reader decides what happens next.
+func TestRefusedOnPage(t *testing.T) {
+	s := newSite(t, chatBinary)
+	browser := startBrowser(t)
+	s.start(t)
+	ann := openTab(t, browser, "ann")
+	ann.enter(s, "general")
+	ann.write("before")
+	ann.shows(row{"ann", "before"})
+
+	// A box that has been tampered with: the room takes at most 4000 characters.
+	eval[bool](ann, `document.getElementById("text").removeAttribute("maxlength"), true`)
+	ann.write(strings.Repeat("long ", 1000))
+	ann.until("it is refused", `document.querySelector("#pending li.failed .status")?.textContent.startsWith("not sent: ")`)
+	ann.picture("refused")
+	ann.write("the next goes its way")
+	ann.until("it went", `document.querySelectorAll("#log li").length === 2 && document.querySelectorAll("#pending li").length === 1`)
+	ann.do("reloads", chromedp.Reload())
+	ann.live()
+	ann.until("the refused one is still there", `document.querySelectorAll("#pending li.failed").length === 1`)
+	eval[bool](ann, `Array.from(document.querySelectorAll("#pending button")).find((b) => b.textContent === "Discard").click(), true`)
+	ann.shows(row{"ann", "before"}, row{"ann", "the next goes its way"})
+
+	// The room is deleted under the page, and begins anew.
+	r, err := http.NewRequest(http.MethodDelete, s.url("/api/v1/objects/ChatRoom/general"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	ann.write("a fresh start")
+	ann.shows(row{"ann", "a fresh start"})
+
+	eval[bool](ann, `localStorage.setItem("chat.name", JSON.stringify("n".repeat(41))), true`)
+	ann.do("reloads", chromedp.Reload())
+	ann.until("the room does not let her in", `document.getElementById("state").textContent === "not in the room" && document.getElementById("notice").textContent.includes("user name")`)
+	ann.do("changes the name", chromedp.Click(chromedp.CSS("#rename")), chromedp.SendKeys(chromedp.CSS("#name-input"), "anna\r"))
+	ann.live()
+	ann.sees("anna")
+	ann.wantNoProblems(false)
 }

@@ -28,6 +28,9 @@ type site struct {
 
 func newSite(t *testing.T, binary func() (string, error)) *site {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("builds and runs real processes: not with -short")
+	}
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -342,8 +342,11 @@ func (x *HistoryResponse) GetUsers() []string {
 }
 
 type LeaveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	UserName string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	// The push stream that leaves, for a page that is closed: its stream may be gone
+	// before its last words arrive. Empty: the caller's own.
+	ClientId      string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +384,13 @@ func (*LeaveRequest) Descriptor() ([]byte, []int) {
 func (x *LeaveRequest) GetUserName() string {
 	if x != nil {
 		return x.UserName
+	}
+	return ""
+}
+
+func (x *LeaveRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
 	}
 	return ""
 }
@@ -637,9 +647,10 @@ const file_samples_chat_proto_chat_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\"V\n" +
 	"\x0fHistoryResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.chat.ChatMessageR\bmessages\x12\x14\n" +
-	"\x05users\x18\x02 \x03(\tR\x05users\"+\n" +
+	"\x05users\x18\x02 \x03(\tR\x05users\"H\n" +
 	"\fLeaveRequest\x12\x1b\n" +
-	"\tuser_name\x18\x01 \x01(\tR\buserName\"\x0f\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\"\x0f\n" +
 	"\rLeaveResponse\"\xb1\x01\n" +
 	"\vChatMessage\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x1b\n" +

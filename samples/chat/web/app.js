@@ -5,6 +5,7 @@
 const PRESENCE = 20_000; // a room forgets who has not joined again for 45 s
 const SILENCE = 50_000; // the gate says something at least every 20 s
 const CALL_TIMEOUT = 35_000; // the gate gives up after 30 s
+const TRIES = 6; // of a message, over some 20 s, before the reader is asked
 
 // ---- The gate ---------------------------------------------------------------
 
@@ -28,6 +29,7 @@ class Gate {
     this.on = on;
     this.state = "connecting"; // connecting, open, waiting
     this.socket = null;
+    this.clientId = ""; // the gate's name for this connection
     this.calls = new Map(); // by seq: {resolve, reject, timer}
     this.seq = 0;
     this.failures = 0; // in a row
@@ -93,6 +95,7 @@ class Gate {
     this.expect();
     switch (frame.op) {
       case "register":
+        this.clientId = frame.clientId;
         this.become("open");
         this.on.open();
         break;
@@ -218,6 +221,7 @@ const page = {
   users: [],
   outbox: list(load(sessionStorage, "chat.outbox", [])), // {id, room, sender, text, error?}, oldest first
   joined: false,
+  refused: false, // the room does not let us in
   joining: null, // the Join that is under way
   joinedAt: 0,
   leaving: new Map(), // by room, the Leave that is under way
@@ -231,7 +235,7 @@ const gate = new Gate({
   sign: () => keepPresence(), // timers sleep in a background tab, messages do not
 });
 
-const busyDoor = { retry: 0, timer: 0 }; // when an outgoing message is tried again
+const trouble = { tries: 0, timer: 0 }; // with the message that is next to go out
 
 function onGateChange() {
   if (gate.state !== "open") {
@@ -273,6 +277,7 @@ function joined(after, reply) {
   if (last < after) return startOver(); // the room was deleted and began anew
   gate.proved();
   page.joined = true;
+  page.refused = false;
   say("");
   receive((reply.messages ?? []).map(messageOf), after === 0);
   page.log.completeUpTo(last);
@@ -283,8 +288,11 @@ function joined(after, reply) {
 }
 
 function notJoined(error) {
-  if (error.passing) gate.lost();
-  else say(error.message);
+  if (error.passing) return gate.lost();
+  page.joined = false;
+  page.refused = true;
+  say(error.message);
+  showState();
 }
 
 function startOver() {
@@ -313,22 +321,28 @@ function write(text) {
 async function sendNext() {
   const next = page.outbox.find((m) => !m.error);
   if (!next || next.sending || !page.joined) return;
-  clearTimeout(busyDoor.timer);
+  clearTimeout(trouble.timer);
   next.sending = true;
   try {
     const reply = await gate.call(next.room, "SendMessage", { userName: next.sender, message: next.text, messageId: next.id });
-    busyDoor.retry = 0;
+    trouble.tries = 0;
     drop(next);
-    if (next.room === page.room && reply.message.room === page.room) receive([messageOf(reply.message)]);
+    if (next.room === page.room) {
+      receive([messageOf(reply.message)]);
+      if (!page.log.has(next.sender, next.id)) join(); // its number is taken: the room has begun anew
+    }
   } catch (error) {
     next.sending = false;
-    if (!error.passing) {
+    if (gate.state === "open") {
+      join(); // the room may have begun anew, and forgotten who is here
+      if (error.passing && ++trouble.tries < TRIES) {
+        trouble.timer = setTimeout(sendNext, 300 * 2 ** trouble.tries);
+        return;
+      }
+    }
+    if (gate.state === "open" || !error.passing) {
+      trouble.tries = 0;
       next.error = error.message;
-      join(); // the room may have begun anew and forgotten who is here
-    } else if (gate.state === "open") {
-      busyDoor.timer = setTimeout(sendNext, Math.min(8000, 300 * 2 ** busyDoor.retry++));
-      showOutbox();
-      return;
     }
   }
   showOutbox();
@@ -365,7 +379,7 @@ function enter(room) {
   leave();
   page.room = room;
   page.log = new Log();
-  page.joined = false;
+  page.joined = page.refused = false;
   page.joining = null;
   page.unseen = 0;
   if (!page.rooms.includes(room)) page.rooms.push(room);
@@ -386,6 +400,13 @@ function leave() {
   const { room, leaving } = page;
   const left = gate.call(room, "Leave", { userName: page.name }).catch(() => {}); // the room forgets us by itself
   leaving.set(room, left.then(() => leaving.delete(room)));
+}
+
+/** Leaves a page that is being closed. Its socket may end before a call on it is heard. */
+function sayGoodbye() {
+  if (!page.joined) return;
+  const path = `/api/v1/objects/ChatRoom/${encodeURIComponent(page.room)}/Leave`;
+  navigator.sendBeacon(path, JSON.stringify({ userName: page.name, clientId: gate.clientId }));
 }
 
 function forget(room) {
@@ -480,7 +501,8 @@ function waitingRow(m) {
 }
 
 function showState() {
-  const words = { connecting: "connecting", open: page.joined ? "live" : "connecting" };
+  const open = page.joined ? "live" : page.refused ? "not in the room" : "connecting";
+  const words = { connecting: "connecting", open };
   const seconds = Math.max(1, Math.ceil((gate.retryAt - Date.now()) / 1000));
   const text = words[gate.state] ?? `reconnecting in ${seconds} s`;
   const state = $("state");
@@ -655,7 +677,7 @@ addEventListener("keydown", (event) => event.key === "Escape" && openSide(false)
 addEventListener("hashchange", () => enter(roomInHash() || "general"));
 addEventListener("resize", () => isDown() && scrollDown());
 addEventListener("online", () => gate.state === "waiting" && gate.connect());
-addEventListener("pagehide", leave); // the browser closes the socket, a moment later
+addEventListener("pagehide", sayGoodbye);
 addEventListener("pageshow", (event) => event.persisted && gate.connect());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
