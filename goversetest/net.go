@@ -67,6 +67,7 @@ func (w *network) startNode() {
 	w.node, err = server.New(server.ServerConfig{
 		Listener:              l,
 		EtcdAddress:           w.etcd.Endpoint(),
+		NumShards:             numShards,
 		NodeStabilityDuration: time.Millisecond, // one node: nothing to wait for
 		Types:                 w.types,
 	})

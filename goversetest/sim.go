@@ -24,9 +24,6 @@ import (
 const (
 	simNode = "node:47000"
 	simGate = "gate:49000"
-
-	// simShards keeps a start cheap; ids that name a higher shard are ordinary ones here.
-	simShards = 64
 )
 
 // sim is a cluster in memory, inside one bubble.
@@ -59,7 +56,7 @@ type simProcess struct {
 
 func (s *sim) process(cfg cluster.Config) *simProcess {
 	p := &simProcess{conn: s.etcd.Connect(), hangUp: func() {}}
-	cfg.NumShards = simShards
+	cfg.NumShards = numShards
 	cfg.KVs, cfg.Dialer = []etcdmanager.KV{p.conn}, s.net.Dialer(cfg.Address)
 	c, err := cluster.New(cfg)
 	if err != nil {
@@ -92,7 +89,7 @@ func (p *simProcess) end() {
 func (s *sim) startNode() {
 	p := s.process(cluster.Config{Address: simNode, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh})
 	s.fresh = false
-	p.node = node.New(node.Config{Address: simNode, NumShards: simShards, Types: s.types, Call: p.cluster.Call})
+	p.node = node.New(node.Config{Address: simNode, NumShards: numShards, Types: s.types, Call: p.cluster.Call})
 	p.node.SetPersistenceProvider(s.store)
 	host := server.HostOf(p.node)
 	p.hangUp = s.net.Listen(simNode, host)
@@ -128,7 +125,7 @@ func (s *sim) killNode() {
 	p := s.node
 	p.conn.Close()
 	p.hangUp()
-	all := make([]sharding.ID, simShards)
+	all := make([]sharding.ID, numShards)
 	for i := range all {
 		all[i] = sharding.ID(i)
 	}

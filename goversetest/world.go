@@ -103,6 +103,10 @@ type place interface {
 	close()
 }
 
+// numShards keeps the start of a world cheap. Ids that name a higher shard are
+// ordinary ones here.
+const numShards = 64
+
 // patience bounds every wait for the cluster, of virtual time in Sim.
 const patience = time.Minute
 
