@@ -496,8 +496,7 @@ func TestStoreAway(t *testing.T) {
 
 func TestNoEtcd(t *testing.T) {
 	bubble(t, func(w *world) {
-		a := w.node(nodeA)
-		a.cut()
+		a := w.node(nodeA, func(c *Config) { c.KVs[0].(*memkv.Conn).Set(memkv.Cut) })
 		<-a.done
 		if a.err == nil || !strings.Contains(a.err.Error(), "gave up after 15s") || !strings.Contains(a.err.Error(), "etcd") {
 			t.Errorf("%v", a.err)

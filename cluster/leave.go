@@ -44,6 +44,7 @@ func (r *reconciler) leave(ctx context.Context) error {
 const (
 	announceTimeout = time.Second
 	releaseTimeout  = 2 * time.Second
+	confirmation    = time.Second // for a view that is newer than one that was refused
 )
 
 // announce tells the others that this node gets no more shards, and says whether

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
@@ -106,6 +105,3 @@ func or(s, otherwise string) string {
 	}
 	return s
 }
-
-// confirmation bounds how long a step that needs a fresh view waits for one.
-const confirmation = time.Second

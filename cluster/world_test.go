@@ -351,19 +351,25 @@ func (f *fences) set(id sharding.ID, epoch uint64, owner string) {
 	f.m[id] = fence{epoch, owner}
 }
 
-// watchHolders fails the test if two processes ever serve a shard at once.
+// watchHolders fails the test if two processes ever serve a shard at once. Nothing
+// stands still while it looks, so whoever was seen first must still serve the shard,
+// at the same epoch, after the other was seen to.
 func (w *world) watchHolders(until <-chan struct{}) {
+	type holder struct {
+		p     *process
+		epoch uint64
+	}
 	for {
-		seen := map[sharding.ID]string{}
+		seen := map[sharding.ID]holder{}
 		for _, p := range w.all {
 			if p.host == nil {
 				continue
 			}
-			for id := range p.host.serving() {
-				if other := seen[id]; other != "" {
-					w.Errorf("shard %d is served by %s and %s", id, other, p.c.cfg.Address)
+			for id, epoch := range p.host.serving() {
+				if first, ok := seen[id]; ok && first.p.host.serving()[id] == first.epoch {
+					w.Errorf("shard %d is served by %s and %s", id, first.p.c.cfg.Address, p.c.cfg.Address)
 				}
-				seen[id] = p.c.cfg.Address
+				seen[id] = holder{p, epoch}
 			}
 		}
 		select {

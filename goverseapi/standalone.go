@@ -77,6 +77,7 @@ func Main(opts ...Option) {
 	for _, opt := range opts {
 		opt(&s)
 	}
+	s.Gate.ListenFlag = "--gate-listen"
 	fs := flag.CommandLine
 	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
 	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")

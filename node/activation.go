@@ -20,7 +20,8 @@ import (
 //	Loading   the first call                      waits for the end of it
 //	Live      state read, OnCreated has run       takes a turn
 //	Closing   idle, deleted, doomed or drained    waits for Closed, then starts anew
-//	Closed    nobody is inside, OnDestroy has run -
+//	Burying   nobody is inside any more           the same
+//	Closed    OnDestroy has run                   -
 //
 // So an object never has two activations on a node, not even where the code of the
 // first does not want to end.
@@ -33,7 +34,6 @@ type activation struct {
 	life tenure            // of the slot when the activation began
 
 	loaded chan struct{} // closed when Loading is over
-	rest   chan struct{} // closed when Closing and nobody is inside
 	gone   chan struct{} // closed when Closed
 
 	// Written while Loading, read after loaded is closed.
@@ -44,11 +44,11 @@ type activation struct {
 
 	mu       sync.Mutex
 	state    activationState
-	cancel   context.CancelFunc // of the object's own context; nil before there is one
-	ending   error              // what calls that are inside get instead of their result
-	reason   string             // why it is closing, for the event
+	own      lazyContext // the object's
+	ending   error       // what calls that are inside get instead of their result
+	reason   string      // why it is closing, for the event
 	turns    turnstile
-	frames   map[*frame]struct{} // methods that run
+	frames   frames
 	lastUsed time.Time
 	save     saving
 
@@ -61,6 +61,7 @@ const (
 	loading activationState = iota
 	live
 	closing
+	burying
 	closed
 )
 
@@ -72,10 +73,10 @@ func newActivation(n *Node, s *slot, ref object.Ref, typ *object.Type) *activati
 		node: n, slot: s, ref: ref, typ: typ, life: s.life,
 		keep:     n.durability(typ, s),
 		loaded:   make(chan struct{}),
-		rest:     make(chan struct{}),
 		gone:     make(chan struct{}),
 		lastUsed: time.Now(),
 	}
+	a.own.Context = n.world
 	a.turns.max, a.turns.free = typ.MaxQueue, typ.Mode == object.Concurrent
 	n.sweepSooner(shortestOf(typ))
 	return a
@@ -118,17 +119,10 @@ func (a *activation) bear() error {
 	if exists && !record.Created.IsZero() {
 		born = record.Created
 	}
-	ctx, cancel := context.WithCancel(a.node.world)
-	a.mu.Lock()
-	a.cancel = cancel
-	if a.ending != nil {
-		cancel()
-	}
-	a.mu.Unlock()
 	obj := a.typ.New()
-	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: ctx, Logger: a.node.cfg.Logger})
+	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: &a.own, Logger: a.node.cfg.Logger})
 	if err := a.wake(obj, record.Data); err != nil {
-		cancel()
+		a.own.cancel(nil)
 		return err
 	}
 	a.obj = obj
@@ -171,6 +165,9 @@ func (a *activation) panicked(method string, p any) *fault.Error {
 
 // awaitLoaded waits for the end of Loading, which goes on without c.
 func (a *activation) awaitLoaded(ctx context.Context, c *call) error {
+	if isClosed(a.loaded) {
+		return nil
+	}
 	select {
 	case <-a.loaded:
 		return nil
@@ -202,12 +199,10 @@ func (a *activation) doom(reason string, why error) {
 func (a *activation) doomLocked(reason string, why error) {
 	if a.ending == nil {
 		a.ending = why
-		for f := range a.frames {
-			f.cancel(why)
+		for f := a.frames.head; f != nil; f = f.next {
+			f.ctx.cancel(why)
 		}
-		if a.cancel != nil {
-			a.cancel()
-		}
+		a.own.cancel(why)
 	}
 	a.endLocked(reason)
 	a.settleRest()
@@ -227,16 +222,18 @@ func (a *activation) endLocked(reason string) {
 	}
 	a.state, a.reason = closing, reason
 	a.turns.close(errMovedOn)
+	a.node.running.Add(1) // until vanish
 	a.settleRest()
-	a.node.running.Go(a.bury)
 }
 
-// settleRest tells bury that nobody is inside. a.mu is held.
+// settleRest begins the burial of an activation that is closing, once nobody is
+// inside and nothing is being saved. a.mu is held.
 func (a *activation) settleRest() {
-	if a.state != closing || !isClosed(a.loaded) || isClosed(a.rest) || !a.turns.atRest() || !a.save.settled() {
+	if a.state != closing || !isClosed(a.loaded) || !a.turns.atRest() || !a.save.settled() {
 		return
 	}
-	close(a.rest)
+	a.state = burying
+	go a.bury()
 }
 
 func isClosed(c chan struct{}) bool {
@@ -248,19 +245,19 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// bury waits until nobody is inside, runs OnDestroy and makes room for a successor.
+// bury runs OnDestroy and makes room for a successor.
 func (a *activation) bury() {
-	<-a.rest
 	defer a.vanish()
 	if a.obj == nil {
 		return
 	}
 	a.lastFlush()
-	a.cancel()
+	a.own.cancel(nil)
 	a.destroy()
 }
 
 func (a *activation) vanish() {
+	defer a.node.running.Done()
 	a.mu.Lock()
 	a.state = closed
 	a.mu.Unlock()

@@ -210,8 +210,8 @@ func (f flight) judge(v object.Verdict, repeated bool) {
 		}
 		a.committed(v.Version)
 	case object.FenceLost:
+		a.slot.lostFence(a.node, a.life) // first, so that nobody who hears of it is let in again
 		a.grounded(fault.New(fault.Fenced, "the store gave shard %d to another holder", a.life.shard))
-		a.slot.lostFence(a.node, a.life)
 	case object.Conflict:
 		a.grounded(fault.New(fault.StoreFailed, "the stored record was changed by somebody else; the call's effects are not stored").With(outcome))
 	case object.Rejected:

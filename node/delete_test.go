@@ -367,6 +367,23 @@ func TestPeriodicAndAStoreThatIsAway(t *testing.T) {
 	})
 }
 
+// Who comes to the gate after the save was put off must not wait for it.
+func TestLateAtTheGate(t *testing.T) {
+	a := new(activation)
+	a.save.seq, a.save.flying = 3, 3
+	a.save.postpone(errUser)
+	for seq := uint64(1); seq <= 3; seq++ {
+		if err := a.awaitDurable(bg, seq); err != errUser {
+			t.Error(seq, err)
+		}
+	}
+	a.save.flying = 4
+	a.save.landed(1)
+	if err := a.awaitDurable(bg, 3); err != nil {
+		t.Error("durable by a later save, but", err)
+	}
+}
+
 func TestPeriodicFenceLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, kept, object.WithDurability(object.Periodic(time.Second)))

@@ -212,6 +212,7 @@ func TestFenceLostShutsTheShard(t *testing.T) {
 		w.depose(id(0))
 		_, err := call(0, "Change")
 		isFault(t, err, fault.Fenced, fault.OutcomeUnknown)
+		synctest.Wait()
 		select {
 		case s := <-w.Lost():
 			if s != 3 {

@@ -20,8 +20,11 @@ type frame struct {
 	act       *activation
 	hold      *hold // nil in Concurrent mode
 	reentrant bool
-	info      *callctx.Info // the method's: its chain ends with this frame's turn
-	cancel    context.CancelCauseFunc
+	ctx       methodContext
+	info      callctx.Info    // the method's: its chain ends with this frame's turn
+	first     [1]callctx.Turn // a root call's path
+
+	prev, next *frame // in the activation's list of methods that run
 
 	inner     bool // called from within an outer frame of its chain, which saves for both
 	committed bool // the reply waited for a save of this very call
@@ -42,42 +45,41 @@ func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
 		return nil, err
 	}
 	f := &frame{act: a, hold: h, reentrant: reentrant}
-	inside, err := f.begin(ctx, c, turn)
-	if err != nil {
+	if err := f.begin(ctx, c, turn); err != nil {
 		a.leave(h, reentrant)
 		return nil, err
 	}
-	reply, err := f.invoke(inside, c)
+	reply, err := f.invoke(c)
 	f.end()
 	return f.settle(ctx, c, reply, err)
 }
 
 // begin makes the method's context. It fails where the call must not begin any
 // more: out of time, or its activation doomed.
-func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) (context.Context, error) {
+func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) error {
 	if ctx.Err() != nil {
-		return nil, fault.Waited(ctx, "before its turn came")
+		return fault.Waited(ctx, "before its turn came")
 	}
-	f.info = &callctx.Info{Caller: c.info.Caller, CallID: c.id, Chain: c.chain.Enter(turn)}
-	inside, cancel := context.WithCancelCause(ctx)
-	f.cancel = cancel
-
+	f.ctx.Context, f.ctx.frame = ctx, f
+	f.info = callctx.Info{Caller: c.info.Caller, CallID: c.id, Chain: c.chain}
+	if len(c.chain.Path) == 0 {
+		f.first[0] = turn
+		f.info.Chain.Path = f.first[:]
+	} else {
+		f.info.Chain = c.chain.Enter(turn)
+	}
 	a := f.act
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.ending != nil {
-		cancel(a.ending)
-		return nil, fault.Of(a.ending).With(fault.NotExecuted)
+		return fault.Of(a.ending).With(fault.NotExecuted)
 	}
-	if a.frames == nil {
-		a.frames = map[*frame]struct{}{}
-	}
-	a.frames[f] = struct{}{}
-	return &methodContext{Context: inside, frame: f}, nil
+	a.frames.add(f)
+	return nil
 }
 
 // invoke runs the user's method. A panic dooms the activation and nothing else.
-func (f *frame) invoke(ctx context.Context, c *call) (reply proto.Message, err error) {
+func (f *frame) invoke(c *call) (reply proto.Message, err error) {
 	returned := false
 	defer func() {
 		p := recover()
@@ -94,7 +96,7 @@ func (f *frame) invoke(ctx context.Context, c *call) (reply proto.Message, err e
 			f.act.leave(f.hold, f.reentrant)
 		}
 	}()
-	reply, err = c.method.Invoke(ctx, f.act.obj, c.message)
+	reply, err = c.method.Invoke(&f.ctx, f.act.obj, c.message)
 	returned = true
 	return reply, err
 }
@@ -106,13 +108,13 @@ func (f *frame) end() {
 	f.ended = true
 	lent := f.out > 0
 	f.mu.Unlock()
-	f.cancel(nil)
+	f.ctx.cancel(nil)
 	if lent {
 		f.act.reclaim(f.hold)
 	}
 	a := f.act
 	a.mu.Lock()
-	delete(a.frames, f)
+	a.frames.remove(f)
 	a.mu.Unlock()
 }
 
@@ -301,10 +303,32 @@ func (f *frame) Push(ctx context.Context, push object.Push) error {
 	return nil
 }
 
+// frames lists methods that run. It is guarded by the activation's mutex.
+type frames struct{ head *frame }
+
+func (l *frames) add(f *frame) {
+	if f.next = l.head; f.next != nil {
+		f.next.prev = f
+	}
+	l.head = f
+}
+
+func (l *frames) remove(f *frame) {
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else {
+		l.head = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	f.prev, f.next = nil, nil
+}
+
 // methodContext is the context of a method. It answers for the frame without a
 // chain of wrappers.
 type methodContext struct {
-	context.Context
+	lazyContext
 	frame *frame
 }
 
@@ -312,9 +336,9 @@ type methodContext struct {
 func (c *methodContext) Value(key any) any {
 	switch key.(type) {
 	case callctx.Key:
-		return c.frame.info
+		return &c.frame.info
 	case object.RuntimeKey:
 		return object.Runtime(c.frame)
 	}
-	return c.Context.Value(key)
+	return c.lazyContext.Value(key)
 }

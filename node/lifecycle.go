@@ -70,16 +70,13 @@ func (a *activation) delete(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	fresh := a.keep != object.Volatile && a.save.offer(nil)
-	seq := a.save.seq
-	a.endLocked("deleted")
-	a.mu.Unlock()
-	if fresh {
-		a.node.commits.enqueue(a)
-	}
+	a.end("deleted")
+	seq, err := a.offerDeletion()
 	a.leave(h, reentrant)
-	if err := a.awaitDurable(ctx, seq); err != nil {
+	if err == nil {
+		err = a.awaitDurable(ctx, seq)
+	}
+	if err != nil {
 		return err
 	}
 	if err := a.mayAnswer(); err != nil {
@@ -88,9 +85,24 @@ func (a *activation) delete(ctx context.Context, c *call) error {
 	a.deleted()
 	if !reentrant && !holds(c.chain.Path, a.ref) { // its own chain is inside it
 		// It is deleted, whatever becomes of this wait for its end.
-		_ = a.awaitGone(ctx, c.chain, a.turnFor(c.name()))
+		_ = a.awaitGone(ctx, c.chain, a.turnFor(c.name()), nil)
 	}
 	return nil
+}
+
+// offerDeletion hands over the object's end as its last state and tells its number.
+func (a *activation) offerDeletion() (seq uint64, err error) {
+	if a.keep == object.Volatile {
+		return 0, nil
+	}
+	a.mu.Lock()
+	fresh := a.save.offer(nil)
+	seq, err = a.save.seq, a.save.failed
+	a.mu.Unlock()
+	if fresh {
+		a.node.commits.enqueue(a)
+	}
+	return seq, err
 }
 
 // erase deletes an object that is not active without bringing it to life.
@@ -102,13 +114,12 @@ func (a *activation) erase() error {
 	if record.Data != nil {
 		a.mu.Lock()
 		a.save.version, a.save.newest = record.Version, record.Data
-		fresh := a.save.offer(nil)
-		seq := a.save.seq
 		a.mu.Unlock()
-		if fresh {
-			a.node.commits.enqueue(a)
+		seq, err := a.offerDeletion()
+		if err == nil {
+			err = a.awaitDurable(context.Background(), seq)
 		}
-		if err := a.awaitDurable(context.Background(), seq); err != nil {
+		if err != nil {
 			return err
 		}
 	} else if err := a.mayAnswer(); err != nil {
@@ -140,7 +151,7 @@ func (a *activation) flush(ctx context.Context) error {
 	turn := a.turnFor("SaveAllObjects")
 	err := a.saveNow(ctx, chain, turn)
 	if errors.Is(err, errMovedOn) {
-		return a.awaitGone(ctx, chain, turn)
+		return a.awaitGone(ctx, chain, turn, nil)
 	}
 	return err
 }

@@ -29,6 +29,8 @@ type saving struct {
 	dirty    bool      // periodic: a call ran since the last save
 	since    time.Time // of the last save
 	failed   error     // nothing more will become durable
+	putOff   uint64    // periodic: saves up to this number were put off,
+	whyOff   error     // for this reason
 	gate     []*passage
 	effects  []effect
 	emptying bool // somebody is sending effects
@@ -103,6 +105,7 @@ func (s *saving) postpone(why error) {
 		close(p.open)
 		return true
 	})
+	s.putOff, s.whyOff = s.flying, why
 	s.flying, s.since = 0, time.Now()
 	if !s.waiting {
 		s.newest, s.dirty = nil, true
@@ -133,6 +136,9 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 	case s.failed != nil:
 		defer a.mu.Unlock()
 		return s.failed
+	case seq <= s.putOff:
+		defer a.mu.Unlock()
+		return s.whyOff
 	}
 	p := &passage{seq: seq, open: make(chan struct{})}
 	s.gate = append(s.gate, p)

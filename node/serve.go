@@ -72,7 +72,12 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 			}
 			return encodeReply(reply, req.Payload.Form)
 		}
-		if err := a.awaitGone(ctx, c.chain, a.turnFor(c.name())); err != nil {
+		// While it ends the shard may go, and with it the reason to wait here.
+		changed, err := s.watch(c)
+		if err == nil {
+			err = a.awaitGone(ctx, c.chain, a.turnFor(c.name()), changed)
+		}
+		if err != nil {
 			return object.Payload{}, err
 		}
 	}

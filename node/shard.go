@@ -20,6 +20,7 @@ type slot struct {
 	state slotState
 	life  tenure
 	acts  map[object.Ref]*activation
+	moved chan struct{} // closed when state or life changes; nil while nobody watches
 }
 
 type slotState uint8
@@ -80,6 +81,25 @@ func (s *slot) admit(c *call) error {
 
 var errNotHeld = errors.New("this node does not hold the shard")
 
+// watch tells when the slot changes. It fails where the call is not admitted now.
+func (s *slot) watch(c *call) (changed <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moved == nil {
+		s.moved = make(chan struct{})
+	}
+	return s.moved, s.admit(c)
+}
+
+// become changes the slot's state. s.mu is held.
+func (s *slot) become(state slotState) {
+	s.state = state
+	if s.moved != nil {
+		close(s.moved)
+		s.moved = nil
+	}
+}
+
 func (s *slot) remove(a *activation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +118,8 @@ func (s *slot) open(life tenure) {
 	if !s.life.is(life) {
 		old = s.list()
 	}
-	s.state, s.life = open, life
+	s.life = life
+	s.become(open)
 	s.mu.Unlock()
 	fence(old, "the shard was taken up anew")
 }
@@ -107,7 +128,7 @@ func (s *slot) open(life tenure) {
 func (s *slot) beginDrain() (left []*activation) {
 	s.mu.Lock()
 	if s.state == open {
-		s.state = draining
+		s.become(draining)
 	}
 	s.mu.Unlock()
 	return s.endAll("drained")
@@ -133,8 +154,8 @@ func (s *slot) drain(ctx context.Context) error {
 func (s *slot) endAll(reason string) []*activation {
 	s.mu.Lock()
 	left := s.list()
-	if len(left) == 0 {
-		s.state = shut
+	if len(left) == 0 && s.state != shut {
+		s.become(shut)
 	}
 	s.mu.Unlock()
 	for _, a := range left {
@@ -146,7 +167,7 @@ func (s *slot) endAll(reason string) []*activation {
 // drop shuts the slot at once. What runs inside may not answer any more.
 func (s *slot) drop(reason string) {
 	s.mu.Lock()
-	s.state = shut
+	s.become(shut)
 	left := s.list()
 	s.mu.Unlock()
 	fence(left, reason)
@@ -159,7 +180,7 @@ func (s *slot) dropIf(life tenure, reason string) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.state = shut
+	s.become(shut)
 	left := s.list()
 	s.mu.Unlock()
 	fence(left, reason)

@@ -125,8 +125,8 @@ func (a *activation) await(ctx context.Context, w *waiter) (*hold, error) {
 }
 
 // awaitGone waits until an activation that is ending has ended, so that its object
-// can begin anew. It waits for those inside, as a queued call does.
-func (a *activation) awaitGone(ctx context.Context, chain callctx.Chain, call callctx.Turn) error {
+// can begin anew, or until changed. It waits for those inside, as a queued call does.
+func (a *activation) awaitGone(ctx context.Context, chain callctx.Chain, call callctx.Turn, changed <-chan struct{}) error {
 	if len(chain.Path) > 0 {
 		w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path}
 		if circle := a.node.waits.add(w); circle != nil {
@@ -136,6 +136,8 @@ func (a *activation) awaitGone(ctx context.Context, chain callctx.Chain, call ca
 	}
 	select {
 	case <-a.gone:
+		return nil
+	case <-changed:
 		return nil
 	case <-ctx.Done():
 		return fault.Waited(ctx, "while the object's previous activation ended")
@@ -349,7 +351,7 @@ func (a *activation) holders() (chains []callctx.ChainID) {
 	case t.excl != nil:
 		return append(chains, t.excl.chain)
 	case t.free:
-		for f := range a.frames {
+		for f := a.frames.head; f != nil; f = f.next {
 			chains = append(chains, f.info.Chain.ID)
 		}
 	}

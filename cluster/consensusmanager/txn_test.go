@@ -2,6 +2,7 @@ package consensusmanager
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -144,5 +145,44 @@ func TestBatchesAreFull(t *testing.T) {
 	}
 	if PlanBatches(nil) != nil || ClaimBatches(nil) != nil {
 		t.Error("batches of nothing")
+	}
+}
+
+// docs/format/etcd.md shows what is written: every value, and every transaction.
+func TestDocumentation(t *testing.T) {
+	b, err := os.ReadFile("../../docs/format/etcd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(b)
+	const address = "10.0.0.1:47000"
+	shard := sharding.NewTable(8192).Shard(0).Claimed(address, "x1")
+	shard.Epoch = 9
+	for _, value := range [][]byte{
+		encodeJSON(Meta{Cluster: "c1", Boot: "b1", Store: "s1", Shards: 8192}),
+		encodeJSON(Member{Registration: "x1", State: StateReady, Store: "s1", Version: "v1", Weight: 1, Types: []string{"ChatRoom"}}),
+		encodeJSON(Gate{Registration: "x2"}),
+		encodeJSON(Leader{Address: address, Registration: "x1"}),
+		encodeJSON(Mapping{Epoch: 7, Nonce: "0a1b2c3d"}),
+		shard.Encode("0a1b2c3d"),
+	} {
+		if !strings.Contains(doc, "`"+string(value)+"`") {
+			t.Errorf("the page does not show %s", value)
+		}
+	}
+	transactions, err := os.ReadFile("testdata/transactions.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(doc, "```\n"+string(transactions)+"```\n") {
+		t.Error("the page does not show the transactions as testdata/transactions.golden has them")
+	}
+	for _, key := range []string{
+		testKeys.meta(), testKeys.formed(), testKeys.hold(), testKeys.node("<address>"), testKeys.reg("<registration>"), testKeys.gate("<address>"),
+		testKeys.leader(), testKeys.mapping(), testKeys.shard(0),
+	} {
+		if !strings.Contains(doc, "`"+strings.Replace(key, "/goverse", "P", 1)+"`") {
+			t.Errorf("the page does not name %s", key)
+		}
 	}
 }

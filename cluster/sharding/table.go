@@ -75,9 +75,6 @@ func (t *Table) Census(alive Members) Census {
 	return c
 }
 
-// Of is how many shards are in a state.
-func (c Census) Of(s State) int { return c.States[s] }
-
 // Untargeted is how many shards wait for the leader.
 func (c Census) Untargeted() int { return c.States[Unassigned] + c.States[Adrift] }
 

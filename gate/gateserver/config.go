@@ -37,6 +37,9 @@ type GateServerConfig struct {
 	MaxSessions          int           // connected clients; default 50,000
 	MaxCalls             int           // calls under way at once; more are Overloaded; default 16,384
 
+	// ListenFlag is what this program calls the flag for ListenAddress, for the words of
+	// errors; default "--listen".
+	ListenFlag string
 	// AllowedOrigins are web origins, as in "https://chat.example.com", whose pages may
 	// use this gate besides the pages that it serves itself.
 	AllowedOrigins []string
@@ -79,6 +82,7 @@ func (c *GateServerConfig) withDefaults() {
 	text(&c.HTTPListenAddress, ":48000")
 	text(&c.OpsListenAddress, off)
 	text(&c.EtcdPrefix, "/goverse")
+	text(&c.ListenFlag, "--listen")
 	span := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
 			*d = value
@@ -105,12 +109,12 @@ func (c *GateServerConfig) Validate() error {
 	d := *c
 	d.withDefaults()
 	errs := []error{
-		listenable("ListenAddress (--listen)", d.ListenAddress, false),
+		listenable("ListenAddress ("+d.ListenFlag+")", d.ListenAddress, false),
 		listenable("HTTPListenAddress (--http-listen)", d.HTTPListenAddress, true),
 		listenable("OpsListenAddress (--ops-listen)", d.OpsListenAddress, true),
 		advertisable(d.AdvertiseAddress),
-		apart("--listen", d.ListenAddress, "--http-listen", d.HTTPListenAddress),
-		apart("--listen", d.ListenAddress, "--ops-listen", d.OpsListenAddress),
+		apart(d.ListenFlag, d.ListenAddress, "--http-listen", d.HTTPListenAddress),
+		apart(d.ListenFlag, d.ListenAddress, "--ops-listen", d.OpsListenAddress),
 		apart("--http-listen", d.HTTPListenAddress, "--ops-listen", d.OpsListenAddress),
 		d.positive(),
 	}

@@ -173,7 +173,7 @@ func (s *GateServer) open(ctx context.Context) (err error) {
 		port
 		to *net.Listener
 	}{
-		{port{"gRPC", s.cfg.ListenAddress, "--listen (ListenAddress)"}, &s.listen.grpc},
+		{port{"gRPC", s.cfg.ListenAddress, s.cfg.ListenFlag + " (ListenAddress)"}, &s.listen.grpc},
 		{port{"HTTP", s.cfg.HTTPListenAddress, "--http-listen (HTTPListenAddress)"}, &s.listen.http},
 		{port{"operations", s.cfg.OpsListenAddress, "--ops-listen (OpsListenAddress)"}, &s.listen.ops},
 	} {

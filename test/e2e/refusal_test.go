@@ -56,7 +56,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestTakenPort(t *testing.T) {
 	s := newSite(t, chatBinary)
-	for _, test := range []struct{ words, address string }{{"with --listen", s.node}, {"with --http-listen", s.http}, {"the gRPC port", s.grpc}} {
+	for _, test := range []struct{ words, address string }{{"with --listen", s.node}, {"with --http-listen", s.http}, {"with --gate-listen", s.grpc}} {
 		l, err := net.Listen("tcp", test.address)
 		if err != nil {
 			t.Fatal(err)
