@@ -26,6 +26,10 @@ type Host interface {
 	// Drop closes shards at once: their right to serve has ended. Running calls
 	// fail as Fenced before their replies leave.
 	Drop(shards []sharding.ID, reason string)
+
+	// Lost yields shards that the host has shut by itself, because its store gave their
+	// fences to somebody else. What etcd says of them decides what follows.
+	Lost() <-chan sharding.ID
 }
 
 // Tenure is the registration under which shards are held.

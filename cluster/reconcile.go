@@ -69,6 +69,8 @@ func (r *reconciler) run(ctx context.Context) error {
 		case post := <-r.posts:
 			post()
 			r.absorb()
+		case id := <-r.host.Lost():
+			r.shutByHost(id)
 		case <-confirmed:
 			confirmed = nil
 		case <-r.reg.Lost():
@@ -77,6 +79,16 @@ func (r *reconciler) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return r.leave(ctx)
 		}
+	}
+}
+
+// shutByHost takes note of a shard whose fence the store gave away. If etcd still
+// names this node, it is opened again: the store then tells the fence to mint past,
+// or the other cluster that uses the store is found out.
+func (r *reconciler) shutByHost(id sharding.ID) {
+	if int(id) < len(r.slots) && r.slots[id].phase == open {
+		r.slots[id] = slot{refusals: r.slots[id].refusals}
+		r.c.step("fence lost", fmt.Sprintf("shard %d", id), nil)
 	}
 }
 

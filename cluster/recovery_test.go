@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
+	"github.com/xiaonanln/goverse/cluster/sharding"
 )
 
 func (w *world) said(part string) bool {
@@ -206,5 +208,27 @@ func TestPaused(t *testing.T) {
 		if problems := a.c.Problems(); len(problems) > 0 {
 			t.Errorf("%q", problems)
 		}
+	})
+}
+
+// A shard whose fence somebody else took in the store is shut by the host. As long as
+// etcd names this node it is opened again, past the foreign fence; a fence that keeps
+// rising under the hands of nobody in this etcd ends the node (TestTwoClustersOnOneStore).
+func TestFenceTakenInTheStore(t *testing.T) {
+	bubble(t, func(w *world) {
+		a := w.node("a:1")
+		w.ready(a)
+		const id = sharding.ID(4)
+		w.fences.set(id, 7, "10.9.9.9:1#elsewhere")
+		a.host.Drop([]sharding.ID{id}, "the store knows another holder")
+		a.host.lost <- id
+		w.settle(func() string {
+			if epoch := a.host.serving()[id]; epoch <= 7 {
+				return fmt.Sprintf("shard %d is served at epoch %d", id, epoch)
+			}
+			return ""
+		})
+		a.host.lost <- id // a late word about the tenure that has ended harms nothing
+		w.holds(a)
 	})
 }

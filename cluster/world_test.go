@@ -210,10 +210,14 @@ type host struct {
 	opened  int
 	dropped []string // the reasons of Drops
 	gates   map[string]func(peer.PushFrame) error
+
+	lost chan sharding.ID
 }
 
+func (h *host) Lost() <-chan sharding.ID { return h.lost }
+
 func newHost(w *world, address string) *host {
-	return &host{w: w, address: address, open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{}}
+	return &host{w: w, address: address, lost: make(chan sharding.ID, sharding.NumShards), open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{}}
 }
 
 func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refusal, error) {
