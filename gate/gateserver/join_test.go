@@ -27,6 +27,7 @@ func (h *host) Open(context.Context, members.Tenure, []members.Claim) ([]members
 }
 func (h *host) Drain(context.Context, sharding.ID) error { return nil }
 func (h *host) Drop([]sharding.ID, string)               {}
+func (h *host) Lost() <-chan sharding.ID                 { return nil }
 
 func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, error) {
 	h.pushes <- peer.PushFrame{ClientIDs: []string{callctx.From(ctx).Caller.ClientID}, Message: r.Payload.Binary}
