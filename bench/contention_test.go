@@ -28,9 +28,9 @@ func BenchmarkHotObject(b *testing.B) {
 	}
 }
 
-// BenchmarkManyObjects calls a million live objects in an order without pattern.
+// BenchmarkManyObjects calls a quarter of a million live objects in an order without pattern.
 func BenchmarkManyObjects(b *testing.B) {
-	const objects = 1 << 20
+	const objects = 1 << 18
 	n := startNode(b, nil)
 	ids := make([]string, objects)
 	for i := range ids {

@@ -157,8 +157,6 @@ type setup func(*world, *Config)
 // kept gives the node a store.
 func kept(w *world, _ *Config) { w.store = memstore.New() }
 
-func over(s *memstore.Store) setup { return func(w *world, _ *Config) { w.store = s } }
-
 // start runs a node that holds all shards. Its types are Thing and Kept, with the
 // options given.
 func start(t testing.TB, setups ...any) *world {

@@ -114,12 +114,17 @@ func (s *site) raw(t *testing.T, path, body string, header http.Header) (int, []
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	var head bytes.Buffer
-	fmt.Fprintf(&head, "POST /api/v1/objects%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nConnection: close\r\n", path, s.http, len(body))
-	header.Write(&head)
-	head.WriteString("\r\n")
-	// A refusal comes before the end of a large body, and a sender that goes on is reset.
-	go io.Copy(conn, io.MultiReader(&head, strings.NewReader(body[:min(len(body), 64<<10)])))
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "POST /api/v1/objects%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nConnection: close\r\n", path, s.http, len(body))
+	header.Write(&request)
+	request.WriteString("\r\n")
+	if len(body) > 1<<20 {
+		body = body[:1<<10] // its refusal comes first, and a sender that goes on is reset
+	}
+	request.WriteString(body)
+	if _, err := conn.Write(request.Bytes()); err != nil {
+		t.Fatal(err)
+	}
 	return readResponse(t, conn)
 }
 
