@@ -104,5 +104,5 @@ type Birth struct {
 // Attach gives o its identity. A node calls it once, before anything else of o.
 func Attach(o Object, birth Birth) {
 	b := o.base()
-	b.ref, b.created, b.ctx, b.Logger = birth.Ref, birth.Created, birth.Context, birth.Logger
+	b.ref, b.created, b.ctx, b.Logger = birth.Ref, birth.Created, birth.Context, birth.Logger.For(b)
 }

@@ -383,3 +383,21 @@ func captureLog(t *testing.T, f func()) string {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// Scribe logs.
+type Scribe struct{ goverseapi.BaseObject }
+
+func (s *Scribe) Jot(_ context.Context, m *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+	s.Logger.Infof("jots %s", m.GetValue())
+	return m, nil
+}
+
+func TestObjectsLogUnderTheirName(t *testing.T) {
+	cluster := goversetest.Cluster{Types: []goversetest.Type{goversetest.Of((*Scribe)(nil))}}
+	out := captureLog(t, func() {
+		goversetest.Sim(t, cluster, func(w *goversetest.World) { w.Call("Scribe/s", "Jot", wrapperspb.String("this")) })
+	})
+	if want := "INFO: [Scribe/s] jots this"; !strings.Contains(out, want) {
+		t.Errorf("the log has no line %q:\n%s", want, out)
+	}
+}
