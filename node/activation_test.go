@@ -186,14 +186,14 @@ func TestSlowLoadIsNotIdle(t *testing.T) {
 			time.AfterFunc(10*time.Second, func() { close(wait) })
 			return memstore.Fault{Wait: wait}
 		})
-		p := w.start(bg, "x.Read")
-		time.Sleep(10*time.Second + 500*time.Millisecond)
+		p := begin(func() (int64, error) { return 0, w.create(bg, "x") })
+		time.Sleep(20*time.Second + 500*time.Millisecond) // a load and a commit
 		if p.running() {
 			t.Fatal("not answered")
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if len(w.events) != 1 {
+		if fmt.Sprint(w.events) != "[+x stored=false created x]" {
 			t.Error(w.events)
 		}
 	})

@@ -524,3 +524,107 @@ func TestLongestID(t *testing.T) {
 	_, err = w.Call(bg, object.Call{Ref: object.Ref{Type: "Thing", ID: strings.Repeat("é", 256) + "x"}, Method: "Change"})
 	isFault(t, err, fault.Invalid, fault.NotExecuted)
 }
+
+// The old code may also be the object's first: its successor waits for that, too.
+func TestDropWhileTheFirstCodeRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		b := newBlock()
+		var destroyed atomic.Int32
+		w.set(func(h *hooks) {
+			h.onCreated = func(o *Thing) {
+				close(b.entered)
+				<-b.let
+				if o.Context().Err() == nil {
+					t.Error("the shard is gone, and its context goes on")
+				}
+			}
+			h.onDestroy = func(*Thing) { destroyed.Add(1) }
+		})
+		first := w.start(bg, "x.Change")
+		<-b.entered
+		w.set(func(h *hooks) { h.onCreated = nil })
+		w.Drop(allShards(), "test")
+		w.epoch++
+		w.open()
+		next := w.start(bg, "x.Change")
+		if !next.running() || destroyed.Load() != 0 {
+			t.Error("a second activation beside the first one's code")
+		}
+		close(b.let)
+		// The first call did not run on the old activation, so it runs on the new one.
+		n, err := next.wait()
+		m, err1 := first.wait()
+		if n+m != 3 || err != nil || err1 != nil {
+			t.Error(n, err, m, err1)
+		}
+		synctest.Wait()
+		if destroyed.Load() != 1 {
+			t.Error("OnDestroy ran", destroyed.Load(), "times")
+		}
+	})
+}
+
+// Who waits for the end of an activation is told at once when the shard goes.
+func TestDropWhileSomebodyWaitsForTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, object.WithMode(object.Concurrent))
+		b := newBlock()
+		inside := w.start(bg, "x.Change", b.run)
+		<-b.entered
+		gone := begin(func() (int64, error) { return 0, w.delete(bg, "x") })
+		synctest.Wait()
+		waiting := w.start(bg, "x.Change")
+		if !waiting.running() {
+			t.Fatal("a second activation beside the first")
+		}
+		w.Drop(allShards(), "test")
+		if waiting.running() {
+			t.Error("it waits for code that may never end")
+		} else {
+			isFault(t, waiting.err, fault.WrongHolder, fault.NotExecuted)
+		}
+		close(b.let)
+		_, err := inside.wait()
+		isFault(t, err, fault.Fenced, fault.OutcomeUnknown)
+		gone.wait()
+	})
+}
+
+// A branch left behind comes back while its object is being destroyed.
+func TestLateBranchAndOnDestroy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, object.WithMode(object.Concurrent))
+		w.must(w.RegisterObjectType((*Thing)(nil), object.WithName("Plain")))
+		away, dying := newBlock(), newBlock()
+		var left *pending
+		_, err := w.call(bg, "x.Change", func(ctx context.Context, o *Thing) error {
+			o.N = 5
+			left = w.start(context.WithoutCancel(ctx), "Plain/y.Change", func(ctx context.Context, _ *Thing) error {
+				close(away.entered)
+				<-away.let
+				n, err := w.call(context.WithoutCancel(ctx), "x.Look")
+				if n != 0 {
+					t.Error("it was let into an object that is being destroyed")
+				}
+				return err
+			})
+			<-away.entered
+			return nil
+		})
+		w.must(err)
+		w.set(func(h *hooks) { h.onDestroy = func(*Thing) { close(dying.entered); <-dying.let } })
+		gone := begin(func() (int64, error) { return 0, w.delete(bg, "x") })
+		<-dying.entered
+		w.set(func(h *hooks) { h.onDestroy = nil })
+		close(away.let)
+		if !left.running() {
+			t.Error("it did not wait for the end of OnDestroy")
+		}
+		close(dying.let)
+		if _, err := left.wait(); err != nil {
+			t.Error(err)
+		}
+		gone.wait()
+	})
+}

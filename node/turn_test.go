@@ -575,6 +575,72 @@ func TestLeftBehindBranchReentersLate(t *testing.T) {
 	})
 }
 
+// A method that returns while a re-entrant of a branch that it left behind runs is
+// saved when that has ended: ToData never runs beside a method.
+func TestOutermostReturnsBesideAReentrant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		b := newBlock()
+		var left *pending
+		outer := w.start(bg, "x.Change", func(ctx context.Context, o *Thing) error {
+			o.N = 10
+			left = w.start(context.WithoutCancel(ctx), "x.Other", b.run)
+			<-b.entered
+			return nil
+		})
+		if !outer.running() {
+			t.Error("its state was taken while other code had the turn")
+		}
+		close(b.let)
+		if n, err := outer.wait(); n != 10 || err != nil {
+			t.Error(n, err)
+		}
+		left.wait()
+		w.wantStored("x", 11, 1)
+	})
+}
+
+// A re-entrant that is away when its outermost returns saves for itself.
+func TestReentrantOutlivesItsOutermost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		g := w.gate("g:1")
+		away := newBlock()
+		var left *pending
+		_, err := w.call(bg, "x.Change", func(ctx context.Context, o *Thing) error {
+			left = w.start(context.WithoutCancel(ctx), "x.Other", func(ctx context.Context, o *Thing) error {
+				_, err := w.call(context.WithoutCancel(ctx), "Thing/y.Change", away.run)
+				o.N += 10
+				push(ctx, "*", "late")
+				return err
+			})
+			<-away.entered
+			o.N++
+			return nil
+		})
+		w.must(err)
+		w.wantStored("x", 1, 1)
+		stranger := w.start(bg, "x.Change")
+		if !stranger.running() {
+			t.Error("somebody else came in")
+		}
+		let := w.hold()
+		close(away.let)
+		if !left.running() {
+			t.Error("answered before its own commit")
+		}
+		g.want()
+		let()
+		if _, err := left.wait(); err != nil {
+			t.Error(err)
+		}
+		g.want("late")
+		if n, err := stranger.wait(); n != 12 || err != nil {
+			t.Error(n, err)
+		}
+	})
+}
+
 // Many branches that come and go at random never overlap in their object's code.
 func TestFanOutStress(t *testing.T) {
 	w := start(t)

@@ -143,11 +143,11 @@ tests() {
   go test -json -count=1 -timeout 10m $race $short ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
 }
 
-# fuzz_one PACKAGE TARGET
+# fuzz_one PACKAGE TARGET: one core's worth; fuzzing runs as many as there are cores.
 fuzz_one() {
-  local log="$tmp/fuzz.log"
+  local log="$tmp/fuzz.$2.log"
   echo "$1 $2"
-  go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 2s "$1" >"$log" 2>&1 && return 0
+  go test -run '^$' -parallel 1 -fuzz "^$2\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 2s "$1" >"$log" 2>&1 && return 0
   # Go's own race at the end of the time (go.dev/issue/75804, in Go before 1.27): it
   # fails without an input, and a real finding always has one.
   if grep -qx ' *context deadline exceeded' "$log" && ! grep -q 'Failing input written' "$log"; then
@@ -159,19 +159,12 @@ fuzz_one() {
 }
 
 fuzzing() {
-  local line target targets=()
   go test -list '^Fuzz' ./... >"$tmp/targets" || return 1
-  while read -r line; do
-    case "$line" in
-      Fuzz*) targets+=("$line") ;;
-      ok*)
-        for target in "${targets[@]}"; do
-          fuzz_one "$(awk '{ print $2 }' <<<"$line")" "$target" || return 1
-        done
-        targets=()
-        ;;
-    esac
-  done <"$tmp/targets"
+  # A package's targets stand above its "ok PACKAGE" line.
+  awk '/^Fuzz/ { t[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, t[i]; n = 0 }' "$tmp/targets" >"$tmp/fuzzlist"
+  export -f fuzz_one
+  export tmp
+  xargs -r -P "$(nproc)" -n 2 bash -c 'fuzz_one "$@"' _ <"$tmp/fuzzlist"
 }
 
 say "what is needed"
