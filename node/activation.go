@@ -199,10 +199,10 @@ func (a *activation) doom(reason string, why error) {
 func (a *activation) doomLocked(reason string, why error) {
 	if a.ending == nil {
 		a.ending = why
+		a.own.cancel(why)
 		for f := a.frames.head; f != nil; f = f.next {
 			f.ctx.cancel(why)
 		}
-		a.own.cancel(why)
 	}
 	a.endLocked(reason)
 	a.settleRest()
