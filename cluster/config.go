@@ -36,6 +36,7 @@ type Config struct {
 
 	MinQuorum      int
 	StabilityDelay time.Duration
+	ReloadInterval time.Duration
 	FreshCluster   bool
 
 	LeaseTTL      time.Duration
@@ -78,7 +79,7 @@ func (c Config) membership() consensusmanager.Config {
 	return consensusmanager.Config{
 		KVs: c.KVs, Prefix: c.Prefix, Address: c.Address, Gate: c.Gate, Types: c.Types, Version: c.Version,
 		NumShards: c.NumShards, StoreID: c.StoreID, StoreCluster: c.StoreCluster,
-		MinQuorum: c.MinQuorum, StabilityDelay: c.StabilityDelay, FreshCluster: c.FreshCluster,
+		MinQuorum: c.MinQuorum, StabilityDelay: c.StabilityDelay, ReloadInterval: c.ReloadInterval, FreshCluster: c.FreshCluster,
 		LeaseTTL: c.LeaseTTL, JoinTimeout: c.JoinTimeout, PreviousLease: c.PreviousLease, RecordLease: c.RecordLease,
 		Listener: c.Listener,
 	}

@@ -188,6 +188,7 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		NumShards:      r.cfg.NumShards,
 		MinQuorum:      r.cfg.MinQuorum,
 		StabilityDelay: r.cfg.NodeStabilityDuration,
+		ReloadInterval: r.cfg.ShardMappingCheckInterval,
 		StoreID:        storeID,
 		CallTimeout:    r.cfg.DefaultCallTimeout,
 		DrainBudget:    r.cfg.DrainTimeout,

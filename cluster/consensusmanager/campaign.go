@@ -23,7 +23,7 @@ func (m *Manager) campaign(ctx context.Context, r *Registration) {
 		v := m.View()
 		intents := Decide(v, r.Self, rules, time.Now())
 		if len(intents) == 0 {
-			pause(ctx, v, reloadInterval)
+			pause(ctx, v, m.cfg.ReloadInterval)
 			continue
 		}
 		revision, err := m.carryOut(ctx, r, v, intents[0])

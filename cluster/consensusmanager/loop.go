@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	reloadInterval = 30 * time.Second       // however quiet the watch is
-	reloadPause    = 200 * time.Millisecond // at least, between two reloads
-	rangeTimeout   = 5 * time.Second
+	reloadPause  = 200 * time.Millisecond // at least, between two reloads
+	rangeTimeout = 5 * time.Second
 )
 
 var rangeBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
@@ -77,7 +76,7 @@ func (m *Manager) watch(ctx context.Context) error {
 	defer cancel()
 	batches := m.kv.Watch(ctx, string(m.keys), m.View().Revision+1)
 	answers := make(chan answer, 1)
-	due := time.NewTimer(jitter(reloadInterval))
+	due := time.NewTimer(jitter(m.cfg.ReloadInterval))
 	defer due.Stop()
 	last, busy, again := time.Now(), false, false
 	for {
@@ -93,7 +92,7 @@ func (m *Manager) watch(ctx context.Context) error {
 				continue
 			}
 			busy, last = true, time.Now()
-			due.Reset(jitter(reloadInterval))
+			due.Reset(jitter(m.cfg.ReloadInterval))
 			loading.Go(func() { answers <- m.fetch(ctx) })
 		case a := <-answers:
 			if busy = false; again {

@@ -25,6 +25,7 @@ import (
 const (
 	DefaultPrefix         = "/goverse"
 	DefaultStabilityDelay = 10 * time.Second
+	DefaultReloadInterval = 30 * time.Second
 	DefaultJoinTimeout    = 15 * time.Second
 )
 
@@ -59,6 +60,9 @@ type Config struct {
 	// StabilityDelay is for how long they must have been the same before the first
 	// mapping. 10 s by default, negative is none.
 	StabilityDelay time.Duration
+	// ReloadInterval is how often, with jitter, the whole picture is read anew, however
+	// quiet the watch is: 30 s by default.
+	ReloadInterval time.Duration
 	// FreshCluster: this process has just created the etcd, so nobody else can be
 	// about to join. There is no stability delay.
 	FreshCluster bool
@@ -84,6 +88,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Prefix, DefaultPrefix)
 	setDefault(&c.MinQuorum, 1)
 	setDefault(&c.StabilityDelay, DefaultStabilityDelay)
+	setDefault(&c.ReloadInterval, DefaultReloadInterval)
 	setDefault(&c.LeaseTTL, etcdmanager.DefaultTTL)
 	setDefault(&c.JoinTimeout, DefaultJoinTimeout)
 	setDefault(&c.StoreID, NoStore)
