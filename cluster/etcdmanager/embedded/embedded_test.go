@@ -248,7 +248,7 @@ func TestAnEtcdThatFailsIsReportedAndCanBeClosed(t *testing.T) {
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	for _, r := range []record{{}, {PID: 42, Endpoint: "127.0.0.1:2379", Lease: 0x694d9a}} {
+	for _, r := range []record{{}, {PID: 42, Endpoint: "127.0.0.1:2379", Lease: 0x694d9a}, {Endpoint: "é:1"}} {
 		text, err := r.encode()
 		if err != nil {
 			f.Fatal(err)

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -36,7 +37,8 @@ func (r record) encode() ([]byte, error) {
 	if len(text) >= recordSize {
 		return nil, fmt.Errorf("lock file: a record of %d bytes: at most %d", len(text), recordSize-1)
 	}
-	return fmt.Appendf(nil, "%-*s\n", recordSize-1, text), nil
+	blanks := bytes.Repeat([]byte{' '}, recordSize-1-len(text)) // of bytes: fmt's padding counts characters
+	return append(append(text, blanks...), '\n'), nil
 }
 
 // decode reads what a process that died at any instant may have left.
