@@ -10,11 +10,14 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
@@ -89,6 +92,7 @@ func (s *Server) start(ctx context.Context) error {
 		listener.Close()
 		return err
 	}
+	s.forget(ctx)
 	s.serve(listener)
 	if err := s.lock.update(func(r *record) { r.Endpoint = endpoint }); err != nil {
 		return errors.Join(err, s.shut())
@@ -107,6 +111,14 @@ func listen(last string) (net.Listener, error) {
 	return net.Listen("tcp", "127.0.0.1:0")
 }
 
+// history is how many revisions a watch may fall behind before it has to load
+// everything anew, which takes milliseconds.
+const history = 200
+
+// smallSegments keeps the log's files small: a start reads the last one whole. The
+// size is etcd's only as a variable of its package.
+var smallSegments = sync.OnceFunc(func() { wal.SegmentSizeBytes = 4 << 20 })
+
 // configure tunes etcd for one member in a process that does other work. fsync stays
 // on: what etcd has answered survives a power cut.
 func (s *Server) configure(endpoint string) *embed.Config {
@@ -122,7 +134,10 @@ func (s *Server) configure(endpoint string) *embed.Config {
 	// A single member elects itself. Short ticks make it ready in 40 ms, not in 300.
 	cfg.TickMs, cfg.ElectionMs = 10, 50
 	cfg.AutoCompactionMode = embed.CompactorModeRevision
-	cfg.AutoCompactionRetention = "20000"
+	cfg.AutoCompactionRetention = strconv.Itoa(history)
+	// A start reads what the last snapshot does not cover, some of it four times. One
+	// revision of ours may change 120 keys, so little of it is allowed to gather.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 100, 100
 	cfg.QuotaBackendBytes = 1 << 30
 	cfg.MaxSnapFiles, cfg.MaxWalFiles = 2, 2
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.doom.logger())
@@ -141,6 +156,7 @@ func (s *Server) launch(ctx context.Context, endpoint string) error {
 				s.doom.fail(fmt.Errorf("%v", p))
 			}
 		}()
+		smallSegments()
 		etcd, err := embed.StartEtcd(s.configure(endpoint))
 		if err != nil {
 			s.doom.fail(err)
@@ -192,6 +208,16 @@ func (s *Server) late(ctx context.Context) error {
 		err = fmt.Errorf("%w: %w", err, reason)
 	}
 	return err
+}
+
+// forget drops all history before anybody watches: etcd's own compactor begins after
+// five minutes, and a program that is restarted more often would start ever more
+// slowly.
+func (s *Server) forget(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	// What fails here was done before, or can wait for the compactor.
+	_, _ = s.etcd.Server.Compact(ctx, &etcdserverpb.CompactionRequest{Revision: s.etcd.Server.KV().Rev()})
 }
 
 func (s *Server) serve(listener net.Listener) {
