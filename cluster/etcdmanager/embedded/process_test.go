@@ -192,6 +192,35 @@ func TestALockFileThatMakesNoSenseCostsNothing(t *testing.T) {
 	}
 }
 
+// The first start may be cut off before etcd has made its database: the log alone is
+// all then.
+func TestAYoungDirectoryWithoutItsDatabase(t *testing.T) {
+	for name, size := range map[string]int64{"none": -1, "empty": 0} {
+		dir := t.TempDir()
+		s := start(t, dir)
+		c := dial(t, s)
+		put(t, c, "key", "value")
+		c.Close()
+		stop(t, s)
+		db := filepath.Join(dir, "etcd", "member", "snap", "db")
+		if err := os.Remove(db); err != nil {
+			t.Fatal(err)
+		}
+		if size == 0 {
+			if err := os.WriteFile(db, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = start(t, dir)
+		c = dial(t, s)
+		if page, err := c.Range(t.Context(), "key"); err != nil || len(page.Items) != 1 {
+			t.Errorf("%s: %+v, %v", name, page, err)
+		}
+		c.Close()
+		stop(t, s)
+	}
+}
+
 // Whatever is done to its files, etcd starts or an error says what is wrong: no
 // hang, no exit, no panic, no word on stderr.
 func TestDamagedData(t *testing.T) {
@@ -217,8 +246,8 @@ func TestDamagedData(t *testing.T) {
 	}
 	all := []damage{
 		{"nothing", func(string) error { return nil }, starts},
-		{"no database", func(dir string) error { return os.Remove(filepath.Join(dir, db)) }, starts},
-		{"a database of nothing", truncate(db, 0), starts},
+		{"no database", func(dir string) error { return os.Remove(filepath.Join(dir, db)) }, refuses}, // the log alone is no longer all
+		{"a database of nothing", truncate(db, 0), refuses},
 		{"no log", func(dir string) error { return os.Remove(filepath.Join(dir, log)) }, refuses},
 		{"a log of nothing", truncate(log, 0), refuses},
 		{"a log of 10 bytes", truncate(log, 10), refuses},
@@ -237,6 +266,20 @@ func TestDamagedData(t *testing.T) {
 			return errors.Join(os.Remove(filepath.Join(dir, db)), os.Mkdir(filepath.Join(dir, db), 0o700))
 		}, refuses},
 	}
+	snaps := snapshots(t, whole)
+	for i, snap := range snaps {
+		all = append(all, damage{fmt.Sprintf("no snapshot %d", i), func(dir string) error { return os.Remove(filepath.Join(dir, snap)) }, either},
+			damage{fmt.Sprintf("snapshot %d of nothing", i), truncate(snap, 0), either},
+			damage{fmt.Sprintf("snapshot %d scratched", i), overwrite(snap, 30, 8), either},
+			damage{fmt.Sprintf("snapshot %d cut", i), truncate(snap, 100), either})
+	}
+	all = append(all, damage{"no snapshot at all", func(dir string) error {
+		var errs []error
+		for _, snap := range snaps {
+			errs = append(errs, os.Remove(filepath.Join(dir, snap)))
+		}
+		return errors.Join(errs...)
+	}, either})
 	for page := int64(2); page < 6; page++ {
 		all = append(all, damage{fmt.Sprintf("page %d of the database overwritten", page), overwrite(db, page*4096, 4096), either},
 			damage{fmt.Sprintf("page %d of the database scratched", page), overwrite(db, page*4096+100, 60), either})
@@ -285,15 +328,27 @@ func startOn(t *testing.T, dir string) string {
 
 func firstLog(t *testing.T, dir string) string {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(dir, "etcd", "member", "wal", "*.wal"))
-	if err != nil || len(logs) == 0 {
-		t.Fatal("no log", err)
+	return filesLike(t, dir, "wal", "*.wal")[0]
+}
+
+func snapshots(t *testing.T, dir string) []string {
+	t.Helper()
+	return filesLike(t, dir, "snap", "*.snap")
+}
+
+// filesLike lists etcd's files of one kind, relative to dir. There is at least one.
+func filesLike(t *testing.T, dir, folder, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "etcd", "member", folder, pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no %s: %v", pattern, err)
 	}
-	rel, err := filepath.Rel(dir, logs[0])
-	if err != nil {
-		t.Fatal(err)
+	for i := range files {
+		if files[i], err = filepath.Rel(dir, files[i]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return rel
+	return files
 }
 
 // truncate cuts a file to size, or by -size.
