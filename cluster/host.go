@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"time"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -23,6 +24,27 @@ type Host interface {
 	// closed; with an error it is still open and still draining.
 	Drain(ctx context.Context, shard sharding.ID) error
 
+	// Vacate empties a shard so that it can be handed over: new root calls are parked,
+	// running chains finish, state is committed, live state is laid at the next holder
+	// with m.Stage. nil: nothing runs in the shard any more and nothing gets in, its
+	// activations are still there, and HandedOver, Resume or Drop must follow. With an
+	// error, because ctx ended or a stage was refused, it is still draining, and Resume
+	// or Drop must follow.
+	Vacate(ctx context.Context, shard sharding.ID, m Move) error
+
+	// HandedOver ends a vacated shard that etcd has given to another node: its
+	// activations end, its parked calls are sent to address, at epoch.
+	HandedOver(shard sharding.ID, address string, epoch uint64)
+
+	// Resume opens shards again that Vacate worked on, under the claim that they have:
+	// their parked calls run.
+	Resume(shards []sharding.ID)
+
+	// Staged lists the hand-overs for which other nodes have laid state here, and
+	// Unstage forgets some: they will not take place.
+	Staged() []Staging
+	Unstage(list []Staging)
+
 	// Drop closes shards at once: their right to serve has ended. Running calls
 	// fail as Fenced before their replies leave.
 	Drop(shards []sharding.ID, reason string)
@@ -40,8 +62,26 @@ type Tenure struct {
 
 // Claim is one shard that this node holds at Epoch.
 type Claim struct {
-	Shard sharding.ID
-	Epoch uint64
+	Shard    sharding.ID
+	Epoch    uint64
+	Handover string // the hand-over that made it so, whose stage counts; "" for none
+}
+
+// Move is how a shard leaves for another node.
+type Move struct {
+	// Stage lays objects at the next holder: nil means that it has them.
+	Stage func(ctx context.Context, objects []peer.Staged) error
+	// Patience is for how long running calls may go on undisturbed; then their
+	// contexts are cancelled. Zero is for as long as ctx lives.
+	Patience time.Duration
+}
+
+// Staging is a hand-over for which state is laid at its target.
+type Staging struct {
+	Shard    sharding.ID
+	Handover string
+	Holder   string // "<address>#<registration>" of who hands over
+	Epoch    uint64 // under which it holds the shard
 }
 
 // Refusal is a shard that the store would not stamp because it knows Epoch, of

@@ -739,6 +739,219 @@ func (x *Fault) GetPath() []string {
 	return nil
 }
 
+type StageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Handover      string                 `protobuf:"bytes,2,opt,name=handover,proto3" json:"handover,omitempty"` // random; the record that ends the hand-over names it
+	Holder        string                 `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`     // "<address>#<registration>" of the sender
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`      // under which the sender holds the shard
+	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`     // the receiver's registration, as the sender knows it
+	Objects       []*Staged              `protobuf:"bytes,6,rep,name=objects,proto3" json:"objects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageRequest) Reset() {
+	*x = StageRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageRequest) ProtoMessage() {}
+
+func (x *StageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageRequest.ProtoReflect.Descriptor instead.
+func (*StageRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StageRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *StageRequest) GetHandover() string {
+	if x != nil {
+		return x.Handover
+	}
+	return ""
+}
+
+func (x *StageRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *StageRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *StageRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *StageRequest) GetObjects() []*Staged {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+type StageReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fault         *Fault                 `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"` // set: nothing of the request was kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageReply) Reset() {
+	*x = StageReply{}
+	mi := &file_proto_goverse_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageReply) ProtoMessage() {}
+
+func (x *StageReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageReply.ProtoReflect.Descriptor instead.
+func (*StageReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StageReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+// Staged is one object's state. Of several for one object the highest seq counts.
+type Staged struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Type             string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id               string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Seq              uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	CreatedUnixNanos int64                  `protobuf:"varint,4,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"`
+	State            []byte                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // a marshalled google.protobuf.Any
+	Gone             bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`  // the object has no live state any more
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Staged) Reset() {
+	*x = Staged{}
+	mi := &file_proto_goverse_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Staged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Staged) ProtoMessage() {}
+
+func (x *Staged) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Staged.ProtoReflect.Descriptor instead.
+func (*Staged) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Staged) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Staged) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Staged) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Staged) GetCreatedUnixNanos() int64 {
+	if x != nil {
+		return x.CreatedUnixNanos
+	}
+	return 0
+}
+
+func (x *Staged) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *Staged) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
 type PushesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"` // the gate's advertise address: the prefix of its client ids
@@ -748,7 +961,7 @@ type PushesRequest struct {
 
 func (x *PushesRequest) Reset() {
 	*x = PushesRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +973,7 @@ func (x *PushesRequest) String() string {
 func (*PushesRequest) ProtoMessage() {}
 
 func (x *PushesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +986,7 @@ func (x *PushesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushesRequest.ProtoReflect.Descriptor instead.
 func (*PushesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PushesRequest) GetGate() string {
@@ -795,7 +1008,7 @@ type PushFrame struct {
 
 func (x *PushFrame) Reset() {
 	*x = PushFrame{}
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1020,7 @@ func (x *PushFrame) String() string {
 func (*PushFrame) ProtoMessage() {}
 
 func (x *PushFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1033,7 @@ func (x *PushFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFrame.ProtoReflect.Descriptor instead.
 func (*PushFrame) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PushFrame) GetClientIds() []string {
@@ -905,7 +1118,24 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x12retry_after_micros\x18\t \x01(\x03R\x10retryAfterMicros\x12\x16\n" +
 	"\x06status\x18\n" +
 	" \x01(\fR\x06status\x12\x12\n" +
-	"\x04path\x18\v \x03(\tR\x04path\"#\n" +
+	"\x04path\x18\v \x03(\tR\x04path\"\xb1\x01\n" +
+	"\fStageRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1a\n" +
+	"\bhandover\x18\x02 \x01(\tR\bhandover\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12)\n" +
+	"\aobjects\x18\x06 \x03(\v2\x0f.goverse.StagedR\aobjects\"2\n" +
+	"\n" +
+	"StageReply\x12$\n" +
+	"\x05fault\x18\x01 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x96\x01\n" +
+	"\x06Staged\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12,\n" +
+	"\x12created_unix_nanos\x18\x04 \x01(\x03R\x10createdUnixNanos\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\fR\x05state\x12\x12\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\"#\n" +
 	"\rPushesRequest\x12\x12\n" +
 	"\x04gate\x18\x01 \x01(\tR\x04gate\"\x8c\x01\n" +
 	"\tPushFrame\x12\x1d\n" +
@@ -925,10 +1155,11 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x0eOP_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
-	"\tOP_DELETE\x10\x032w\n" +
+	"\tOP_DELETE\x10\x032\xac\x01\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
-	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01B/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
+	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
+	"\x05Stage\x12\x15.goverse.StageRequest\x1a\x13.goverse.StageReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
 
 var (
 	file_proto_goverse_proto_rawDescOnce sync.Once
@@ -943,7 +1174,7 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0), // 0: goverse.ReliableCallStatus
 	(Op)(0),                 // 1: goverse.Op
@@ -954,9 +1185,12 @@ var file_proto_goverse_proto_goTypes = []any{
 	(*Chain)(nil),           // 6: goverse.Chain
 	(*Turn)(nil),            // 7: goverse.Turn
 	(*Fault)(nil),           // 8: goverse.Fault
-	(*PushesRequest)(nil),   // 9: goverse.PushesRequest
-	(*PushFrame)(nil),       // 10: goverse.PushFrame
-	(*anypb.Any)(nil),       // 11: google.protobuf.Any
+	(*StageRequest)(nil),    // 9: goverse.StageRequest
+	(*StageReply)(nil),      // 10: goverse.StageReply
+	(*Staged)(nil),          // 11: goverse.Staged
+	(*PushesRequest)(nil),   // 12: goverse.PushesRequest
+	(*PushFrame)(nil),       // 13: goverse.PushFrame
+	(*anypb.Any)(nil),       // 14: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -965,18 +1199,22 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	11, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	14, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
-	11, // 8: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	2,  // 9: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	9,  // 10: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	3,  // 11: goverse.PeerService.Call:output_type -> goverse.CallReply
-	10, // 12: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	11, // 8: goverse.StageRequest.objects:type_name -> goverse.Staged
+	8,  // 9: goverse.StageReply.fault:type_name -> goverse.Fault
+	14, // 10: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	2,  // 11: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	12, // 12: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	9,  // 13: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	3,  // 14: goverse.PeerService.Call:output_type -> goverse.CallReply
+	13, // 15: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	10, // 16: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -994,7 +1232,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Call_FullMethodName   = "/goverse.PeerService/Call"
 	PeerService_Pushes_FullMethodName = "/goverse.PeerService/Pushes"
+	PeerService_Stage_FullMethodName  = "/goverse.PeerService/Stage"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -37,6 +38,9 @@ type PeerServiceClient interface {
 	// Pushes is opened by a gate to every node. The node sends what its objects
 	// push to that gate's clients, in order. The stream ends with either process.
 	Pushes(ctx context.Context, in *PushesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PushFrame], error)
+	// Stage lays live state of a shard at the node that is to hold it next. It counts
+	// only if the shard's record then names this very hand-over.
+	Stage(ctx context.Context, in *StageRequest, opts ...grpc.CallOption) (*StageReply, error)
 }
 
 type peerServiceClient struct {
@@ -76,6 +80,16 @@ func (c *peerServiceClient) Pushes(ctx context.Context, in *PushesRequest, opts 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_PushesClient = grpc.ServerStreamingClient[PushFrame]
 
+func (c *peerServiceClient) Stage(ctx context.Context, in *StageRequest, opts ...grpc.CallOption) (*StageReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StageReply)
+	err := c.cc.Invoke(ctx, PeerService_Stage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -87,6 +101,9 @@ type PeerServiceServer interface {
 	// Pushes is opened by a gate to every node. The node sends what its objects
 	// push to that gate's clients, in order. The stream ends with either process.
 	Pushes(*PushesRequest, grpc.ServerStreamingServer[PushFrame]) error
+	// Stage lays live state of a shard at the node that is to hold it next. It counts
+	// only if the shard's record then names this very hand-over.
+	Stage(context.Context, *StageRequest) (*StageReply, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -102,6 +119,9 @@ func (UnimplementedPeerServiceServer) Call(context.Context, *CallRequest) (*Call
 }
 func (UnimplementedPeerServiceServer) Pushes(*PushesRequest, grpc.ServerStreamingServer[PushFrame]) error {
 	return status.Error(codes.Unimplemented, "method Pushes not implemented")
+}
+func (UnimplementedPeerServiceServer) Stage(context.Context, *StageRequest) (*StageReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stage not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -153,6 +173,24 @@ func _PeerService_Pushes_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_PushesServer = grpc.ServerStreamingServer[PushFrame]
 
+func _PeerService_Stage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Stage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Stage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Stage(ctx, req.(*StageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,6 +201,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Call",
 			Handler:    _PeerService_Call_Handler,
+		},
+		{
+			MethodName: "Stage",
+			Handler:    _PeerService_Stage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

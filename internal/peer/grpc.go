@@ -59,6 +59,10 @@ func (s *grpcService) Call(ctx context.Context, m *goverse_pb.CallRequest) (*gov
 	return serve(ctx, s.svc, m), nil
 }
 
+func (s *grpcService) Stage(ctx context.Context, m *goverse_pb.StageRequest) (*goverse_pb.StageReply, error) {
+	return serveStage(ctx, s.svc, m), nil
+}
+
 func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStreamingServer[goverse_pb.PushFrame]) error {
 	var failed error // of the frame that says ready
 	err := s.svc.ServePushes(stream.Context(), m.Gate,
@@ -120,13 +124,32 @@ func (c *grpcConn) ServeCall(ctx context.Context, req *Request) (object.Payload,
 	if err != nil {
 		return object.Payload{}, err
 	}
-	var sent atomic.Bool
 	reply := new(goverse_pb.CallReply)
-	err = c.cc.Invoke(context.WithValue(ctx, sentKey{}, &sent), goverse_pb.PeerService_Call_FullMethodName, frame, reply)
-	if err != nil {
-		return object.Payload{}, c.lost(ctx, err, sent.Load())
+	if err := c.invoke(ctx, goverse_pb.PeerService_Call_FullMethodName, frame, reply); err != nil {
+		return object.Payload{}, err
 	}
 	return decodeReply(req.Payload.Form, reply)
+}
+
+// invoke sends a frame and waits for the reply to it.
+func (c *grpcConn) invoke(ctx context.Context, method string, frame []byte, reply proto.Message) error {
+	var sent atomic.Bool
+	if err := c.cc.Invoke(context.WithValue(ctx, sentKey{}, &sent), method, frame, reply); err != nil {
+		return c.lost(ctx, err, sent.Load())
+	}
+	return nil
+}
+
+func (c *grpcConn) ServeStage(ctx context.Context, stage *Stage) error {
+	frame, err := encodeStage(stage)
+	if err != nil {
+		return err
+	}
+	reply := new(goverse_pb.StageReply)
+	if err := c.invoke(ctx, goverse_pb.PeerService_Stage_FullMethodName, frame, reply); err != nil {
+		return err
+	}
+	return faultOf(reply.Fault)
 }
 
 // lost says what became of a call that gRPC gave no reply to. The peer's own errors

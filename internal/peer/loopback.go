@@ -49,6 +49,13 @@ func (l *loopback) ServePushes(ctx context.Context, gate string, ready func(), d
 	return l.svc.ServePushes(ctx, gate, sync.OnceFunc(ready), deliver)
 }
 
+func (l *loopback) ServeStage(ctx context.Context, stage *Stage) error {
+	if l.ctx.Err() != nil {
+		return closed()
+	}
+	return l.svc.ServeStage(ctx, stage)
+}
+
 func (l *loopback) Close() error {
 	l.cancel()
 	return nil

@@ -259,29 +259,68 @@ func (c *memConn) ServeCall(ctx context.Context, req *Request) (object.Payload, 
 	if err != nil {
 		return object.Payload{}, err
 	}
-	ctx, cancel := c.attached(ctx)
-	defer cancel()
-	l, err := c.connect(ctx)
-	if err != nil {
-		return object.Payload{}, err
-	}
-	answer, err := c.exchange(ctx, l, frame)
-	if err != nil {
-		return object.Payload{}, err
-	}
 	reply := new(goverse_pb.CallReply)
-	if err := proto.Unmarshal(answer, reply); err != nil {
-		return object.Payload{}, lostAnswer(err, c.out.to)
+	if err := c.exchange(ctx, frame, serveCall, reply); err != nil {
+		return object.Payload{}, err
 	}
 	return decodeReply(req.Payload.Form, reply)
 }
 
-// exchange sends a request and waits for its answer.
-func (c *memConn) exchange(ctx context.Context, l *listener, frame []byte) ([]byte, error) {
+func (c *memConn) ServeStage(ctx context.Context, stage *Stage) error {
+	frame, err := encodeStage(stage)
+	if err != nil {
+		return err
+	}
+	reply := new(goverse_pb.StageReply)
+	if err := c.exchange(ctx, frame, serveStageFrame, reply); err != nil {
+		return err
+	}
+	return faultOf(reply.Fault)
+}
+
+// answering makes the answer to a request that arrived at svc.
+type answering func(ctx context.Context, svc Service, frame []byte) proto.Message
+
+func serveCall(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serve(ctx, svc, arrived(frame, new(goverse_pb.CallRequest)))
+}
+
+func serveStageFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serveStage(ctx, svc, arrived(frame, new(goverse_pb.StageRequest)))
+}
+
+// arrived reads what this very network carried.
+func arrived[M proto.Message](frame []byte, m M) M {
+	if err := proto.Unmarshal(frame, m); err != nil {
+		panic("peer: a request does not survive the wire: " + err.Error())
+	}
+	return m
+}
+
+// exchange connects, sends a request and waits for the reply to it.
+func (c *memConn) exchange(ctx context.Context, frame []byte, serve answering, reply proto.Message) error {
+	ctx, cancel := c.attached(ctx)
+	defer cancel()
+	l, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	answer, err := c.roundTrip(ctx, l, frame, serve)
+	if err != nil {
+		return err
+	}
+	if err := proto.Unmarshal(answer, reply); err != nil {
+		return lostAnswer(err, c.out.to)
+	}
+	return nil
+}
+
+// roundTrip sends a request and waits for its answer.
+func (c *memConn) roundTrip(ctx context.Context, l *listener, frame []byte, serve answering) ([]byte, error) {
 	if err := c.reach(ctx, l); err != nil {
 		return nil, c.broke(ctx, err)
 	}
-	answer, err := c.answer(ctx, c.start(ctx, l, frame), l)
+	answer, err := c.answer(ctx, c.start(ctx, l, frame, serve), l)
 	if err != nil {
 		return nil, c.broke(ctx, err)
 	}
@@ -316,12 +355,8 @@ func (c *memConn) broke(ctx context.Context, err error) error {
 
 // start runs the call at the other end. It outlives its caller until the caller's
 // cancellation arrives there, which takes an open road.
-func (c *memConn) start(caller context.Context, l *listener, frame []byte) <-chan []byte {
+func (c *memConn) start(caller context.Context, l *listener, frame []byte, serve answering) <-chan []byte {
 	answers := make(chan []byte, 1)
-	m := new(goverse_pb.CallRequest)
-	if err := proto.Unmarshal(frame, m); err != nil {
-		panic("peer: a request does not survive the wire: " + err.Error())
-	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	unlink := context.AfterFunc(caller, func() {
 		_ = c.n.await(ctx, givenUpAfter, c.out)
@@ -329,7 +364,7 @@ func (c *memConn) start(caller context.Context, l *listener, frame []byte) <-cha
 	})
 	go func() {
 		defer cancel()
-		reply := serve(ctx, l.svc, m)
+		reply := serve(ctx, l.svc, frame)
 		unlink()
 		answer, err := proto.Marshal(reply)
 		if err != nil {

@@ -5,6 +5,7 @@ package peer
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -28,6 +29,29 @@ type PushFrame struct {
 	JSON      []byte // the same in protojson, for clients that speak JSON
 }
 
+// Stage is live state of a shard on its way to the node that is to hold the shard
+// next. It counts only if the shard's record then names this hand-over.
+type Stage struct {
+	Shard    int
+	Handover string // random, one for each attempt
+	Holder   string // "<address>#<registration>" of the sender
+	Epoch    uint64 // under which the sender holds the shard
+	Target   string // the receiver's registration; another one refuses
+	Objects  []Staged
+}
+
+// Staged is one object's state, taken while nothing ran on it.
+type Staged struct {
+	Ref     object.Ref
+	Seq     uint64 // of several for one object the highest counts
+	Created time.Time
+	State   []byte // a marshalled Any
+	Gone    bool   // the object has no live state any more
+}
+
+// Size is about how many bytes the object takes on the road.
+func (s *Staged) Size() int { return len(s.State) + len(s.Ref.Type) + len(s.Ref.ID) + 32 }
+
 // Service is what a process offers its peers. Errors are *fault.Error.
 type Service interface {
 	// ServeCall runs a call on an object of this node.
@@ -36,6 +60,9 @@ type Service interface {
 	// push to the clients of gate, until ctx ends or deliver fails. ready is called
 	// once, when pushes made from then on will be delivered.
 	ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
+	// ServeStage keeps state aside until its shard is this node's, or is not. It may
+	// come twice. nil means that all of it is kept.
+	ServeStage(ctx context.Context, stage *Stage) error
 }
 
 // Conn is a way to one peer. It connects by itself and may be used concurrently.

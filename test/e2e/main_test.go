@@ -18,7 +18,7 @@ import (
 
 var (
 	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 5), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
-	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", killMessages), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
+	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 10000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
 	seed     = flag.Uint64("e2e.seed", 0, "what TestKill's chances are made of; 0 = a new one")
 	pictures = flag.String("e2e.pictures", "", "directory for pictures of the page; none without it")
 )
@@ -52,17 +52,20 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// The samples, each built once.
+// The samples, each built once: with the race detector where the tests have it, and
+// as a user builds them.
 var (
-	chatBinary    = sync.OnceValues(func() (string, error) { return build("chat") })
-	counterBinary = sync.OnceValues(func() (string, error) { return build("counter") })
+	chatBinary    = sync.OnceValues(func() (string, error) { return build("chat", raceEnabled) })
+	chatAsShipped = sync.OnceValues(func() (string, error) { return build("chat", false) })
+	counterBinary = sync.OnceValues(func() (string, error) { return build("counter", raceEnabled) })
 )
 
-func build(sample string) (string, error) {
+func build(sample string, race bool) (string, error) {
 	binary := filepath.Join(workshop, sample)
 	args := []string{"build", "-o", binary}
-	if raceEnabled {
-		args = append(args, "-race")
+	if race {
+		binary += "-race"
+		args = []string{"build", "-race", "-o", binary}
 	}
 	out, err := exec.Command("go", append(args, "../../samples/"+sample)...).CombinedOutput()
 	if err != nil {

@@ -3,7 +3,6 @@
 package e2e
 
 const (
-	raceEnabled  = false
-	killMessages = 10000
-	slow         = 1
+	raceEnabled = false
+	slow        = 1
 )

@@ -2,9 +2,8 @@
 
 package e2e
 
-// The race detector makes everything slow: fewer messages, more patience.
+// The race detector makes everything slow: more patience.
 const (
-	raceEnabled  = true
-	killMessages = 2000
-	slow         = 2
+	raceEnabled = true
+	slow        = 2
 )
