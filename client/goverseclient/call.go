@@ -1,0 +1,328 @@
+package goverseclient
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/fault"
+	goverse_pb "github.com/xiaonanln/goverse/proto"
+	"github.com/xiaonanln/goverse/util/protohelper"
+)
+
+// CallOption sets a property of one call.
+type CallOption func(*flight)
+
+// WithAtLeastOnce lets the client repeat the call when the answer was lost, so that
+// it may run more than once. It is for methods that do no harm when they do.
+func WithAtLeastOnce() CallOption { return func(f *flight) { f.atLeastOnce = true } }
+
+// CallObject calls a method of an object and returns its reply. A nil request or
+// reply is an absent message. The call takes as long as ctx allows or, if ctx has no
+// deadline, the call timeout.
+//
+// An attempt that surely did not run is repeated within that time, at another gate if
+// this one goes. Whether a call that failed ran is OutcomeOf its error; one that is
+// Unknown was not repeated, except WithAtLeastOnce.
+func (c *Client) CallObject(ctx context.Context, objType, objID, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
+	f := newFlight("CallObject", objType, objID, "."+method, opts)
+	request, err := protohelper.MsgToAny(req)
+	if err != nil {
+		return nil, f.named(fault.New(fault.Invalid, "the request: %w", err))
+	}
+	reply, err := c.callObject(ctx, f, objType, objID, method, request)
+	if err != nil {
+		return nil, err
+	}
+	return f.unpack(reply)
+}
+
+// CallObjectAny is CallObject for messages whose types the program need not link.
+func (c *Client) CallObjectAny(ctx context.Context, objType, objID, method string, req *anypb.Any, opts ...CallOption) (*anypb.Any, error) {
+	return c.callObject(ctx, newFlight("CallObject", objType, objID, "."+method, opts), objType, objID, method, req)
+}
+
+func (c *Client) callObject(ctx context.Context, f *flight, objType, objID, method string, req *anypb.Any) (reply *anypb.Any, err error) {
+	err = c.fly(ctx, f, func(ctx context.Context, l *link) error {
+		r, err := l.calls.CallObject(ctx, &gate_pb.CallObjectRequest{ClientId: l.id, Type: objType, Id: objID, Method: method, Request: req})
+		reply = r.GetResponse()
+		return err
+	})
+	return reply, err
+}
+
+// ReliableCallObject calls a method under an id that the caller chose: however often
+// the call is made with that id, it runs once, and each time has the same result. So
+// the client repeats it also when an answer was lost.
+//
+// The status is the gate's word: SUCCESS comes with the reply, FAILED with the
+// method's error, every other with an error that says what is known. A gate that keeps
+// no results refuses such calls: ErrUnknownMethod, NotExecuted.
+func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID, method string, req proto.Message) (proto.Message, goverse_pb.ReliableCallStatus, error) {
+	f := newFlight("ReliableCallObject", objType, objID, "."+method, []CallOption{WithAtLeastOnce()})
+	if callID == "" {
+		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "it needs a call id; without one, use CallObject"))
+	}
+	request, err := protohelper.MsgToAny(req)
+	if err != nil {
+		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "the request: %w", err))
+	}
+	var answer *gate_pb.ReliableCallObjectResponse
+	err = c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
+		answer, err = l.calls.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
+			CallId: callID, Type: objType, Id: objID, Method: method, Request: request,
+		})
+		if status.Code(err) == codes.Unimplemented && !carriesFault(err) {
+			return fault.New(fault.UnknownMethod, "%s", status.Convert(err).Message()) // a method's own error would be in the answer
+		}
+		return err
+	})
+	if err != nil {
+		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, err
+	}
+	return f.reliable(answer)
+}
+
+// reliable is what a gate's answer to ReliableCallObject means.
+func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (proto.Message, goverse_pb.ReliableCallStatus, error) {
+	s := goverse_pb.ReliableCallStatus(goverse_pb.ReliableCallStatus_value[r.Status])
+	text := r.Error
+	if text == "" {
+		text = "the gate does not say why"
+	}
+	switch s {
+	case goverse_pb.ReliableCallStatus_SUCCESS:
+		reply, err := f.unpack(r.Response)
+		return reply, s, err
+	case goverse_pb.ReliableCallStatus_FAILED:
+		return nil, s, f.named(fault.New(fault.Failed, "%s", text))
+	case goverse_pb.ReliableCallStatus_SKIPPED:
+		return nil, s, f.named(fault.New(fault.Failed, "the call was skipped: %s", text).With(NotExecuted))
+	case goverse_pb.ReliableCallStatus_PENDING:
+		return nil, s, f.named(fault.New(fault.Indeterminate, "the call has not ended yet, ask again with its id: %s", text))
+	default:
+		return nil, s, f.named(fault.New(fault.Indeterminate, "the gate answers %q: %s", r.Status, text))
+	}
+}
+
+// CreateObject makes an object and returns its id, which the gate chooses if objID is
+// empty. ErrExists says that there is one already.
+func (c *Client) CreateObject(ctx context.Context, objType, objID string) (id string, err error) {
+	err = c.fly(ctx, newFlight("CreateObject", objType, objID, "", nil), func(ctx context.Context, l *link) error {
+		r, err := l.calls.CreateObject(ctx, &gate_pb.CreateObjectRequest{Type: objType, Id: objID})
+		id = r.GetId()
+		return err
+	})
+	return id, err
+}
+
+// DeleteObject removes an object and its stored state. Nothing is wrong if there is
+// none.
+func (c *Client) DeleteObject(ctx context.Context, objType, objID string) error {
+	return c.fly(ctx, newFlight("DeleteObject", objType, objID, "", nil), func(ctx context.Context, l *link) error {
+		_, err := l.calls.DeleteObject(ctx, &gate_pb.DeleteObjectRequest{Type: objType, Id: objID})
+		return err
+	})
+}
+
+// flight is one call on its way, with all its attempts.
+type flight struct {
+	op, subject string
+	atLeastOnce bool
+	attempts    int
+	last        *fault.Error // why the last attempt failed
+	unsure      bool         // some attempt may have run
+}
+
+func newFlight(op, objType, objID, method string, opts []CallOption) *flight {
+	f := &flight{op: op, subject: objType + "/" + objID + method}
+	for _, o := range opts {
+		if o != nil {
+			o(f)
+		}
+	}
+	return f
+}
+
+// named is the error that the caller gets: it says what was called, and counts each
+// attempt.
+func (f *flight) named(e *fault.Error) error {
+	if f.unsure && fault.OutcomeOf(e) == NotExecuted {
+		e = e.With(Unknown)
+	}
+	return e.On(f.op, f.subject)
+}
+
+func (f *flight) unpack(reply *anypb.Any) (proto.Message, error) {
+	m, err := protohelper.AnyToMsg(reply)
+	if err != nil {
+		return nil, f.named(fault.New(fault.Invalid, "the call ran, but its reply cannot be read: %w", err).With(Executed))
+	}
+	return m, nil
+}
+
+var callBackoff = backoff{first: 10 * time.Millisecond, max: time.Second}
+
+// fly makes attempts until one succeeds or none may follow.
+func (c *Client) fly(ctx context.Context, f *flight, send func(context.Context, *link) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.callTimeout)
+		defer cancel()
+	}
+	c.budget.earn()
+	for ; ; f.attempts++ {
+		l, err := c.take(ctx, f.last)
+		if err != nil {
+			return f.named(err)
+		}
+		err = c.attempt(ctx, l, send)
+		l.exit()
+		if err == nil {
+			return nil
+		}
+		if !f.again(err) {
+			return f.named(err)
+		}
+		if err := c.settle(ctx, l, f); err != nil {
+			return f.named(err)
+		}
+	}
+}
+
+// attempt makes the call over l. The context of send also tells HandleRPC how far it
+// came.
+func (c *Client) attempt(ctx context.Context, l *link, send func(context.Context, *link) error) *fault.Error {
+	t := new(trace)
+	err := send(context.WithValue(ctx, traceKey{}, t), l)
+	if err == nil {
+		l.succeeded()
+		return nil
+	}
+	e := l.explain(ctx, err, t)
+	if c.life.Err() != nil && !t.answered.Load() {
+		return closed(t.sent.Load())
+	}
+	switch {
+	case !e.Kind.Row().Reroutes:
+		if t.answered.Load() {
+			l.succeeded() // the gate serves; what failed is the call
+		}
+	case len(c.addresses) > 1 && l.refuses():
+		l.leave(e)
+	}
+	return e
+}
+
+// explain says what became of a call that gRPC gave no reply to.
+func (l *link) explain(ctx context.Context, err error, t *trace) *fault.Error {
+	var own *fault.Error
+	if errors.As(err, &own) {
+		return own
+	}
+	st, sent, over := status.Convert(err), t.sent.Load(), over(ctx)
+	switch {
+	case carriesFault(err):
+		return fault.Of(fault.FromStatus(err))
+	case over != nil && (!t.answered.Load() || st.Code() == codes.DeadlineExceeded || st.Code() == codes.Canceled):
+		return ended(over, l.address, sent)
+	case t.answered.Load():
+		return answered(err, st.Code())
+	case st.Code() == codes.ResourceExhausted:
+		return fault.New(fault.TooLarge, "between here and the gate %s: %s", l.address, st.Message()).With(outcome(sent))
+	case sent:
+		return fault.New(fault.Indeterminate, "the answer of the gate %s was lost: %s", l.address, st.Message())
+	case st.Code() == codes.Unavailable:
+		return fault.New(fault.NotReady, "the gate %s cannot be reached: %s", l.address, st.Message())
+	case st.Code() == codes.Unauthenticated:
+		return fault.New(fault.Unauthenticated, "the call was not sent: %s", st.Message())
+	default:
+		return fault.New(fault.Invalid, "the call was not sent: %s", st.Message())
+	}
+}
+
+// answered is the error behind a status that came from beyond the gate's own words:
+// the object's method returned it. Some codes are also what the road itself says,
+// and then nothing is known.
+func answered(err error, code codes.Code) *fault.Error {
+	e := &fault.Error{Kind: fault.Failed, Err: err}
+	switch code {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return e.With(Unknown)
+	}
+	return e
+}
+
+func outcome(sent bool) Outcome {
+	if sent {
+		return Unknown
+	}
+	return NotExecuted
+}
+
+// over says whether ctx has ended, also if its timer has not fired yet: those of gRPC
+// and of the gate may be first.
+func over(ctx context.Context) error {
+	if at, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(at) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// ended is the error of a call that its context ended, sent or not.
+func ended(cause error, address string, sent bool) *fault.Error {
+	if sent {
+		return fault.WaitedFor(cause, "waiting for the answer of the gate %s", address).With(Unknown)
+	}
+	return fault.WaitedFor(cause, "sending it to the gate %s", address)
+}
+
+func carriesFault(err error) bool {
+	for _, d := range status.Convert(err).Details() {
+		if _, ok := d.(*goverse_pb.Fault); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// again is the retry law: what surely did not run, for a reason that passes; and, if
+// the caller says that it may, what was lost on the road.
+func (f *flight) again(e *fault.Error) bool {
+	f.last = e
+	switch o := fault.OutcomeOf(e); {
+	case o == NotExecuted:
+		return e.Kind.Row().Reroutes || e.Kind == fault.Overloaded
+	case o == Unknown && e.Kind == fault.Indeterminate:
+		f.unsure = true
+		return f.atLeastOnce
+	default:
+		f.unsure = f.unsure || o == Unknown
+		return false
+	}
+}
+
+// settle waits before a repetition, not at all if the gate that failed is gone.
+// Asking the same gate once more costs the budget.
+func (c *Client) settle(ctx context.Context, l *link, f *flight) *fault.Error {
+	if l.isLeft() {
+		return nil
+	}
+	pause(ctx, max(f.last.RetryAfter, callBackoff.delay(f.attempts, rand.Float64())), l.gone)
+	switch {
+	case l.isLeft():
+		return nil
+	case ctx.Err() != nil:
+		return fault.WaitedFor(ctx.Err(), "trying again: %v", f.last)
+	case !c.budget.spend(time.Now()):
+		return f.last
+	}
+	return nil
+}

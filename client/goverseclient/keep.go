@@ -1,0 +1,106 @@
+package goverseclient
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// open connects to the gate whose turn it is.
+func (c *Client) open(ctx context.Context) (*link, error) {
+	address := c.addresses[c.turn%len(c.addresses)]
+	c.turn++
+	if !c.enter() {
+		return nil, ErrClientClosed
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.connectionTimeout, fmt.Errorf("no answer within %v", c.cfg.connectionTimeout))
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	l, err := dial(ctx, c.life, address, &c.cfg, c.parts.Done)
+	if err != nil {
+		c.parts.Done()
+		c.cfg.log.Debug("gate did not take the client in", "gate", address, "error", err)
+		return nil, err
+	}
+	return l, nil
+}
+
+// keep keeps the client connected, at first over l.
+func (c *Client) keep(l *link) {
+	defer c.parts.Done()
+	for failed := 0; l != nil; {
+		c.cfg.log.Info("connected", "gate", l.address, "client", l.id)
+		if f, id := c.cfg.onConnect, l.id; f != nil {
+			c.tell(func() { f(id) })
+		}
+		why := c.receive(l)
+		c.change(func(s *standing) { s.link, s.why = nil, why })
+		if c.life.Err() != nil {
+			return
+		}
+		c.cfg.log.Warn("connection lost", "gate", l.address, "client", l.id, "error", why)
+		if f := c.cfg.onDisconnect; f != nil {
+			c.tell(func() { f(why) })
+		}
+		l, failed = c.next(c.judge(l, failed))
+	}
+}
+
+// judge counts a connection that has ended with the failed attempts before it: a gate
+// that takes clients in and drops them is in no better state than one that is down. It
+// is a little better if it has served calls meanwhile.
+func (c *Client) judge(l *link, failed int) int {
+	switch {
+	case time.Since(l.born) >= proven:
+		return 0
+	case l.good.Load() > 0:
+		return min(failed+1, len(c.addresses))
+	default:
+		return failed + 1
+	}
+}
+
+// proven is how long a connection lasts that is no failed attempt.
+const proven = time.Second
+
+// next connects to another gate, however long it takes; nil when the client closes.
+// failed attempts went before.
+func (c *Client) next(failed int) (*link, int) {
+	n := len(c.addresses)
+	rounds := backoff{first: c.cfg.reconnectInterval, max: max(c.cfg.reconnectInterval, 5*time.Second)}
+	for {
+		if failed > 0 && failed%n == 0 {
+			pause(c.life, rounds.delay(failed/n-1, rand.Float64()), c.hurry)
+		}
+		if c.life.Err() != nil {
+			return nil, failed
+		}
+		l, err := c.open(c.life)
+		if err == nil {
+			c.change(func(s *standing) { s.link, s.why = l, nil })
+			return l, failed
+		}
+		failed++
+		c.change(func(s *standing) { s.why = err })
+	}
+}
+
+// receive hands on what is pushed until the session ends, and says why it did.
+func (c *Client) receive(l *link) error {
+	watching, stop := context.WithCancel(c.life)
+	var watch sync.WaitGroup
+	watch.Go(func() { l.watch(watching) })
+	for {
+		m, err := l.receive()
+		if err != nil {
+			l.leave(err)
+			stop()
+			watch.Wait()
+			l.exit()
+			return err
+		}
+		c.deliver(m)
+	}
+}
