@@ -29,6 +29,9 @@ type Call struct {
 	ID       string // the call's id, if it has one
 	Payload  Payload
 	ReadOnly bool // fail unless the method is read-only
+
+	// AtLeastOnce: where it is unknown whether the call ran, it is made again.
+	AtLeastOnce bool
 }
 
 // Subject is how the call is named in errors: Type/id.Method.

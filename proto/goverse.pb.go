@@ -148,6 +148,7 @@ type CallRequest struct {
 	Epoch         uint64                 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`                                      // the epoch the sender routed by; 0 when it has none
 	TimeoutMicros int64                  `protobuf:"varint,12,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"` // remaining time, never wall time; 0 = no deadline
 	Hops          uint32                 `protobuf:"varint,13,opt,name=hops,proto3" json:"hops,omitempty"`
+	Relay         string                 `protobuf:"bytes,14,opt,name=relay,proto3" json:"relay,omitempty"` // set: the receiver passes the call on to the node at this address
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -271,6 +272,13 @@ func (x *CallRequest) GetHops() uint32 {
 		return x.Hops
 	}
 	return 0
+}
+
+func (x *CallRequest) GetRelay() string {
+	if x != nil {
+		return x.Relay
+	}
+	return ""
 }
 
 type CallReply struct {
@@ -739,6 +747,134 @@ func (x *Fault) GetPath() []string {
 	return nil
 }
 
+type ProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        []byte                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"` // the chain that waits and asks
+	Chase         []byte                 `protobuf:"bytes,2,opt,name=chase,proto3" json:"chase,omitempty"`   // the chain whose wait is followed
+	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`     // the object that it has called, which may have it waiting
+	Id            string                 `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Path          []string               `protobuf:"bytes,5,rep,name=path,proto3" json:"path,omitempty"` // the calls of the circle so far
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeRequest) Reset() {
+	*x = ProbeRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeRequest) ProtoMessage() {}
+
+func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProbeRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProbeRequest) GetOrigin() []byte {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *ProbeRequest) GetChase() []byte {
+	if x != nil {
+		return x.Chase
+	}
+	return nil
+}
+
+func (x *ProbeRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type ProbeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []string               `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"` // a circle; empty: there is none
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeReply) Reset() {
+	*x = ProbeReply{}
+	mi := &file_proto_goverse_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeReply) ProtoMessage() {}
+
+func (x *ProbeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
+func (*ProbeReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ProbeReply) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ProbeReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 type StageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -753,7 +889,7 @@ type StageRequest struct {
 
 func (x *StageRequest) Reset() {
 	*x = StageRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +901,7 @@ func (x *StageRequest) String() string {
 func (*StageRequest) ProtoMessage() {}
 
 func (x *StageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +914,7 @@ func (x *StageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest.ProtoReflect.Descriptor instead.
 func (*StageRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StageRequest) GetShard() uint32 {
@@ -832,7 +968,7 @@ type StageReply struct {
 
 func (x *StageReply) Reset() {
 	*x = StageReply{}
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +980,7 @@ func (x *StageReply) String() string {
 func (*StageReply) ProtoMessage() {}
 
 func (x *StageReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +993,7 @@ func (x *StageReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageReply.ProtoReflect.Descriptor instead.
 func (*StageReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StageReply) GetFault() *Fault {
@@ -882,7 +1018,7 @@ type Staged struct {
 
 func (x *Staged) Reset() {
 	*x = Staged{}
-	mi := &file_proto_goverse_proto_msgTypes[9]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1030,7 @@ func (x *Staged) String() string {
 func (*Staged) ProtoMessage() {}
 
 func (x *Staged) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[9]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1043,7 @@ func (x *Staged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Staged.ProtoReflect.Descriptor instead.
 func (*Staged) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{9}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Staged) GetType() string {
@@ -961,7 +1097,7 @@ type PushesRequest struct {
 
 func (x *PushesRequest) Reset() {
 	*x = PushesRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[10]
+	mi := &file_proto_goverse_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1109,7 @@ func (x *PushesRequest) String() string {
 func (*PushesRequest) ProtoMessage() {}
 
 func (x *PushesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[10]
+	mi := &file_proto_goverse_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1122,7 @@ func (x *PushesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushesRequest.ProtoReflect.Descriptor instead.
 func (*PushesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{10}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PushesRequest) GetGate() string {
@@ -1008,7 +1144,7 @@ type PushFrame struct {
 
 func (x *PushFrame) Reset() {
 	*x = PushFrame{}
-	mi := &file_proto_goverse_proto_msgTypes[11]
+	mi := &file_proto_goverse_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1156,7 @@ func (x *PushFrame) String() string {
 func (*PushFrame) ProtoMessage() {}
 
 func (x *PushFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[11]
+	mi := &file_proto_goverse_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1169,7 @@ func (x *PushFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFrame.ProtoReflect.Descriptor instead.
 func (*PushFrame) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{11}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PushFrame) GetClientIds() []string {
@@ -1068,7 +1204,7 @@ var File_proto_goverse_proto protoreflect.FileDescriptor
 
 const file_proto_goverse_proto_rawDesc = "" +
 	"\n" +
-	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\xfe\x02\n" +
+	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\x94\x03\n" +
 	"\vCallRequest\x12\x1b\n" +
 	"\x02op\x18\x01 \x01(\x0e2\v.goverse.OpR\x02op\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
@@ -1083,7 +1219,8 @@ const file_proto_goverse_proto_rawDesc = "" +
 	" \x01(\rR\x05shard\x12\x14\n" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12%\n" +
 	"\x0etimeout_micros\x18\f \x01(\x03R\rtimeoutMicros\x12\x12\n" +
-	"\x04hops\x18\r \x01(\rR\x04hops\"]\n" +
+	"\x04hops\x18\r \x01(\rR\x04hops\x12\x14\n" +
+	"\x05relay\x18\x0e \x01(\tR\x05relay\"]\n" +
 	"\tCallReply\x12*\n" +
 	"\apayload\x18\x01 \x01(\v2\x10.goverse.PayloadR\apayload\x12$\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"W\n" +
@@ -1118,7 +1255,17 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x12retry_after_micros\x18\t \x01(\x03R\x10retryAfterMicros\x12\x16\n" +
 	"\x06status\x18\n" +
 	" \x01(\fR\x06status\x12\x12\n" +
-	"\x04path\x18\v \x03(\tR\x04path\"\xb1\x01\n" +
+	"\x04path\x18\v \x03(\tR\x04path\"t\n" +
+	"\fProbeRequest\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\fR\x06origin\x12\x14\n" +
+	"\x05chase\x18\x02 \x01(\fR\x05chase\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x05 \x03(\tR\x04path\"F\n" +
+	"\n" +
+	"ProbeReply\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12$\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\xb1\x01\n" +
 	"\fStageRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1a\n" +
 	"\bhandover\x18\x02 \x01(\tR\bhandover\x12\x16\n" +
@@ -1155,11 +1302,12 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x0eOP_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
-	"\tOP_DELETE\x10\x032\xac\x01\n" +
+	"\tOP_DELETE\x10\x032\xe1\x01\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
 	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
-	"\x05Stage\x12\x15.goverse.StageRequest\x1a\x13.goverse.StageReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
+	"\x05Stage\x12\x15.goverse.StageRequest\x1a\x13.goverse.StageReply\x123\n" +
+	"\x05Probe\x12\x15.goverse.ProbeRequest\x1a\x13.goverse.ProbeReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
 
 var (
 	file_proto_goverse_proto_rawDescOnce sync.Once
@@ -1174,7 +1322,7 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0), // 0: goverse.ReliableCallStatus
 	(Op)(0),                 // 1: goverse.Op
@@ -1185,12 +1333,14 @@ var file_proto_goverse_proto_goTypes = []any{
 	(*Chain)(nil),           // 6: goverse.Chain
 	(*Turn)(nil),            // 7: goverse.Turn
 	(*Fault)(nil),           // 8: goverse.Fault
-	(*StageRequest)(nil),    // 9: goverse.StageRequest
-	(*StageReply)(nil),      // 10: goverse.StageReply
-	(*Staged)(nil),          // 11: goverse.Staged
-	(*PushesRequest)(nil),   // 12: goverse.PushesRequest
-	(*PushFrame)(nil),       // 13: goverse.PushFrame
-	(*anypb.Any)(nil),       // 14: google.protobuf.Any
+	(*ProbeRequest)(nil),    // 9: goverse.ProbeRequest
+	(*ProbeReply)(nil),      // 10: goverse.ProbeReply
+	(*StageRequest)(nil),    // 11: goverse.StageRequest
+	(*StageReply)(nil),      // 12: goverse.StageReply
+	(*Staged)(nil),          // 13: goverse.Staged
+	(*PushesRequest)(nil),   // 14: goverse.PushesRequest
+	(*PushFrame)(nil),       // 15: goverse.PushFrame
+	(*anypb.Any)(nil),       // 16: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -1199,22 +1349,25 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	14, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	16, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
-	11, // 8: goverse.StageRequest.objects:type_name -> goverse.Staged
-	8,  // 9: goverse.StageReply.fault:type_name -> goverse.Fault
-	14, // 10: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	2,  // 11: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	12, // 12: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	9,  // 13: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	3,  // 14: goverse.PeerService.Call:output_type -> goverse.CallReply
-	13, // 15: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	10, // 16: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
+	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
+	8,  // 10: goverse.StageReply.fault:type_name -> goverse.Fault
+	16, // 11: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	2,  // 12: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	14, // 13: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	11, // 14: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	9,  // 15: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	3,  // 16: goverse.PeerService.Call:output_type -> goverse.CallReply
+	15, // 17: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	12, // 18: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	10, // 19: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -1232,7 +1385,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

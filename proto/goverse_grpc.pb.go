@@ -25,6 +25,7 @@ const (
 	PeerService_Call_FullMethodName   = "/goverse.PeerService/Call"
 	PeerService_Pushes_FullMethodName = "/goverse.PeerService/Pushes"
 	PeerService_Stage_FullMethodName  = "/goverse.PeerService/Stage"
+	PeerService_Probe_FullMethodName  = "/goverse.PeerService/Probe"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -41,6 +42,8 @@ type PeerServiceClient interface {
 	// Stage lays live state of a shard at the node that is to hold it next. It counts
 	// only if the shard's record then names this very hand-over.
 	Stage(ctx context.Context, in *StageRequest, opts ...grpc.CallOption) (*StageReply, error)
+	// Probe follows what a chain waits for, to find circles of chains across nodes.
+	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error)
 }
 
 type peerServiceClient struct {
@@ -90,6 +93,16 @@ func (c *peerServiceClient) Stage(ctx context.Context, in *StageRequest, opts ..
 	return out, nil
 }
 
+func (c *peerServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProbeReply)
+	err := c.cc.Invoke(ctx, PeerService_Probe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -104,6 +117,8 @@ type PeerServiceServer interface {
 	// Stage lays live state of a shard at the node that is to hold it next. It counts
 	// only if the shard's record then names this very hand-over.
 	Stage(context.Context, *StageRequest) (*StageReply, error)
+	// Probe follows what a chain waits for, to find circles of chains across nodes.
+	Probe(context.Context, *ProbeRequest) (*ProbeReply, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -122,6 +137,9 @@ func (UnimplementedPeerServiceServer) Pushes(*PushesRequest, grpc.ServerStreamin
 }
 func (UnimplementedPeerServiceServer) Stage(context.Context, *StageRequest) (*StageReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stage not implemented")
+}
+func (UnimplementedPeerServiceServer) Probe(context.Context, *ProbeRequest) (*ProbeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -191,6 +209,24 @@ func _PeerService_Stage_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Probe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Probe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Probe(ctx, req.(*ProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -205,6 +241,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Stage",
 			Handler:    _PeerService_Stage_Handler,
+		},
+		{
+			MethodName: "Probe",
+			Handler:    _PeerService_Probe_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

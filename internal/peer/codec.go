@@ -40,7 +40,7 @@ func encodeRequest(ctx context.Context, req *Request) ([]byte, error) {
 		Op: goverse_pb.Op(req.Op) + goverse_pb.Op_OP_CALL, Type: req.Ref.Type, Id: req.Ref.ID, Method: req.Method,
 		CallId: req.ID, Payload: payload, ReadOnly: req.ReadOnly,
 		Caller: encodeCaller(&info.Caller), Chain: encodeChain(&info.Chain),
-		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops),
+		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops), Relay: req.Relay,
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining := time.Until(deadline)
@@ -145,7 +145,7 @@ func decodeRequest(m *goverse_pb.CallRequest) (*Request, *callctx.Info, error) {
 			Op: object.Op(m.Op - goverse_pb.Op_OP_CALL), Ref: object.Ref{Type: m.Type, ID: m.Id}, Method: m.Method,
 			ID: m.CallId, Payload: decodePayload(m.Payload), ReadOnly: m.ReadOnly,
 		},
-		Shard: int(m.Shard), Epoch: m.Epoch, Hops: int(m.Hops),
+		Shard: int(m.Shard), Epoch: m.Epoch, Hops: int(m.Hops), Relay: m.Relay,
 	}, info, nil
 }
 

@@ -119,12 +119,17 @@ func dial(t *testing.T, d Dialer, address string) Conn {
 // fake is a Service made of functions.
 type fake struct {
 	call   func(ctx context.Context, req *Request) (object.Payload, error)
+	stage  func(ctx context.Context, stage *Stage) error
 	pushes func(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
 }
 
 func (f fake) ServeCall(ctx context.Context, req *Request) (object.Payload, error) {
 	return f.call(ctx, req)
 }
+
+func (f fake) ServeStage(ctx context.Context, stage *Stage) error { return f.stage(ctx, stage) }
+
+func (f fake) ServeProbe(context.Context, *Probe) ([]string, error) { return nil, nil }
 
 func (f fake) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {
 	return f.pushes(ctx, gate, ready, deliver)

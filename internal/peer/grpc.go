@@ -63,6 +63,10 @@ func (s *grpcService) Stage(ctx context.Context, m *goverse_pb.StageRequest) (*g
 	return serveStage(ctx, s.svc, m), nil
 }
 
+func (s *grpcService) Probe(ctx context.Context, m *goverse_pb.ProbeRequest) (*goverse_pb.ProbeReply, error) {
+	return serveProbe(ctx, s.svc, m), nil
+}
+
 func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStreamingServer[goverse_pb.PushFrame]) error {
 	var failed error // of the frame that says ready
 	err := s.svc.ServePushes(stream.Context(), m.Gate,
@@ -152,6 +156,18 @@ func (c *grpcConn) ServeStage(ctx context.Context, stage *Stage) error {
 	return faultOf(reply.Fault)
 }
 
+func (c *grpcConn) ServeProbe(ctx context.Context, probe *Probe) ([]string, error) {
+	frame, err := encodeProbe(probe)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(goverse_pb.ProbeReply)
+	if err := c.invoke(ctx, goverse_pb.PeerService_Probe_FullMethodName, frame, reply); err != nil {
+		return nil, err
+	}
+	return reply.Path, faultOf(reply.Fault)
+}
+
 // lost says what became of a call that gRPC gave no reply to. The peer's own errors
 // are in its replies; this is the road's.
 func (c *grpcConn) lost(ctx context.Context, err error, sent bool) error {
@@ -180,8 +196,12 @@ func ended(cause error, address string, sent bool) *fault.Error {
 	return fault.WaitedFor(cause, "connecting to %s", address)
 }
 
+// ErrUnreachable is in the error of a request that never left, because there is no
+// way to the peer now.
+var ErrUnreachable = errors.New("cannot be reached")
+
 func unreachable(address, why string) *fault.Error {
-	return fault.New(fault.NotReady, "%s cannot be reached: %s", address, why)
+	return fault.New(fault.NotReady, "%s %w: %s", address, ErrUnreachable, why)
 }
 
 func (c *grpcConn) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {

@@ -56,6 +56,13 @@ func (l *loopback) ServeStage(ctx context.Context, stage *Stage) error {
 	return l.svc.ServeStage(ctx, stage)
 }
 
+func (l *loopback) ServeProbe(ctx context.Context, probe *Probe) ([]string, error) {
+	if l.ctx.Err() != nil {
+		return nil, closed()
+	}
+	return l.svc.ServeProbe(ctx, probe)
+}
+
 func (l *loopback) Close() error {
 	l.cancel()
 	return nil

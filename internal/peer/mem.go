@@ -278,6 +278,18 @@ func (c *memConn) ServeStage(ctx context.Context, stage *Stage) error {
 	return faultOf(reply.Fault)
 }
 
+func (c *memConn) ServeProbe(ctx context.Context, probe *Probe) ([]string, error) {
+	frame, err := encodeProbe(probe)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(goverse_pb.ProbeReply)
+	if err := c.exchange(ctx, frame, serveProbeFrame, reply); err != nil {
+		return nil, err
+	}
+	return reply.Path, faultOf(reply.Fault)
+}
+
 // answering makes the answer to a request that arrived at svc.
 type answering func(ctx context.Context, svc Service, frame []byte) proto.Message
 
@@ -287,6 +299,10 @@ func serveCall(ctx context.Context, svc Service, frame []byte) proto.Message {
 
 func serveStageFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
 	return serveStage(ctx, svc, arrived(frame, new(goverse_pb.StageRequest)))
+}
+
+func serveProbeFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serveProbe(ctx, svc, arrived(frame, new(goverse_pb.ProbeRequest)))
 }
 
 // arrived reads what this very network carried.

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -17,8 +18,9 @@ import (
 type Request struct {
 	object.Call
 	Shard int
-	Epoch uint64 // the epoch that the sender routed by; 0 when it has none
-	Hops  int
+	Epoch uint64 // by which the sender routed; 0 when it has none
+	Hops  int    // how many processes have passed it on
+	Relay string // set: the receiver passes it on to the node at this address
 }
 
 // PushFrame is a pushed message on its way to a gate.
@@ -49,6 +51,14 @@ type Staged struct {
 	Gone    bool   // the object has no live state any more
 }
 
+// Probe follows a chain to what it waits for, and on to whom that waits for.
+type Probe struct {
+	Origin callctx.ChainID // the chain that waits and asks
+	Chase  callctx.ChainID // the chain whose wait is followed
+	At     object.Ref      // the object that it has called, which may have it waiting
+	Path   []string        // the calls of the circle so far; never changed in place
+}
+
 // Size is about how many bytes the object takes on the road.
 func (s *Staged) Size() int { return len(s.State) + len(s.Ref.Type) + len(s.Ref.ID) + 32 }
 
@@ -63,6 +73,8 @@ type Service interface {
 	// ServeStage keeps state aside until its shard is this node's, or is not. It may
 	// come twice. nil means that all of it is kept.
 	ServeStage(ctx context.Context, stage *Stage) error
+	// ServeProbe returns the circle that the probe has closed, or nil.
+	ServeProbe(ctx context.Context, probe *Probe) (circle []string, err error)
 }
 
 // Conn is a way to one peer. It connects by itself and may be used concurrently.
