@@ -10,6 +10,11 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 )
 
+const (
+	stalePause = 100 * time.Millisecond // how often a node looks whether it may lead again
+	stillPause = 5 * time.Second        // and whether etcd has space again
+)
+
 var campaignBackoff = etcdmanager.Backoff{First: 10 * time.Millisecond, Max: time.Second}
 
 // campaign carries out what Decide intends, view by view, until the registration is
@@ -18,11 +23,23 @@ var campaignBackoff = etcdmanager.Backoff{First: 10 * time.Millisecond, Max: tim
 func (m *Manager) campaign(ctx context.Context, r *Registration) {
 	ctx, stop := r.bound(ctx)
 	defer stop()
-	rules := Rules{MinQuorum: m.cfg.MinQuorum, Stability: m.cfg.StabilityDelay}
+	select {
+	case <-r.Confirmed():
+	case <-ctx.Done():
+	}
 	for failed := 0; ctx.Err() == nil; {
 		v := m.View()
+		if !r.Fresh() { // the others may be about to take it for dead
+			pause(ctx, v, stalePause)
+			continue
+		}
+		rules := m.Rules()
 		intents := Decide(v, r.Self, rules, time.Now())
-		if len(intents) == 0 {
+		switch {
+		case len(intents) == 0 && rules.Still:
+			pause(ctx, v, stillPause)
+			continue
+		case len(intents) == 0:
 			pause(ctx, v, m.cfg.ReloadInterval)
 			continue
 		}
@@ -65,8 +82,12 @@ func (m *Manager) await(ctx context.Context, revision int64) {
 	}
 }
 
-// errRefused: the guards did not hold, because the view was behind.
-var errRefused = errors.New("the cluster has moved on")
+var (
+	// errRefused: the guards did not hold, because the view was behind.
+	errRefused = errors.New("the cluster has moved on")
+	// errStale: the renewals stay away.
+	errStale = errors.New("etcd does not renew the lease")
+)
 
 // carryOut does one intent and returns the revision that shows it.
 func (m *Manager) carryOut(ctx context.Context, r *Registration, v *View, i Intent) (int64, error) {
@@ -100,6 +121,9 @@ func (m *Manager) write(ctx context.Context, r *Registration, txn etcdmanager.Tx
 func (m *Manager) retarget(ctx context.Context, r *Registration, v *View, changes []sharding.Change) (int64, error) {
 	mapping, revision := v.mapping, int64(0)
 	for _, batch := range PlanBatches(changes) {
+		if !r.Fresh() {
+			return revision, errStale
+		}
 		next := mapping.next()
 		result, err := r.commit(ctx, r.w.plan(v.Leader.Term, mapping, next, v, batch))
 		if err == nil && !result.Held {

@@ -1,7 +1,11 @@
 package consensusmanager
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
@@ -14,7 +18,48 @@ const commitTimeout = 3 * time.Second
 func (m *Manager) commit(ctx context.Context, txn etcdmanager.Txn) (etcdmanager.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	return m.kv.Commit(ctx, txn)
+	result, err := m.kv.Commit(ctx, txn)
+	switch {
+	case err == nil && result.Held && puts(txn):
+		m.full.Store(0)
+	case errors.Is(err, etcdmanager.ErrNoSpace):
+		m.full.Store(time.Now().UnixNano())
+		return m.decided(ctx, txn, err)
+	}
+	return result, err
+}
+
+// fullFor is for how long etcd counts as full after it last said so, if nothing is
+// written that would tell.
+const fullFor = 30 * time.Second
+
+func (m *Manager) noSpace() bool {
+	said := m.full.Load()
+	return said != 0 && time.Now().UnixNano()-said < int64(fullFor)
+}
+
+func puts(txn etcdmanager.Txn) bool {
+	return slices.ContainsFunc(txn.Then, func(op etcdmanager.Op) bool { return op.Kind == etcdmanager.OpPut })
+}
+
+// decided finds out what became of a transaction that a full etcd answered: it is
+// applied already, or never will be. As every value is written once only, one key of
+// it tells.
+func (m *Manager) decided(ctx context.Context, txn etcdmanager.Txn, full error) (etcdmanager.Result, error) {
+	for _, op := range txn.Then {
+		if op.Kind != etcdmanager.OpPut {
+			continue
+		}
+		there, err := m.kv.Commit(ctx, etcdmanager.Txn{Then: []etcdmanager.Op{etcdmanager.Get(op.Key)}})
+		switch {
+		case err != nil:
+			return etcdmanager.Result{}, full
+		case there.Gets[0].Exists && bytes.Equal(there.Gets[0].Item.Value, op.Value):
+			return etcdmanager.Result{Held: true, Revision: there.Revision}, nil
+		}
+		break
+	}
+	return etcdmanager.Result{}, fmt.Errorf("%w: %w", etcdmanager.ErrNotApplied, full)
 }
 
 func (r *Registration) commit(ctx context.Context, txn etcdmanager.Txn) (etcdmanager.Result, error) {

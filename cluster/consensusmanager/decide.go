@@ -15,8 +15,37 @@ type Self struct {
 
 // Rules are the settings that decisions depend on.
 type Rules struct {
-	MinQuorum int           // ready nodes that form the cluster
-	Stability time.Duration // for how long they must have been the same
+	MinQuorum  int           // ready nodes that form the cluster, and should not become fewer
+	QuorumLoss QuorumLoss    // what happens if they do
+	Stability  time.Duration // for how long a node must have been there to count as steady
+	InFlight   int           // shards of one node that move at a time: sharding.DefaultInFlight if zero
+	Still      bool          // nothing moves that need not
+}
+
+// QuorumLoss is what a cluster that was formed does while fewer nodes are ready than
+// MinQuorum. Held shards keep serving in any case: what keeps two holders apart is
+// etcd, not this.
+type QuorumLoss string
+
+const (
+	QuorumContinue QuorumLoss = "continue" // all goes on; the default
+	QuorumFreeze   QuorumLoss = "freeze"   // nothing is taken over or balanced; leaving nodes hand over
+	QuorumStop     QuorumLoss = "stop"     // as QuorumFreeze, and gates take no calls
+)
+
+// Quorate says whether v is of a formed cluster with as many ready nodes as it should
+// have.
+func (r Rules) Quorate(v *View) bool { return v.Formed && v.Ready() >= r.MinQuorum }
+
+// Frozen says whether no shard may be taken over from a dead holder now.
+func (r Rules) Frozen(v *View) bool {
+	return v.Formed && !r.Quorate(v) && (r.QuorumLoss == QuorumFreeze || r.QuorumLoss == QuorumStop)
+}
+
+// Refuses says whether gates must take no calls now: before the cluster is formed, and
+// while it is below its quorum if it is to stop then.
+func (r Rules) Refuses(v *View) bool {
+	return !v.Formed || r.QuorumLoss == QuorumStop && !r.Quorate(v)
 }
 
 // Intent is one thing that this node should do as, or to become, the leader.
@@ -68,20 +97,28 @@ func Decide(v *View, self Self, rules Rules, now time.Time) []Intent {
 	case !v.Formed:
 		return form(v, rules, now)
 	}
-	changes := sharding.Plan(sharding.Input{Table: v.Table, Nodes: v.members})
-	if len(changes) == 0 {
-		return nil
+	members := v.aged(rules.Stability, now)
+	changes := sharding.Plan(sharding.Input{
+		Table: v.Table, Nodes: members, Balance: !rules.Still, InFlight: rules.InFlight, Frozen: rules.Frozen(v),
+	})
+	if len(changes) > 0 {
+		return []Intent{{Kind: Retarget, Changes: changes}}
 	}
-	return []Intent{{Kind: Retarget, Changes: changes}}
+	if due := v.nextSteady(members, rules.Stability); !due.IsZero() {
+		return []Intent{{Kind: Wait, Until: due}}
+	}
+	return nil
 }
 
-// form waits for a quorum that lasts. Only the first mapping waits for it: a formed
-// cluster repairs itself whatever its size.
+// form waits until a quorum has been there for the stability delay, each node of it for
+// itself: one that comes and goes keeps no cluster from forming. Only the first mapping
+// waits for it: a formed cluster repairs itself at once.
 func form(v *View, rules Rules, now time.Time) []Intent {
-	if v.Ready() < rules.MinQuorum {
+	quorum := max(1, rules.MinQuorum)
+	if v.Ready() < quorum {
 		return nil
 	}
-	if due := v.Since.Add(rules.Stability); now.Before(due) {
+	if due := v.steadyBy(quorum, rules.Stability); now.Before(due) {
 		return []Intent{{Kind: Wait, Until: due}}
 	}
 	return []Intent{{Kind: Form}}

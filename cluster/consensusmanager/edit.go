@@ -37,6 +37,7 @@ func (e *edit) meta(events []etcdmanager.Event) {
 			if e.next.Meta != nil {
 				e.alarm("%s was deleted: this cluster's keys are gone", ev.Item.Key)
 			}
+			e.next.partial = e.next.partial || e.next.Table.Len() > 0
 			e.next.Meta, e.next.Table = nil, sharding.NewTable(0)
 			continue
 		}
@@ -48,6 +49,7 @@ func (e *edit) meta(events []etcdmanager.Event) {
 			if old != nil {
 				e.alarm("%s changed: these are the keys of another life of the cluster", ev.Item.Key)
 			}
+			e.next.partial = e.next.partial || old != nil || e.next.hasShards(e.keys)
 			e.next.Meta, e.next.Table = meta, sharding.NewTable(meta.Shards)
 		}
 	}
@@ -154,7 +156,7 @@ func (e *edit) shard(name string, ev etcdmanager.Event) {
 	key := ev.Item.Key
 	id, ok := shardOf(name, e.next.Table.Len())
 	switch {
-	case !ok && ev.Deleted:
+	case !ok && (ev.Deleted || e.next.Meta == nil): // without meta nobody knows how many there are
 		e.mended(key)
 		return
 	case !ok:
@@ -221,9 +223,7 @@ func (e *edit) done() (*View, []string) {
 	e.next.Table = e.next.Table.With(e.shards...)
 	if e.living {
 		e.next.members = live(e.next)
-		if !slices.Equal(names(e.next.members), names(e.old.members)) {
-			e.next.Since = e.now
-		}
+		e.next.lives = livesAfter(e.old.lives, e.old.members, e.next.members, e.now)
 	}
 	return e.next, e.alarms
 }
@@ -238,13 +238,4 @@ func live(v *View) sharding.Members {
 	}
 	slices.SortFunc(members, func(a, b sharding.Member) int { return strings.Compare(a.Address, b.Address) })
 	return members
-}
-
-// names identifies members: an address with another registration is another member.
-func names(members sharding.Members) []string {
-	list := make([]string, len(members))
-	for i, m := range members {
-		list[i] = m.Address + "#" + m.Registration
-	}
-	return list
 }

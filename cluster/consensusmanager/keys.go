@@ -13,6 +13,19 @@ type keys string
 
 func newKeys(prefix string) keys { return keys(strings.TrimRight(prefix, "/") + "/") }
 
+// reserved is a name in prefix that makes its keys look like those of a cluster whose
+// prefix it continues, or "".
+func reserved(prefix string) string {
+	names := strings.Split(strings.Trim(prefix, "/"), "/")
+	for _, name := range names[1:] {
+		switch name {
+		case "nodes", "gates", "reg", "shards":
+			return name
+		}
+	}
+	return ""
+}
+
 func (k keys) meta() string               { return string(k) + "meta" }
 func (k keys) formed() string             { return string(k) + "formed" }
 func (k keys) hold() string               { return string(k) + "hold" }

@@ -14,6 +14,7 @@ import (
 
 const (
 	reloadPause  = 200 * time.Millisecond // at least, between two reloads
+	retryPause   = 500 * time.Millisecond // after one that failed
 	rangeTimeout = 5 * time.Second
 )
 
@@ -41,7 +42,8 @@ func (m *Manager) follow(ctx context.Context) {
 
 // lost says why the view no longer moves.
 func (m *Manager) lost(err error) {
-	if m.View().Revision == 0 {
+	if text := err.Error(); m.View().Revision == 0 {
+		m.silence.Store(&text)
 		m.waits(fmt.Sprintf("etcd does not answer: %v", err))
 	}
 	if errors.Is(err, etcdmanager.ErrCompacted) {
@@ -53,16 +55,16 @@ func (m *Manager) lost(err error) {
 
 // answer is a page, and what was known when it was asked for.
 type answer struct {
-	page     etcdmanager.Page
-	revision int64 // of the view
-	at       time.Time
-	err      error
+	page etcdmanager.Page
+	view *View
+	at   time.Time
+	err  error
 }
 
 func (m *Manager) fetch(ctx context.Context) answer {
 	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
 	defer cancel()
-	a := answer{revision: m.View().Revision, at: time.Now()}
+	a := answer{view: m.View(), at: time.Now()}
 	a.page, a.err = m.kv.Range(ctx, string(m.keys))
 	return a
 }
@@ -98,7 +100,10 @@ func (m *Manager) watch(ctx context.Context) error {
 			if busy = false; again {
 				due.Reset(reloadPause)
 			}
-			if a.err == nil && !m.load(a) {
+			switch {
+			case a.err != nil:
+				due.Reset(retryPause)
+			case !m.load(a):
 				return errRestored
 			}
 		case <-ctx.Done():
@@ -118,8 +123,12 @@ func (m *Manager) apply(b etcdmanager.Batch, ok bool, more <-chan etcdmanager.Ba
 		case b.Err != nil:
 			return b.Err
 		}
-		next, raised := view.Apply(m.keys, b, time.Now())
-		view, alarms = next, append(alarms, raised...)
+		if b.Reconnected {
+			m.Reload() // etcd may have been restored, of which no watch tells: compare
+		} else {
+			next, raised := view.Apply(m.keys, b, time.Now())
+			view, alarms = next, append(alarms, raised...)
+		}
 		select {
 		case b, ok = <-more:
 		default:
@@ -130,23 +139,26 @@ func (m *Manager) apply(b etcdmanager.Batch, ok bool, more <-chan etcdmanager.Ba
 
 var (
 	errWatchEnded = errors.New("the watch ended")
-	errRestored   = errors.New("etcd was restored")
+	errRestored   = fmt.Errorf("etcd was restored from an older snapshot: %w", etcdmanager.ErrRegression)
 )
 
-// load makes the view what the page says. A page from before the view at the time of
-// the question means that etcd was restored from an older snapshot: what was known is worth
-// nothing. (The lease notices by itself, and drops all that is held.)
+// load makes the view what the page says. A page that contradicts the view that there
+// was at the time of the question means that etcd was restored from an older snapshot:
+// what was known is worth nothing, and the registration, if there is one, is lost. (The
+// lease notices by itself if the revision fell; after a few writes it is as it was.)
 func (m *Manager) load(a answer) (forward bool) {
 	view := m.View()
-	forward = a.page.Revision >= a.revision
-	if !forward {
-		m.notice(event.Alarm, fmt.Sprintf("etcd went back from revision %d to %d: it was restored from an older snapshot", a.revision, a.page.Revision), nil)
+	why := a.view.contradicts(m.keys, a.page)
+	if why != "" {
+		m.notice(event.Alarm, why+": it was restored from an older snapshot", nil)
+		m.restored.Add(1)
 		view = newView()
 	}
 	next, alarms := view.Load(m.keys, a.page, time.Now())
 	m.publish(next, alarms)
+	m.silence.Store(nil)
 	m.fresh.Store(a.at.UnixNano())
-	return forward
+	return why == ""
 }
 
 // Reload asks for a full load soon: something showed that the view may be behind.
@@ -183,7 +195,7 @@ func (m *Manager) publish(next *View, alarms []string) {
 	if m.on.LeaderChanged != nil && next.Leader.Term != before.Leader.Term {
 		m.on.LeaderChanged(event.LeaderChanged{Leader: next.Leader.Address, Term: next.Leader.Term})
 	}
-	if before.Meta != nil && (next.Meta == nil || !next.Meta.Same(before.Meta)) {
+	if next.partial && !before.partial {
 		m.Reload() // keys that were there before the new meta count again
 	}
 }

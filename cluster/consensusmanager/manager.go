@@ -57,9 +57,15 @@ type Config struct {
 
 	// MinQuorum is how many nodes form the cluster: 1 by default.
 	MinQuorum int
-	// StabilityDelay is for how long they must have been the same before the first
-	// mapping. 10 s by default, negative is none.
+	// QuorumLoss is what happens while they are fewer later: QuorumContinue by default.
+	QuorumLoss QuorumLoss
+	// StabilityDelay is for how long nodes must have been there before the first
+	// mapping, and each before shards that run elsewhere move to it. What a dead node
+	// held never waits for it. 10 s by default, negative is none.
 	StabilityDelay time.Duration
+	// InFlight bounds how many shards of one node move at a time to even out the load:
+	// 64 by default.
+	InFlight int
 	// ReloadInterval is how often, with jitter, the whole picture is read anew, however
 	// quiet the watch is: 30 s by default.
 	ReloadInterval time.Duration
@@ -87,7 +93,9 @@ type Config struct {
 func (c Config) WithDefaults() Config {
 	setDefault(&c.Prefix, DefaultPrefix)
 	setDefault(&c.MinQuorum, 1)
+	setDefault(&c.QuorumLoss, QuorumContinue)
 	setDefault(&c.StabilityDelay, DefaultStabilityDelay)
+	setDefault(&c.InFlight, sharding.DefaultInFlight)
 	setDefault(&c.ReloadInterval, DefaultReloadInterval)
 	setDefault(&c.LeaseTTL, etcdmanager.DefaultTTL)
 	setDefault(&c.JoinTimeout, DefaultJoinTimeout)
@@ -117,11 +125,22 @@ func (c Config) Validate() error {
 	if c.Prefix != "" && strings.Trim(c.Prefix, "/") == "" {
 		bad("etcd prefix %q: it needs a name, as in /goverse", c.Prefix)
 	}
+	if name := reserved(c.Prefix); name != "" {
+		bad("etcd prefix %q: the cluster at the prefix before /%s would take its keys for its own; use another name than %[2]s", c.Prefix, name)
+	}
 	if c.NumShards < 0 || c.NumShards > sharding.NumShards {
 		bad("%d shards: possible are 1 to %d", c.NumShards, sharding.NumShards)
 	}
 	if c.MinQuorum < 0 {
 		bad("a quorum of %d nodes is not possible", c.MinQuorum)
+	}
+	switch c.QuorumLoss {
+	case "", QuorumContinue, QuorumFreeze, QuorumStop:
+	default:
+		bad("quorum loss %q: want %s, %s or %s", c.QuorumLoss, QuorumContinue, QuorumFreeze, QuorumStop)
+	}
+	if c.InFlight < 0 {
+		bad("%d shards moving at a time are not possible", c.InFlight)
 	}
 	if c.LeaseTTL != 0 && c.LeaseTTL < etcdmanager.MinTTL {
 		bad("a lease of %v: at least %v", c.LeaseTTL, etcdmanager.MinTTL)
@@ -160,6 +179,9 @@ type Manager struct {
 	fresh    atomic.Int64         // when the full load was asked for that the view has; Unix nanoseconds
 	reload   chan struct{}
 	standing atomic.Pointer[string] // why the process is not registered; nil: it is
+	silence  atomic.Pointer[string] // why etcd did not answer the last time; nil: it did
+	restored atomic.Int64           // how often etcd turned out to have been restored
+	full     atomic.Int64           // when etcd last had no space left; Unix nanoseconds, 0: it has
 }
 
 // New makes a Manager; cfg must be valid.
@@ -184,6 +206,32 @@ func (m *Manager) Waiting() string {
 		return *why
 	}
 	return ""
+}
+
+// Rules are the settings that decisions of this process depend on.
+func (m *Manager) Rules() Rules {
+	return Rules{
+		MinQuorum: m.cfg.MinQuorum, QuorumLoss: m.cfg.QuorumLoss, Stability: m.cfg.StabilityDelay,
+		InFlight: m.cfg.InFlight, Still: m.noSpace(),
+	}
+}
+
+// Degraded is what is wrong with the cluster although it serves, in words for an
+// operator.
+func (m *Manager) Degraded() []string {
+	var list []string
+	v, rules := m.View(), m.Rules()
+	if v.Formed && !rules.Quorate(v) {
+		list = append(list, fmt.Sprintf("%d nodes are ready, fewer than the quorum of %d: %s", v.Ready(), rules.MinQuorum, map[QuorumLoss]string{
+			QuorumContinue: "dead nodes' shards are taken over all the same",
+			QuorumFreeze:   "no shard is taken over or balanced",
+			QuorumStop:     "no shard is taken over or balanced, and gates take no calls",
+		}[rules.QuorumLoss]))
+	}
+	if rules.Still {
+		list = append(list, "etcd has no space left: held shards are served, but nothing can be taken over or move; compact and defragment it, then disarm its NOSPACE alarm")
+	}
+	return list
 }
 
 func (m *Manager) waits(why string) { m.standing.Store(&why) }
@@ -234,6 +282,7 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 	var renewal, campaign sync.WaitGroup
 	renewal.Go(func() { _ = r.lease.Run(renewing, r.terms()) }) // Lost says it
 	campaign.Go(func() { m.vigil(campaigning, r) })
+	campaign.Go(func() { m.pulse(campaigning, r) })
 	if !m.cfg.Gate {
 		campaign.Go(func() { m.campaign(campaigning, r) })
 	}
@@ -248,12 +297,17 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 	return err
 }
 
-// vigil ends the registration when somebody has deleted the process's own key: the
+// vigil ends the registration when etcd turns out to have been restored, which may have
+// undone what it rests on, and when somebody has deleted the process's own key: the
 // others then do as if it were dead. (The renewals watch over the lease and its
 // registration key, and are told of every revision that this process acted upon.)
 func (m *Manager) vigil(ctx context.Context, r *Registration) {
 	for {
 		v := m.View()
+		if m.restored.Load() != r.restored {
+			r.lease.Forsake(errRestored)
+			return
+		}
 		r.lease.Saw(v.Revision)
 		if v.Revision >= r.revision && !m.seen(v, r) {
 			m.notice(event.Alarm, r.source+" was deleted or belongs to another process", nil)
@@ -268,6 +322,32 @@ func (m *Manager) vigil(ctx context.Context, r *Registration) {
 			return
 		}
 	}
+}
+
+// pulse says when the renewals have stayed away for so long that this process leads no
+// more and takes nothing on, and when they are back.
+func (m *Manager) pulse(ctx context.Context, r *Registration) {
+	select {
+	case <-r.Confirmed():
+	case <-ctx.Done():
+	}
+	for fresh := true; ctx.Err() == nil; {
+		if now := r.Fresh(); now != fresh {
+			if fresh = now; fresh {
+				m.notice(event.Info, "etcd renews the lease again", nil)
+			} else if r.Err() == nil {
+				m.notice(event.Warn, fmt.Sprintf("etcd has not renewed the lease for %v: this process leads no more and takes up no shards", etcdmanager.FreshFor), nil)
+			}
+		}
+		wait(ctx, etcdmanager.RenewInterval/2)
+	}
+}
+
+// wait waits for d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // seen says whether v shows the registration.

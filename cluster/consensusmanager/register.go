@@ -25,7 +25,7 @@ var (
 	ErrLost = errors.New("registration lost")
 
 	errNoCluster = errors.New("no node has created the cluster yet")
-	errNoView    = errors.New("etcd has not answered yet")
+	errNoView    = errors.New("etcd has not answered yet; is it running, and have most of its members started?")
 )
 
 // Registration is one registration of this process, from T-REG until its lease
@@ -41,6 +41,7 @@ type Registration struct {
 	source string // the process's own key
 
 	revision int64 // of T-REG
+	restored int64 // how often etcd had been restored before
 }
 
 // Owner is how stores name the registration.
@@ -48,6 +49,10 @@ func (r *Registration) Owner() string { return r.Address + "#" + r.Registration 
 
 // Trusted says whether this process may speak for the registration without asking.
 func (r *Registration) Trusted() bool { return r.lease.Trusted() }
+
+// Fresh says whether this process may lead and take shards up: etcd has renewed its
+// lease within the last etcdmanager.FreshFor. What it holds it serves while Trusted.
+func (r *Registration) Fresh() bool { return r.lease.Fresh() }
 
 // Confirmed is closed when the registration was trusted for the first time.
 func (r *Registration) Confirmed() <-chan struct{} { return r.lease.Confirmed() }
@@ -135,7 +140,11 @@ func (m *Manager) revokePrevious(ctx context.Context) {
 // join is one attempt: create the cluster if there is none, check that this process
 // fits, and T-REG.
 func (m *Manager) join(ctx context.Context, v *View, before *Registration) (*Registration, error) {
+	restored := m.restored.Load()
 	if v.Revision == 0 {
+		if why := m.silence.Load(); why != nil {
+			return nil, fmt.Errorf("%w: %s", errNoView, *why)
+		}
 		return nil, errNoView
 	}
 	meta, err := m.found(ctx, v, before)
@@ -155,8 +164,10 @@ func (m *Manager) join(ctx context.Context, v *View, before *Registration) (*Reg
 	r, err := m.enter(ctx, meta, before, lease)
 	if err != nil {
 		m.abandon(ctx, lease)
+		return nil, err
 	}
-	return r, err
+	r.restored = restored
+	return r, nil
 }
 
 // found returns the cluster's meta, and makes it if this is the first node.

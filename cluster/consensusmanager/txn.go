@@ -15,11 +15,12 @@ const (
 	MaxGuards = 8
 )
 
-// claimGuards and planGuards are how many guards T-CLAIM and T-PLAN have beside one
-// for each dead holder or target, and one for each shard.
+// claimGuards, planGuards and handGuards are how many guards T-CLAIM, T-PLAN and
+// T-HAND have beside one for each dead holder or live target, and one for each shard.
 const (
 	claimGuards = 3
 	planGuards  = 4
+	handGuards  = 2
 )
 
 // The transactions of docs/format/etcd.md. Each is a function of values; the
@@ -176,6 +177,40 @@ func holders(shards []*sharding.Shard) []string {
 	return list
 }
 
+// hand is T-HAND: the writer holds every shard, and each goes to its target.
+func (w writer) hand(batch []Handover) etcdmanager.Txn {
+	t := etcdmanager.Txn{If: []etcdmanager.Guard{w.sameCluster(), w.alive()}}
+	for _, y := range receivers(batch) {
+		t.If = append(t.If, etcdmanager.Alive(w.keys.reg(y)))
+	}
+	for _, h := range batch {
+		next := h.Shard.HandedTo(h.To.Address, h.To.Registration, h.ID)
+		t.If = append(t.If, w.unchanged(h.Shard))
+		t.Then = append(t.Then, w.put(&next))
+	}
+	return t
+}
+
+func receivers(batch []Handover) []string {
+	var list []string
+	for _, h := range batch {
+		if !slices.Contains(list, h.To.Registration) {
+			list = append(list, h.To.Registration)
+		}
+	}
+	return list
+}
+
+// poison is T-RESOLVE of a shard that the writer holds by its record: fresh bytes for
+// the same record, which no transaction that compares the old ones survives.
+func (w writer) poison(s *sharding.Shard, fresh []byte) etcdmanager.Txn {
+	return etcdmanager.Txn{
+		If:   []etcdmanager.Guard{w.sameCluster(), w.alive(), w.unchanged(s)},
+		Then: []etcdmanager.Op{etcdmanager.Put(w.keys.shard(s.ID), fresh, 0)},
+		Else: []etcdmanager.Op{etcdmanager.Get(w.keys.shard(s.ID))},
+	}
+}
+
 // release is T-RELEASE of shards that the writer holds.
 func (w writer) release(shards []*sharding.Shard) etcdmanager.Txn {
 	return w.rewrite(shards, (*sharding.Shard).Released)
@@ -217,6 +252,13 @@ func PlanBatches(changes []sharding.Change) [][]sharding.Change {
 func ClaimBatches(shards []*sharding.Shard) [][]*sharding.Shard {
 	sorted := slices.SortedStableFunc(slices.Values(shards), func(a, b *sharding.Shard) int { return strings.Compare(a.Registration, b.Registration) })
 	return batches(sorted, func(s *sharding.Shard) string { return s.Registration }, MaxGuards-claimGuards)
+}
+
+// HandBatches cuts hand-overs into transactions: at most MaxBatch shards and as many
+// receivers as the guards have room for.
+func HandBatches(list []Handover) [][]Handover {
+	sorted := slices.SortedStableFunc(slices.Values(list), func(a, b Handover) int { return strings.Compare(a.To.Registration, b.To.Registration) })
+	return batches(sorted, func(h Handover) string { return h.To.Registration }, MaxGuards-handGuards)
 }
 
 // batches cuts a list, in which equal groups stand together, after MaxBatch elements

@@ -69,7 +69,8 @@ func TestTransactions(t *testing.T) {
 		put shards/0001 {"e":4,"c":"x:1","ci":"x1","t":"b:1","h":"","n":"00000001","later":1}
 		put shards/0002 {"e":5,"c":"y:1","ci":"y1","t":"b:1","h":"","n":"00000002"}
 		put shards/0003 {"e":6,"c":"","ci":"","t":"b:1","h":"","n":"00000003"}
-		put shards/0004 {"e":7,"c":"b:1","ci":"b1","t":"b:1","h":"00ff","n":"00000004"}`), epoch)
+		put shards/0004 {"e":7,"c":"b:1","ci":"b1","t":"b:1","h":"00ff","n":"00000004"}
+		put shards/0005 {"e":8,"c":"b:1","ci":"b1","t":"c:1","h":"00ee","n":"00000005"}`), epoch)
 	shards := func(ids ...sharding.ID) []*sharding.Shard {
 		var list []*sharding.Shard
 		for _, id := range ids {
@@ -91,6 +92,8 @@ func TestTransactions(t *testing.T) {
 	b.WriteString(protocol("T-PLAN", w.plan(6, old, next, v, []sharding.Change{{Shard: 0, To: "b:1"}, {Shard: 1, To: "c:1"}})))
 	b.WriteString(protocol("T-PLAN, the first", w.plan(6, Mapping{}, Mapping{}.next(), v, []sharding.Change{{Shard: 0, To: "b:1"}})))
 	b.WriteString(protocol("T-CLAIM", w.claim(shards(1, 2, 3))))
+	b.WriteString(protocol("T-HAND", w.hand([]Handover{{Shard: v.Table.Shard(5), To: Self{"c:1", "c1"}, ID: "00aa"}})))
+	b.WriteString(protocol("T-RESOLVE", w.poison(v.Table.Shard(5), v.Table.Shard(5).Encode(nonce()))))
 	b.WriteString(protocol("T-BUMP", w.bump(shards(4), map[sharding.ID]uint64{4: 40})))
 	b.WriteString(protocol("T-RELEASE", w.release(shards(4))))
 	b.WriteString(protocol("drain", w.drain([]byte("v"), 9)))
@@ -107,12 +110,14 @@ func TestTransactionsAreSmallEnough(t *testing.T) {
 		v.Table = sharding.NewTable(sharding.NumShards)
 		var changes []sharding.Change
 		var claims []*sharding.Shard
+		var hands []Handover
 		for i := range n {
 			who := fmt.Sprint(rapid.IntRange(0, others).Draw(t, "who"))
 			changes = append(changes, sharding.Change{Shard: sharding.ID(i), To: "t" + who})
 			claims = append(claims, &sharding.Shard{ID: sharding.ID(i), Epoch: 1, Current: "c" + who, Registration: "x" + who})
+			hands = append(hands, Handover{Shard: claims[i], To: Self{"t" + who, "y" + who}, ID: "h"})
 		}
-		planned, claimed := 0, 0
+		planned, claimed, handed := 0, 0, 0
 		for _, b := range PlanBatches(changes) {
 			txn := w.plan(1, Mapping{}, Mapping{}.next(), v, b)
 			check(t, txn, len(b), planGuards)
@@ -122,8 +127,12 @@ func TestTransactionsAreSmallEnough(t *testing.T) {
 			check(t, w.claim(b), len(b), claimGuards)
 			claimed += len(b)
 		}
-		if planned != n || claimed != n {
-			t.Fatalf("%d and %d of %d shards are in the batches", planned, claimed, n)
+		for _, b := range HandBatches(hands) {
+			check(t, w.hand(b), len(b), handGuards)
+			handed += len(b)
+		}
+		if planned != n || claimed != n || handed != n {
+			t.Fatalf("%d, %d and %d of %d shards are in the batches", planned, claimed, handed, n)
 		}
 	})
 }

@@ -24,16 +24,15 @@ type View struct {
 	Leader   Leader          // zero: nobody leads
 	Table    *sharding.Table // empty while Meta is nil
 
-	// Since is when the set of nodes last changed, by the clock of this process.
-	Since time.Time
-
 	mapping Mapping
 	nodes   map[string]*Member // by address
 	gates   map[string]*Gate
 	regs    map[string]string           // registration → address
 	members sharding.Members            // the live nodes, sorted
+	lives   map[string]life             // address → what is known of the nodes there
 	damage  map[string]string           // key → what is wrong with its value
 	values  map[string]etcdmanager.Item // what v was made from, but for the shards' records
+	partial bool                        // shards may have records that v was not made from
 
 	once       sync.Once // protects following field
 	census     sharding.Census
@@ -148,8 +147,9 @@ func (v *View) Apply(k keys, batch etcdmanager.Batch, now time.Time) (*View, []s
 
 func (v *View) with(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
 	e := edit{keys: k, now: now, old: v, next: &View{
-		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table, Since: v.Since,
-		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, damage: v.damage, values: v.values,
+		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table,
+		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, lives: v.lives,
+		damage: v.damage, values: v.values, partial: v.partial,
 		superseded: make(chan struct{}),
 	}}
 	e.meta(batch.Events) // first, because it says how many shards there are
@@ -182,7 +182,30 @@ func (v *View) Load(k keys, page etcdmanager.Page, now time.Time) (*View, []stri
 	if page.Revision == v.Revision && len(batch.Events) == 0 {
 		return v, nil
 	}
-	return v.with(k, batch, now)
+	next, alarms := v.with(k, batch, now)
+	next.partial = v.Meta != nil && next.Meta != nil && !v.Meta.Same(next.Meta)
+	return next, alarms
+}
+
+// contradicts says what in a later picture cannot be if it continues the history that
+// v is of, or "": a key that was last written at a revision that v has, and with
+// another value than v has. Then etcd has forgotten what v was made from and put
+// something else in its place: it was restored from an older snapshot. (Keys that are
+// merely gone may have been deleted since. After the load v is right about them.)
+func (v *View) contradicts(k keys, page etcdmanager.Page) string {
+	if page.Revision < v.Revision {
+		return fmt.Sprintf("etcd went back from revision %d to %d", v.Revision, page.Revision)
+	}
+	for _, item := range page.Items {
+		if item.ModRevision > v.Revision || v.knows(k, item) {
+			continue
+		}
+		if f, _ := k.parse(item.Key); f == shardKey && v.partial {
+			continue
+		}
+		return fmt.Sprintf("%s has a value of revision %d that it did not have at revision %d", item.Key, item.ModRevision, v.Revision)
+	}
+	return ""
 }
 
 // knows says whether v was made from this very value.
@@ -195,6 +218,16 @@ func (v *View) knows(k keys, item etcdmanager.Item) bool {
 	}
 	was, ok := v.values[item.Key]
 	return ok && was.CreateRevision == item.CreateRevision && bytes.Equal(was.Value, item.Value)
+}
+
+// hasShards says whether v was made from shards' records while it had no table.
+func (v *View) hasShards(k keys) bool {
+	for key := range v.values {
+		if f, _ := k.parse(key); f == shardKey {
+			return true
+		}
+	}
+	return false
 }
 
 // shardAt is the record that key is of, or nil.

@@ -50,7 +50,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 //
 //	apply rev=5       lines of "put key value" and "del key"
 //	load rev=9        lines of "put key value": all there is
-//	decide a#a1 quorum=1 stability=10s at=3s
+//	decide a#a1 quorum=1 stability=10s at=3s loss=freeze still
 func TestViewTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/view", func(t *testing.T, path string) {
 		v := newView()
@@ -70,7 +70,8 @@ func TestViewTranscripts(t *testing.T) {
 				address, registration, _ := strings.Cut(d.CmdArgs[0].Key, "#")
 				quorum, _ := strconv.Atoi(arg("quorum"))
 				stability, _ := time.ParseDuration(arg("stability"))
-				return describe(Decide(v, Self{address, registration}, Rules{MinQuorum: max(1, quorum), Stability: stability}, now))
+				rules := Rules{MinQuorum: max(1, quorum), Stability: stability, QuorumLoss: QuorumLoss(arg("loss")), Still: d.HasArg("still")}
+				return describe(Decide(v, Self{address, registration}, rules, now)) + standing(rules, v)
 			case "apply", "load":
 				revision, err := strconv.ParseInt(arg("rev"), 10, 64)
 				if err != nil {
@@ -88,6 +89,14 @@ func TestViewTranscripts(t *testing.T) {
 			return ""
 		})
 	})
+}
+
+// standing says what the rules make of a cluster that is below its quorum.
+func standing(rules Rules, v *View) string {
+	if rules.QuorumLoss == "" {
+		return ""
+	}
+	return fmt.Sprintf("quorate=%v frozen=%v refuses=%v\n", rules.Quorate(v), rules.Frozen(v), rules.Refuses(v))
 }
 
 func show(v *View) string {
@@ -112,7 +121,7 @@ func describe(intents []Intent) string {
 	for _, i := range intents {
 		fmt.Fprintln(&b, i)
 		for _, c := range i.Changes {
-			fmt.Fprintf(&b, "  %04d to %s: %v\n", c.Shard, c.To, c.Reason)
+			fmt.Fprintf(&b, "  %v\n", c)
 		}
 	}
 	if len(intents) == 0 {

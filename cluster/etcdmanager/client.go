@@ -78,8 +78,9 @@ type Client struct {
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
-	mu      sync.Mutex // protects closed against watches.Add
+	mu      sync.Mutex // protects following fields, and closed against watches.Add
 	closed  bool
+	broken  chan struct{} // closed, and replaced, when a connection ends
 	watches sync.WaitGroup
 }
 
@@ -145,7 +146,7 @@ func open(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg.withDefaults(), name: "etcd " + strings.Join(cfg.Endpoints, ", ")}
+	c := &Client{cfg: cfg.withDefaults(), name: "etcd " + strings.Join(cfg.Endpoints, ", "), broken: make(chan struct{})}
 	v3, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		DialKeepAliveTime:    10 * time.Second, // etcd closes on pings more often than every 5 s
@@ -155,7 +156,7 @@ func open(cfg Config) (*Client, error) {
 		// cancels it, although the first may be applied: the guards of the second would
 		// then fail and an applied transaction would be reported as refused.
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithStatsHandler(sentHandler{}), grpc.WithConnectParams(reconnect())},
+		DialOptions:     []grpc.DialOption{grpc.WithStatsHandler(connHandler{c.disconnected}), grpc.WithConnectParams(reconnect())},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -174,16 +175,41 @@ func reconnect() grpc.ConnectParams {
 	}
 }
 
-// probe asks any endpoint for its status. It uses the bare stub, whose error says
-// why no connection came about.
+// disconnected tells every watch that a connection has ended.
+func (c *Client) disconnected() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.broken)
+	c.broken = make(chan struct{})
+}
+
+// nextBreak is closed when a connection ends after now.
+func (c *Client) nextBreak() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken
+}
+
+// probe waits until an endpoint answers that has a leader and is new enough.
 func (c *Client) probe() error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
 	defer cancel()
-	_, err := pb.NewMaintenanceClient(c.v3.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
-	if err != nil {
-		return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
+	for attempt := 0; ; attempt++ {
+		// The bare stub's error says why no connection came about.
+		resp, err := pb.NewMaintenanceClient(c.v3.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
+		if err != nil {
+			return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
+		}
+		if err := checkVersion(resp.Version); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		if resp.Leader != 0 {
+			return nil
+		}
+		if !retry.Wait(ctx, attempt) {
+			return fmt.Errorf("%s: %w within %v: most of its members are down or cut off; start them again", c.name, ErrNoLeader, c.cfg.DialTimeout)
+		}
 	}
-	return nil
 }
 
 // Close lets go of the connections and ends every watch; it returns when nothing

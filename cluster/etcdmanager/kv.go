@@ -26,7 +26,9 @@ type KV interface {
 
 	// Watch delivers every change below prefix from revision from on, in order of
 	// revision, all changes of a revision in one batch. The channel is closed after
-	// a batch whose Err is set, and when ctx ends.
+	// a batch whose Err is set, and when ctx ends. A connection that was lost is told
+	// with a batch that is only Reconnected: the watch goes on, but a store that was
+	// restored from a backup meanwhile goes on as if nothing had been.
 	Watch(ctx context.Context, prefix string, from int64) <-chan Batch
 
 	// Grant creates a lease and tells the TTL that was granted, at least the one
@@ -157,9 +159,10 @@ type Got struct {
 
 // Batch is all that changed at one revision, or the error that ends a watch.
 type Batch struct {
-	Revision int64
-	Events   []Event
-	Err      error
+	Revision    int64
+	Events      []Event
+	Reconnected bool // no revision: the connection was lost since the batch before
+	Err         error
 }
 
 // Event is one change of one key.
@@ -176,6 +179,10 @@ var (
 	ErrLeaseNotFound = errors.New("lease not found")
 	// ErrCompacted: a watch asked for a revision that the store no longer has.
 	ErrCompacted = errors.New("revision compacted")
+	// ErrNoSpace: the store is full and takes no puts; all else works. A transaction
+	// that fails with it was decided before the answer: a read tells whether it was
+	// applied, and it never will be later.
+	ErrNoSpace = errors.New("no space left")
 	// ErrClosed: the KV was closed.
 	ErrClosed = errors.New("closed")
 )

@@ -14,6 +14,9 @@ const (
 	DefaultTTL    = 5 * time.Second
 	MinTTL        = 3 * time.Second
 	RenewInterval = 500 * time.Millisecond
+	// FreshFor is for how long after a good renewal a process may take on more: lead,
+	// and claim. It still serves what it has for as long as the lease is trusted.
+	FreshFor = 1500 * time.Millisecond
 )
 
 // Reasons for which a lease is lost, besides ErrLeaseNotFound. After any of them
@@ -249,16 +252,19 @@ func (l *Lease) Confirmed() <-chan struct{} { return l.confirmed }
 // does not allocate. Ask before acting and again before letting the result out.
 func (l *Lease) Trusted() bool {
 	t := l.trust.Load()
+	return t != nil && t.stands()
+}
+
+// Fresh says whether the lease is trusted and the last good renewal was sent less
+// than FreshFor ago. It takes no lock.
+func (l *Lease) Fresh() bool {
+	t := l.trust.Load()
 	if t == nil {
 		return false
 	}
-	switch t.at(time.Now()) {
-	case holds:
-		return true
-	case unclear:
-		return t.atBoot(boottime())
-	}
-	return false
+	recent := *t
+	recent.span = min(t.span, FreshFor)
+	return recent.stands()
 }
 
 // TrustedUntil is the deadline; the zero time while there is no trust.
@@ -288,6 +294,9 @@ func (l *Lease) Err() error {
 	defer l.mu.Unlock()
 	return l.err
 }
+
+// Forsake gives the lease up for lost, as if a renewal had found out: err is why.
+func (l *Lease) Forsake(err error) { l.lose(err) }
 
 // Release stops trusting the lease and then revokes it, which deletes every key on
 // it in one step. It asks all KVs at once; one success is enough.

@@ -45,6 +45,8 @@ func (c *Client) fail(ctx context.Context, op string, err error) error {
 		return &failure{c.name + ": " + op, ErrClosed, err}
 	case hasRefusal(err, rpctypes.ErrLeaseNotFound):
 		return &failure{c.name + ": " + op, ErrLeaseNotFound, err}
+	case hasRefusal(err, rpctypes.ErrNoSpace):
+		return &failure{c.name + ": " + op, ErrNoSpace, err}
 	case ctx.Err() != nil:
 		return &failure{c.name + ": " + op + ": no answer in time", ctx.Err(), err}
 	case status.Code(err) == codes.DeadlineExceeded: // the server was the first to look at the clock
@@ -107,7 +109,7 @@ func passing(err error) bool {
 	return code == codes.Unavailable || code == codes.Internal
 }
 
-// sentKey finds, in a request's context, the flag that sentHandler raises.
+// sentKey finds, in a request's context, the flag that connHandler raises.
 type sentKey struct{}
 
 func withSent(ctx context.Context) (context.Context, *atomic.Bool) {
@@ -115,14 +117,14 @@ func withSent(ctx context.Context) (context.Context, *atomic.Bool) {
 	return context.WithValue(ctx, sentKey{}, sent), sent
 }
 
-// sentHandler raises the flag when the header of a request is given to a
+// connHandler raises the flag when the header of a request is given to a
 // connection, which is before any of its body is: while the flag is down, the
-// server surely knows nothing of the request.
-type sentHandler struct{}
+// server surely knows nothing of the request. And it tells of connections that end.
+type connHandler struct{ ended func() }
 
-func (sentHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (connHandler) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
-func (sentHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
+func (connHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if _, header := s.(*stats.OutHeader); !header {
 		return
 	}
@@ -131,5 +133,10 @@ func (sentHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 }
 
-func (sentHandler) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (sentHandler) HandleConn(context.Context, stats.ConnStats)                       {}
+func (connHandler) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (h connHandler) HandleConn(_ context.Context, s stats.ConnStats) {
+	if _, ended := s.(*stats.ConnEnd); ended {
+		h.ended()
+	}
+}

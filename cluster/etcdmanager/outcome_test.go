@@ -23,6 +23,7 @@ type fakeEtcd struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedMaintenanceServer
 	answer func(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
+	status func() *pb.StatusResponse // nil: a good one
 	seen   atomic.Int32
 }
 
@@ -32,11 +33,25 @@ func (f *fakeEtcd) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 }
 
 func (f *fakeEtcd) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
-	return &pb.StatusResponse{Version: "3.5.13"}, nil
+	if f.status != nil {
+		return f.status(), nil
+	}
+	return &pb.StatusResponse{Version: "3.5.13", Leader: 1}, nil
 }
 
 // start serves f and dials it with patience of half a second.
 func (f *fakeEtcd) start(t *testing.T) *etcdmanager.Client {
+	t.Helper()
+	c, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{f.serve(t)}, RequestTimeout: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// serve serves f at the address that it returns.
+func (f *fakeEtcd) serve(t *testing.T) string {
 	t.Helper()
 	listener := listen(t)
 	server := grpc.NewServer()
@@ -50,12 +65,7 @@ func (f *fakeEtcd) start(t *testing.T) *etcdmanager.Client {
 			t.Error(err)
 		}
 	})
-	c, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{listener.Addr().String()}, RequestTimeout: 500 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return listener.Addr().String()
 }
 
 func listen(t *testing.T) net.Listener {
@@ -89,7 +99,7 @@ func TestOutcomeOfARefusedTransaction(t *testing.T) {
 		{rpctypes.ErrGRPCRequestTooManyRequests, true, nil},
 		{rpctypes.ErrGRPCPermissionDenied, true, nil},
 		{rpctypes.ErrGRPCLeaseNotFound, true, etcdmanager.ErrLeaseNotFound},
-		{rpctypes.ErrGRPCNoSpace, false, nil}, // applied, and then said
+		{rpctypes.ErrGRPCNoSpace, false, etcdmanager.ErrNoSpace}, // applied, and then said
 		{rpctypes.ErrGRPCTimeout, false, nil},
 		{rpctypes.ErrGRPCTimeoutDueToLeaderFail, false, nil},
 		{rpctypes.ErrGRPCLeaderChanged, false, nil},
@@ -215,4 +225,46 @@ func TestDialNeedsOneEndpointOnly(t *testing.T) {
 	if v, err := first.Version(t.Context()); err != nil || v != "3.5.13" {
 		t.Errorf("%q, %v", v, err)
 	}
+}
+
+// Whoever is refused learns which version there is and which it should be.
+func TestDialRefusesAnEtcdThatIsTooOld(t *testing.T) {
+	for version, refused := range map[string]bool{
+		"3.5.12": true, "3.4.99": true, "2.3.8": true, "3.5": true, "": true, "new": true, "3.5.9-rc.1": true, "3.5.-1": true,
+		"3.5.13": false, "3.5.13+git": false, "3.5.100": false, "3.6.0-rc.1": false, "3.7.3": false, "4.0.0": false,
+	} {
+		f := &fakeEtcd{status: func() *pb.StatusResponse { return &pb.StatusResponse{Version: version, Leader: 1} }}
+		c, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{f.serve(t)}})
+		switch {
+		case err == nil:
+			c.Close()
+			if refused {
+				t.Errorf("%q was taken", version)
+			}
+		case !refused || !errors.Is(err, etcdmanager.ErrTooOld) || !strings.Contains(err.Error(), version) || !strings.Contains(err.Error(), "3.5.13"):
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+}
+
+// An etcd that has lost its quorum answers, but decides nothing: it is waited for, and
+// not for ever.
+func TestDialOfAnEtcdWithoutALeader(t *testing.T) {
+	var asked atomic.Int32
+	f := &fakeEtcd{status: func() *pb.StatusResponse {
+		asked.Add(1)
+		return &pb.StatusResponse{Version: "3.6.0"}
+	}}
+	c, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{f.serve(t)}, DialTimeout: 300 * time.Millisecond})
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, etcdmanager.ErrNoLeader) || !strings.Contains(err.Error(), "start them again") || asked.Load() < 2 || asked.Load() > 20 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
+	}
+	asked.Store(0)
+	f.status = func() *pb.StatusResponse {
+		return &pb.StatusResponse{Version: "3.6.0", Leader: uint64(asked.Add(1) / 3)}
+	}
+	f.start(t)
 }

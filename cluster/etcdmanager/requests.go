@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -82,20 +83,69 @@ func (c *Client) commit(ctx context.Context, txn Txn) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	ctx, sent := withSent(ctx)
-	then, otherwise := operations(txn.Then), operations(txn.Else)
-	if len(then)+len(otherwise) == 0 {
-		// etcd evaluates a transaction without operations on whatever the member it
-		// asks happens to know. A read makes it linearizable.
-		otherwise = []clientv3.Op{clientv3.OpGet("\x00", clientv3.WithKeysOnly())}
-	}
-	resp, err := c.v3.Txn(ctx).If(compares(txn.If)...).Then(then...).Else(otherwise...).Commit()
+	resp, err := pb.NewKVClient(c.v3.ActiveConnection()).Txn(ctx, request(txn), grpc.WaitForReady(true), unlimited)
 	if err != nil {
 		return Result{}, c.commitError(ctx, err, sent.Load())
 	}
 	return result(txn, resp), nil
 }
 
-func result(txn Txn, resp *clientv3.TxnResponse) Result {
+// unlimited lets answers be as large as etcd makes them, as the stock client does.
+var unlimited = grpc.MaxCallRecvMsgSize(math.MaxInt32)
+
+// request is the transaction on the wire. It is made here because the stock client
+// copies every compare twice, and a plan has thousands.
+func request(txn Txn) *pb.TxnRequest {
+	r := &pb.TxnRequest{Compare: make([]*pb.Compare, len(txn.If)), Success: operations(txn.Then), Failure: operations(txn.Else)}
+	compares := make([]pb.Compare, len(txn.If))
+	for i, g := range txn.If {
+		fill(&compares[i], g)
+		r.Compare[i] = &compares[i]
+	}
+	if len(r.Success)+len(r.Failure) == 0 {
+		// etcd evaluates a transaction without operations on whatever the member it
+		// asks happens to know. A read makes it linearizable.
+		r.Failure = []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte{0}, KeysOnly: true}}}}
+	}
+	return r
+}
+
+func fill(c *pb.Compare, g Guard) {
+	c.Key, c.Result = []byte(g.Key), pb.Compare_EQUAL
+	if g.Kind == GuardValueIs {
+		c.Target, c.TargetUnion = pb.Compare_VALUE, &pb.Compare_Value{Value: g.Value}
+		return
+	}
+	c.Target, c.TargetUnion = pb.Compare_CREATE, &pb.Compare_CreateRevision{CreateRevision: g.Revision} // 0: it does not exist
+	switch g.Kind {
+	case GuardAlive:
+		c.Result = pb.Compare_GREATER
+	case GuardRangeEmpty:
+		c.RangeEnd = []byte(g.End)
+	}
+}
+
+func operations(ops []Op) []*pb.RequestOp {
+	out := make([]*pb.RequestOp, len(ops))
+	for i, op := range ops {
+		out[i] = operation(op)
+	}
+	return out
+}
+
+func operation(op Op) *pb.RequestOp {
+	key := []byte(op.Key)
+	switch op.Kind {
+	case OpPut:
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: op.Value, Lease: int64(op.Lease)}}}
+	case OpDelete:
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key}}}
+	default: // OpGet
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key}}}
+	}
+}
+
+func result(txn Txn, resp *pb.TxnResponse) Result {
 	r := Result{Held: resp.Succeeded, Revision: resp.Header.Revision}
 	branch := txn.Then
 	if !r.Held {
@@ -114,48 +164,6 @@ func got(kvs []*mvccpb.KeyValue) Got {
 		return Got{}
 	}
 	return Got{Item: item(kvs[0]), Exists: true}
-}
-
-func compares(guards []Guard) []clientv3.Cmp {
-	cmps := make([]clientv3.Cmp, len(guards))
-	for i, g := range guards {
-		cmps[i] = compare(g)
-	}
-	return cmps
-}
-
-func compare(g Guard) clientv3.Cmp {
-	switch g.Kind {
-	case GuardValueIs:
-		return clientv3.Compare(clientv3.Value(g.Key), "=", string(g.Value))
-	case GuardAlive:
-		return clientv3.Compare(clientv3.CreateRevision(g.Key), ">", 0)
-	case GuardCreatedAt:
-		return clientv3.Compare(clientv3.CreateRevision(g.Key), "=", g.Revision)
-	case GuardRangeEmpty:
-		return clientv3.Compare(clientv3.CreateRevision(g.Key), "=", 0).WithRange(g.End)
-	default: // GuardAbsent
-		return clientv3.Compare(clientv3.CreateRevision(g.Key), "=", 0)
-	}
-}
-
-func operations(ops []Op) []clientv3.Op {
-	out := make([]clientv3.Op, len(ops))
-	for i, op := range ops {
-		out[i] = operation(op)
-	}
-	return out
-}
-
-func operation(op Op) clientv3.Op {
-	switch op.Kind {
-	case OpPut:
-		return clientv3.OpPut(op.Key, string(op.Value), clientv3.WithLease(clientv3.LeaseID(op.Lease)))
-	case OpDelete:
-		return clientv3.OpDelete(op.Key)
-	default: // OpGet
-		return clientv3.OpGet(op.Key)
-	}
 }
 
 // Grant rounds ttl up to whole seconds, etcd's unit.

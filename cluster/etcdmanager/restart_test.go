@@ -48,12 +48,15 @@ func TestAClientOutlivesItsEtcd(t *testing.T) {
 		if _, err := c.Commit(t.Context(), put); err != nil {
 			t.Fatal(err)
 		}
+		if b := <-ch; b.Err != nil || len(b.Events) != 2 || string(b.Events[0].Item.Value) != fmt.Sprint(i) {
+			t.Fatalf("round %d: %+v", i, b)
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		s = start(t, dir)
-		if b := <-ch; b.Err != nil || len(b.Events) != 2 || string(b.Events[0].Item.Value) != fmt.Sprint(i) {
-			t.Fatalf("round %d: %+v", i, b)
+		if b := <-ch; b.Err != nil || !b.Reconnected || len(b.Events) > 0 {
+			t.Fatalf("round %d: %+v, want word of the lost connection", i, b)
 		}
 	}
 	for before := l.Renewed(); !l.Renewed().After(before); {

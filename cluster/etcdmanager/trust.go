@@ -38,6 +38,17 @@ func newTrust(sent time.Time, boot time.Duration, booted bool, ttl time.Duration
 // until is the deadline.
 func (t trust) until() time.Time { return t.sent.Add(t.span) }
 
+// stands says whether the promise holds now.
+func (t trust) stands() bool {
+	switch t.at(time.Now()) {
+	case holds:
+		return true
+	case unclear:
+		return t.atBoot(boottime())
+	}
+	return false
+}
+
 // at judges by both parts of now. The monotonic part never runs ahead of real time
 // but stands still while the machine is suspended; the wall part may be set.
 func (t trust) at(now time.Time) verdict {

@@ -22,7 +22,7 @@ func (c *Client) Watch(ctx context.Context, prefix string, from int64) <-chan Ba
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	release := context.AfterFunc(c.ctx, cancel)
-	w := &watch{client: c, prefix: prefix, next: max(from, 1), out: out}
+	w := &watch{client: c, prefix: prefix, next: max(from, 1), broken: c.broken, out: out}
 	c.watches.Go(func() {
 		defer close(out)
 		defer cancel()
@@ -37,6 +37,7 @@ type watch struct {
 	client *Client
 	prefix string
 	next   int64 // the first revision that was not delivered
+	broken <-chan struct{}
 	out    chan<- Batch
 }
 
@@ -73,18 +74,36 @@ func (w *watch) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	from, end := span(w.prefix)
-	for resp := range w.client.v3.Watch(ctx, from, clientv3.WithRange(end), clientv3.WithRev(w.next), clientv3.WithProgressNotify()) {
-		if err := resp.Err(); err != nil {
-			return err
-		}
-		if !w.deliverAll(ctx, resp.Events) {
-			return ctx.Err()
-		}
-		if resp.IsProgressNotify() {
-			w.next = max(w.next, resp.Header.Revision+1)
+	responses := w.client.v3.Watch(ctx, from, clientv3.WithRange(end), clientv3.WithRev(w.next), clientv3.WithProgressNotify())
+	for {
+		select {
+		case resp, ok := <-responses:
+			if !ok {
+				return ctx.Err()
+			}
+			if err := w.take(ctx, resp); err != nil {
+				return err
+			}
+		case <-w.broken: // the stock watch goes on elsewhere, and says nothing
+			w.broken = w.client.nextBreak()
+			if !w.deliver(ctx, Batch{Reconnected: true}) {
+				return ctx.Err()
+			}
 		}
 	}
-	return ctx.Err()
+}
+
+func (w *watch) take(ctx context.Context, resp clientv3.WatchResponse) error {
+	if err := resp.Err(); err != nil {
+		return err
+	}
+	if !w.deliverAll(ctx, resp.Events) {
+		return ctx.Err()
+	}
+	if resp.IsProgressNotify() {
+		w.next = max(w.next, resp.Header.Revision+1)
+	}
+	return nil
 }
 
 // deliverAll cuts the events into revisions. etcd never splits a revision over two

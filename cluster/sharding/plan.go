@@ -1,11 +1,25 @@
 package sharding
 
-import "cmp"
+import (
+	"fmt"
+	"slices"
+)
+
+// DefaultInFlight is how many shards of one node move at a time.
+const DefaultInFlight = 64
 
 // Input is all that a plan depends on.
 type Input struct {
 	Table *Table
 	Nodes Members
+
+	// Balance: shards may also move where nothing is wrong with them.
+	Balance bool
+	// InFlight bounds, for each node, how many shards move away from or to it at a time
+	// because of Balance: DefaultInFlight if zero.
+	InFlight int
+	// Frozen: no shard is taken over. Only those of leaving nodes get another target.
+	Frozen bool
 }
 
 // Change is one shard of a plan: it gets another target, or its record is written
@@ -13,87 +27,295 @@ type Input struct {
 type Change struct {
 	Shard  ID
 	To     string
-	Reason State // the state that called for it
+	Reason string // the state that called for it, or one of the reasons below
 }
 
-// Plan says which shards need another target so that each has one that lives and
-// takes shards. It repairs and nothing else: a shard whose target lives is not
-// touched. It is deterministic, and after its changes it has none.
+// Reasons of changes beside the name of a State.
+const (
+	ReasonBalance = "balance" // another node has fewer
+	ReasonLeaving = "leaving" // its holder is leaving
+	ReasonDamaged = "damaged" // its record makes no sense
+)
+
+// String is the change in a line.
+func (c Change) String() string { return fmt.Sprintf("%04d to %s: %s", c.Shard, c.To, c.Reason) }
+
+// Plan says which shards need another target. It is deterministic, and after its
+// changes it has none, until a shard has moved or a node changed.
 //
-// Shards that never had a target are dealt: shard i goes to node i mod n of the
-// sorted nodes. A lost shard stays where it still runs, else goes to the node with
-// the fewest.
+// First it repairs: every shard gets a target that lives and takes shards, and one
+// whose target does is not touched. Shards that never had a target are dealt: shard i
+// goes to node i mod n of the sorted nodes. A lost shard, or one of a leaving node,
+// stays where it still runs if it can, else goes to the node with the fewest.
+//
+// Only where there is nothing to repair it balances: shards go from the nodes with the
+// most to those with the fewest until they differ by one at most, each of them once,
+// and no more of them than have to.
 func Plan(in Input) []Change {
-	ready := in.ready()
-	if len(ready) == 0 {
+	p := newPlanner(in)
+	if len(p.open) == 0 {
 		return nil
 	}
-	var changes, lost []Change // a lost shard's new target depends on all the others
-	for _, s := range in.Table.shards {
-		switch state := s.State(in.Nodes); {
-		case state == Unassigned:
-			changes = append(changes, Change{Shard: s.ID, To: ready[int(s.ID)%len(ready)].Address, Reason: state})
-		case state == Adrift && in.takes(s.Current) && in.Nodes.Registered(s.Current, s.Registration):
-			changes = append(changes, Change{Shard: s.ID, To: s.Current, Reason: state})
-		case state == Adrift, state != Held && state != Moving && !in.takes(s.Target):
-			lost = append(lost, Change{Shard: s.ID, Reason: state})
-		case s.Damaged:
-			changes = append(changes, Change{Shard: s.ID, To: s.Target, Reason: state})
-		}
-	}
-	if len(lost) == 0 {
-		return changes
-	}
-	load := in.load(changes)
-	for _, c := range lost {
-		c.To = least(ready, load)
-		load[c.To]++
-		changes = append(changes, c)
+	changes := p.repair()
+	if len(changes) == 0 && in.Balance && !in.Frozen {
+		changes = p.balance()
 	}
 	return changes
 }
 
-// ready is the nodes that take shards, sorted.
-func (in Input) ready() Members {
-	var ready Members
-	for _, n := range in.Nodes {
-		if !n.Draining {
-			ready = append(ready, n)
-		}
-	}
-	return ready
+// planner is a plan in the making. Nodes are places in nodes.
+type planner struct {
+	Input
+	place map[string]int // address → place
+	takes []bool         // the node is given shards
+	open  []int          // those that are, sorted by address
+	load  []int          // how many shards a node is to hold, as planned so far
 }
 
-func (in Input) takes(address string) bool {
-	n, ok := in.Nodes.Find(address)
-	return ok && !n.Draining
+func newPlanner(in Input) *planner {
+	n := len(in.Nodes)
+	p := &planner{Input: in, place: make(map[string]int, n), takes: make([]bool, n), load: make([]int, n)}
+	ready := func(m Member) bool { return !m.Draining }
+	reliable := func(m Member) bool { return !m.Draining && m.Age != Flapping }
+	takes := ready
+	if slices.ContainsFunc(in.Nodes, reliable) {
+		takes = reliable
+	}
+	for i, m := range in.Nodes {
+		p.place[m.Address] = i
+		if p.takes[i] = takes(m); p.takes[i] {
+			p.open = append(p.open, i)
+		}
+	}
+	return p
 }
 
-// load is how many shards each node is to hold, with the changes.
-func (in Input) load(changes []Change) map[string]int {
-	load := map[string]int{}
-	for _, c := range changes {
-		load[c.To]++
+// at is the place of a node, or -1 if none lives at address.
+func (p *planner) at(address string) int {
+	if i, ok := p.place[address]; ok {
+		return i
 	}
-	for _, s := range in.Table.shards {
-		if in.takes(s.Target) {
-			load[s.Target]++
-		}
-	}
-	for _, c := range changes { // those that only had their record written anew
-		if s := in.Table.Shard(c.Shard); in.takes(s.Target) {
-			load[s.Target]--
-		}
-	}
-	return load
+	return -1
 }
 
-func least(ready Members, load map[string]int) string {
-	best := ready[0].Address
-	for _, n := range ready[1:] {
-		if cmp.Less(load[n.Address], load[best]) {
-			best = n.Address
+// standing is a shard as a plan sees it.
+type standing struct {
+	*Shard
+	state  State
+	target int // the place of the target, or -1
+	holder int // the place of the node that runs it, or -1
+}
+
+func (p *planner) standing(s *Shard) standing {
+	st := standing{Shard: s, target: p.at(s.Target), holder: p.at(s.Current)}
+	if st.holder >= 0 && p.Nodes[st.holder].Registration != s.Registration {
+		st.holder = -1
+	}
+	st.state = s.derive(st.target >= 0, st.holder >= 0)
+	return st
+}
+
+// repair gives a target to every shard that has none that will do.
+func (p *planner) repair() []Change {
+	var changes, lost []Change // a lost shard's new target depends on all the others
+	for _, shard := range p.Table.shards {
+		s := p.standing(shard)
+		change := Change{Shard: s.ID, To: s.Target}
+		place := s.target
+		switch p.verdict(s) {
+		case lose:
+			change.Reason = s.state.String()
+			if s.state == Held {
+				change.Reason = ReasonLeaving
+			}
+			lost = append(lost, change)
+			continue
+		case deal:
+			place = p.open[int(s.ID)%len(p.open)]
+		case stay:
+			place = s.holder
+		}
+		if place < 0 {
+			continue // frozen
+		}
+		p.load[place]++
+		switch change.To = p.Nodes[place].Address; {
+		case change.To != s.Target:
+			change.Reason = s.state.String()
+			changes = append(changes, change)
+		case s.Damaged:
+			change.Reason = ReasonDamaged
+			changes = append(changes, change)
 		}
 	}
-	return best
+	return append(changes, p.spread(lost)...)
+}
+
+// verdict is what a plan does with the target of a shard.
+type verdict uint8
+
+const (
+	keep verdict = iota // it has one that will do, or must wait
+	deal                // it never had one
+	stay                // it runs on a node that may keep it
+	lose                // another must take it
+)
+
+func (p *planner) verdict(s standing) verdict {
+	fine := s.target >= 0 && p.takes[s.target]
+	staying := s.holder >= 0 && !p.Nodes[s.holder].Draining
+	switch {
+	case s.state == Held && staying:
+		return keep // even on a node that would be given no more
+	case staying && !fine:
+		return stay
+	case p.Frozen && s.holder < 0:
+		return keep
+	case s.state == Unassigned:
+		return deal
+	case !fine:
+		return lose
+	}
+	return keep
+}
+
+// spread gives each lost shard to the node that has the fewest. A young node counts as
+// if it had its share already, so that of what is lost it gets no more than the others:
+// it may be gone again in a moment.
+func (p *planner) spread(lost []Change) []Change {
+	if len(lost) == 0 {
+		return nil
+	}
+	load := slices.Clone(p.load)
+	steady, held := 0, 0
+	for _, i := range p.open {
+		if p.Nodes[i].Age == Steady {
+			steady, held = steady+1, held+load[i]
+		}
+	}
+	for _, i := range p.open {
+		if p.Nodes[i].Age != Steady && steady > 0 {
+			load[i] = max(load[i], held/steady)
+		}
+	}
+	for n := range lost {
+		best := p.open[0]
+		for _, i := range p.open[1:] {
+			if load[i] < load[best] {
+				best = i
+			}
+		}
+		load[best]++
+		lost[n].To = p.Nodes[best].Address
+	}
+	return lost
+}
+
+// balance moves what is held from nodes that have too many to nodes that have too few,
+// as far as the bound on moves allows: the fullest and the emptiest first.
+func (p *planner) balance() []Change {
+	limit := p.InFlight
+	if limit == 0 {
+		limit = DefaultInFlight
+	}
+	group := p.group()
+	if many, few := p.uneven(group); !slices.ContainsFunc(group, func(i int) bool { return p.load[i] > many || p.load[i] < few }) {
+		return nil
+	}
+	held, moving := p.movable()
+	var changes []Change
+	for {
+		many, few := p.uneven(group)
+		from, to := -1, -1
+		for _, i := range group {
+			if moving[i] >= limit {
+				continue
+			}
+			if p.load[i] > many && len(held[i]) > 0 && (from < 0 || p.load[i] > p.load[from]) {
+				from = i
+			}
+			if p.load[i] < few && (to < 0 || p.load[i] < p.load[to]) {
+				to = i
+			}
+		}
+		if from < 0 || to < 0 {
+			return changes
+		}
+		changes = append(changes, Change{Shard: held[from][0], To: p.Nodes[to].Address, Reason: ReasonBalance})
+		held[from] = held[from][1:]
+		p.load[from]--
+		p.load[to]++
+		moving[from]++
+		moving[to]++
+	}
+}
+
+// group is the nodes among which all is to be even: those that are there to stay, and
+// of the others those that have more than they, and so only give.
+func (p *planner) group() []int {
+	var group, rest []int
+	total := 0
+	for i, m := range p.Nodes {
+		switch {
+		case m.Draining:
+		case m.Age == Steady:
+			group, total = append(group, i), total+p.load[i]
+		default:
+			rest = append(rest, i)
+		}
+	}
+	if len(group) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(rest, func(a, b int) int { return p.load[b] - p.load[a] })
+	for _, i := range rest {
+		if p.load[i] > total/len(group) {
+			group, total = append(group, i), total+p.load[i]
+		}
+	}
+	slices.Sort(group)
+	return group
+}
+
+// movable is, for each node, the shards that may leave it, and how many are on their
+// way from it or to it.
+func (p *planner) movable() (held [][]ID, moving []int) {
+	held, moving = make([][]ID, len(p.Nodes)), make([]int, len(p.Nodes))
+	for _, shard := range p.Table.shards {
+		switch s := p.standing(shard); s.state {
+		case Held:
+			held[s.holder] = append(held[s.holder], s.ID)
+		case Moving:
+			moving[s.holder]++
+			moving[s.target]++
+		}
+	}
+	return held, moving
+}
+
+// uneven says which load is too much, above many, and which too little, below few.
+// Of an even group each node has the same, and as many as the rest is have one more.
+// It depends on the loads alone, so that moves in several waves are no more than in one.
+func (p *planner) uneven(group []int) (many, few int) {
+	if len(group) == 0 {
+		return 0, 0
+	}
+	total, above := 0, 0
+	for _, i := range group {
+		total += p.load[i]
+	}
+	share, rest := total/len(group), total%len(group)
+	for _, i := range group {
+		if p.load[i] > share {
+			above++
+		}
+	}
+	many, few = share+1, share
+	if above > rest {
+		many = share
+	}
+	if above < rest {
+		few = share + 1
+	}
+	return many, few
 }

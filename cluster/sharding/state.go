@@ -48,6 +48,14 @@ func (s *Shard) Claimed(address, registration string) Shard {
 	return next
 }
 
+// HandedTo is the record after its holder passed it to another registration, by the
+// hand-over of that name.
+func (s *Shard) HandedTo(address, registration, handover string) Shard {
+	next := s.Claimed(address, registration)
+	next.Handover = handover
+	return next
+}
+
 // Released is the record after its holder gave it up with no one to follow. The
 // epoch stays: the next claim counts on.
 func (s *Shard) Released() Shard {
@@ -97,14 +105,19 @@ func (s State) String() string {
 
 // State derives the shard's state from who is alive.
 func (s *Shard) State(alive Members) State {
+	return s.derive(s.Target != "" && alive.Has(s.Target), s.Current != "" && alive.Registered(s.Current, s.Registration))
+}
+
+// derive is the state if the target, and the holder, are alive.
+func (s *Shard) derive(target, holder bool) State {
 	switch {
 	case s.Target == "" && s.Current == "":
 		return Unassigned
-	case s.Target == "" || !alive.Has(s.Target):
+	case !target:
 		return Adrift
 	case s.Current == "":
 		return Assigned
-	case !alive.Registered(s.Current, s.Registration):
+	case !holder:
 		return Orphaned
 	case s.Current == s.Target:
 		return Held
@@ -151,7 +164,17 @@ type Member struct {
 	Address      string
 	Registration string
 	Draining     bool // it is leaving and takes no more shards
+	Age          Age
 }
+
+// Age says how far a node is trusted to stay.
+type Age uint8
+
+const (
+	Steady   Age = iota // here for the stability delay
+	Young               // not yet: nothing moves to it that runs elsewhere
+	Flapping            // young, as it was when its address was last lost: nothing is given to it while others are there
+)
 
 // Members are the live nodes, sorted by address.
 type Members []Member

@@ -150,7 +150,8 @@ func TestAWatchThatLagsBehindACompaction(t *testing.T) {
 	})
 }
 
-// A restored store is silent: no error, no event; only the revision tells.
+// A restored store is silent: no error, no event; only the revision tells, and that
+// connections were lost.
 func TestRestoreIsSilent(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *Store, c *Conn) {
 		lease, ttl, err := s.grant(3 * time.Second)
@@ -172,6 +173,9 @@ func TestRestoreIsSilent(t *testing.T) {
 		s.Restore(snap)
 		if s.Revision() != snap.revision || s.has("lost") {
 			t.Errorf("revision %d, want %d", s.Revision(), snap.revision)
+		}
+		if b := <-ch; !b.Reconnected || b.Err != nil || len(b.Events) > 0 {
+			t.Errorf("%+v", b)
 		}
 		for range 5 { // revisions that the watch has seen with other content
 			if _, err := s.commit(put("again")); err != nil {
@@ -231,6 +235,41 @@ func TestAClosedStore(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		if _, err := c.Range(t.Context(), ""); !errors.Is(err, etcdmanager.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+// A full store takes no puts, whatever the guards, and no leases. All else works.
+func TestAFullStore(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Store, c *Conn) {
+		lease, _, err := c.Grant(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Commit(t.Context(), put("a")); err != nil {
+			t.Fatal(err)
+		}
+		s.SetFull(true)
+		never := put("b")
+		never.If = []etcdmanager.Guard{etcdmanager.Absent("a")}
+		for _, txn := range []etcdmanager.Txn{put("b"), never} {
+			if _, err := c.Commit(t.Context(), txn); !errors.Is(err, etcdmanager.ErrNoSpace) || errors.Is(err, etcdmanager.ErrNotApplied) || s.has("b") {
+				t.Errorf("%v", err)
+			}
+		}
+		if _, _, err := c.Grant(t.Context(), time.Minute); !errors.Is(err, etcdmanager.ErrNoSpace) {
+			t.Error(err)
+		}
+		if _, err := c.KeepAlive(t.Context(), lease); err != nil {
+			t.Error(err)
+		}
+		look := etcdmanager.Txn{Then: []etcdmanager.Op{etcdmanager.Get("a"), etcdmanager.Delete("a")}}
+		if r, err := c.Commit(t.Context(), look); err != nil || !r.Gets[0].Exists || s.has("a") {
+			t.Errorf("%+v, %v", r, err)
+		}
+		s.SetFull(false)
+		if _, err := c.Commit(t.Context(), put("b")); err != nil {
 			t.Error(err)
 		}
 	})

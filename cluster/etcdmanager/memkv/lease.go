@@ -35,6 +35,9 @@ func (s *Store) grant(ttl time.Duration) (etcdmanager.LeaseID, time.Duration, er
 	if err := s.enterLocked(); err != nil {
 		return 0, 0, err
 	}
+	if s.full {
+		return 0, 0, fmt.Errorf("memkv: grant a lease: %w", etcdmanager.ErrNoSpace)
+	}
 	s.lastLease++ // never used twice, not even after a restore
 	ttl = max(MinTTL, (ttl + time.Second - 1).Truncate(time.Second))
 	s.leases[s.lastLease] = &lease{id: s.lastLease, ttl: ttl, expiry: time.Now().Add(ttl), keys: map[string]bool{}}

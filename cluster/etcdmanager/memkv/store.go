@@ -32,6 +32,7 @@ type Store struct {
 	closed    bool
 	revision  int64
 	compacted int64
+	full      bool
 	keys      []string // sorted
 	items     map[string]etcdmanager.Item
 	history   []etcdmanager.Batch // every change since the compaction, in order
@@ -126,6 +127,9 @@ func (s *Store) commit(txn etcdmanager.Txn) (etcdmanager.Result, error) {
 	if err := s.leasesLiveLocked(branch); err != nil {
 		return etcdmanager.Result{}, err
 	}
+	if s.full && (puts(txn.Then) || puts(txn.Else)) { // etcd asks before it looks at the guards
+		return etcdmanager.Result{}, fmt.Errorf("memkv: commit: %w", etcdmanager.ErrNoSpace)
+	}
 	w := s.writeLocked()
 	for _, op := range branch {
 		switch op.Kind {
@@ -141,6 +145,18 @@ func (s *Store) commit(txn etcdmanager.Txn) (etcdmanager.Result, error) {
 	w.close()
 	result.Revision = s.revision
 	return result, nil
+}
+
+func puts(branch []etcdmanager.Op) bool {
+	return slices.ContainsFunc(branch, func(op etcdmanager.Op) bool { return op.Kind == etcdmanager.OpPut })
+}
+
+// SetFull raises or disarms etcd's NOSPACE alarm: while it is raised nothing is put and
+// no lease granted; reads, deletions and renewals go on.
+func (s *Store) SetFull(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = full
 }
 
 func (s *Store) failsLocked(g etcdmanager.Guard) bool {
@@ -269,7 +285,8 @@ func (s *Store) Snapshot() Snapshot {
 }
 
 // Restore goes back to a snapshot, as silently as a restored etcd: leases live with
-// their full TTL, and watches wait for revisions that they have seen already. The
+// their full TTL, and watches wait for revisions that they have seen already. All that
+// they tell is that their connection was lost: to be restored etcd has to stop. The
 // zero Snapshot wipes the store.
 func (s *Store) Restore(snap Snapshot) {
 	s.mu.Lock()
@@ -288,6 +305,9 @@ func (s *Store) Restore(snap Snapshot) {
 		if item.Lease != 0 {
 			s.leases[item.Lease].keys[key] = true
 		}
+	}
+	for w := range s.watches {
+		w.broken = true
 	}
 	s.armLocked()
 	s.wakeLocked()

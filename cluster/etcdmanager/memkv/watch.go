@@ -8,12 +8,14 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 )
 
-// watch is one Watch; its goroutine owns it, but for next.
+// watch is one Watch; its goroutine owns it, but for the last two, which the store's
+// lock guards.
 type watch struct {
 	conn   *Conn
 	prefix string
 	out    chan<- etcdmanager.Batch
-	next   int64 // the first revision that was not delivered; the store's lock guards it
+	next   int64 // the first revision that was not delivered
+	broken bool  // the connection was lost, which was not told yet
 }
 
 // run delivers until ctx ends. It keeps no queue: the store's history is the queue.
@@ -24,7 +26,7 @@ func (w *watch) run(ctx context.Context) {
 		case batch.Err != nil:
 			w.deliver(ctx, batch)
 			return
-		case len(batch.Events) > 0:
+		case len(batch.Events) > 0, batch.Reconnected:
 			if !w.deliver(ctx, batch) {
 				return
 			}
@@ -54,6 +56,10 @@ func (s *Store) after(w *watch) (batch etcdmanager.Batch, changed <-chan struct{
 	defer s.mu.Unlock()
 	if err := s.enterLocked(); err != nil {
 		return etcdmanager.Batch{Err: err}, nil
+	}
+	if w.broken {
+		w.broken = false
+		return etcdmanager.Batch{Reconnected: true}, nil
 	}
 	if w.next < s.compacted {
 		err := fmt.Errorf("memkv: watch %q from revision %d: %w", w.prefix, w.next, etcdmanager.ErrCompacted)
