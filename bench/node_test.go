@@ -70,11 +70,11 @@ func startNode(b *testing.B, store object.PersistenceProvider) *node.Node {
 	if store != nil {
 		n.SetPersistenceProvider(store)
 	}
-	fences := make([]object.Fence, sharding.NumShards)
-	for i := range fences {
-		fences[i] = object.Fence{Shard: i, Epoch: 1}
+	claims := make([]node.Claim, sharding.NumShards)
+	for i := range claims {
+		claims[i] = node.Claim{Shard: sharding.ID(i), Epoch: 1}
 	}
-	if _, err := n.Open(b.Context(), "bench:1#1", func() bool { return true }, fences); err != nil {
+	if _, err := n.Open(b.Context(), "bench:1#1", func() bool { return true }, claims); err != nil {
 		b.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -51,6 +52,9 @@ type activation struct {
 	frames   frames
 	lastUsed time.Time
 	save     saving
+	seed     *peer.Staged    // what it comes alive from, if that came with the shard
+	door     door            // whom the slot lets in
+	nudge    chan<- struct{} // the slot's
 
 	snapshots sync.Mutex // one ToData at a time; held across it, taken before mu
 }
@@ -105,6 +109,11 @@ var errGoexit error = fault.New(fault.Panicked, "the object's first code ended i
 
 // bear reads the object's state and runs its first code.
 func (a *activation) bear() error {
+	if a.seed != nil {
+		state := a.seed.State
+		a.seed.State = nil // it is not needed for as long as the object lives
+		return a.comeAlive(a.seed.Created, true, func() (proto.Message, error) { return unpack(state) })
+	}
 	record, err := a.node.read(a)
 	if err != nil {
 		return err
@@ -113,15 +122,24 @@ func (a *activation) bear() error {
 	if a.typ.MustCreate && !exists && a.loadOp != object.OpCreate {
 		return fault.New(fault.NotFound, "no such object; objects of type %s begin with CreateObject", a.typ.Name)
 	}
-	a.stored, a.save.version, a.save.newest = exists, record.Version, record.Data
+	a.save.version, a.save.newest = record.Version, record.Data
 	a.save.since = time.Now()
 	born := a.save.since
 	if exists && !record.Created.IsZero() {
 		born = record.Created
 	}
+	return a.comeAlive(born, exists, func() (proto.Message, error) { return decodeState(record.Data) })
+}
+
+// comeAlive makes the object. One that exists has a state.
+func (a *activation) comeAlive(born time.Time, exists bool, state func() (proto.Message, error)) error {
+	a.stored = exists
 	obj := a.typ.New()
 	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: &a.own, Logger: a.node.cfg.Logger})
-	if err := a.wake(obj, record.Data); err != nil {
+	if !exists {
+		state = func() (proto.Message, error) { return nil, nil }
+	}
+	if err := a.wake(obj, state); err != nil {
 		a.own.cancel(nil)
 		return err
 	}
@@ -132,20 +150,26 @@ func (a *activation) bear() error {
 	return nil
 }
 
-// wake runs FromData and OnCreated. State that does not fit stays as it is stored.
-func (a *activation) wake(obj object.Object, data []byte) (err error) {
+// wake runs FromData and OnCreated.
+func (a *activation) wake(obj object.Object, read func() (proto.Message, error)) (err error) {
 	defer a.survive("FromData or OnCreated", &err)
-	var state proto.Message
-	if data != nil {
-		if state, err = decodeState(data); err != nil {
-			return fault.New(fault.StoreFailed, "the stored state cannot be read and is left as it is: %w", err).With(fault.NotExecuted)
-		}
+	state, err := read()
+	if err != nil {
+		return fault.New(fault.StoreFailed, "%s cannot be read: %w", a.origin(), err).With(fault.NotExecuted)
 	}
 	if err := obj.FromData(state); err != nil {
-		return fault.New(fault.StoreFailed, "FromData refuses the state, which is left as it is: %w", err).With(fault.NotExecuted)
+		return fault.New(fault.StoreFailed, "FromData refuses %s: %w", a.origin(), err).With(fault.NotExecuted)
 	}
 	obj.OnCreated()
 	return nil
+}
+
+// origin is what an error calls the state that the object begins with.
+func (a *activation) origin() string {
+	if a.seed != nil {
+		return "the state that came with its shard"
+	}
+	return "its stored state, which is left as it is,"
 }
 
 // survive turns a panic of user code outside a method into an error. What needed
@@ -229,6 +253,9 @@ func (a *activation) endLocked(reason string) {
 // settleRest begins the burial of an activation that is closing, once nobody is
 // inside and nothing is being saved. a.mu is held.
 func (a *activation) settleRest() {
+	if a.nudge != nil && a.restsLocked() {
+		poke(a.nudge)
+	}
 	if a.state != closing || !isClosed(a.loaded) || !a.turns.atRest() || !a.save.settled() {
 		return
 	}

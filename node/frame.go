@@ -31,8 +31,9 @@ type frame struct {
 	panicked  bool
 
 	mu     sync.Mutex
-	out    int  // calls out that have not returned
-	ended  bool // the method has returned
+	out    int          // calls out that have not returned
+	outs   []object.Ref // whom they call
+	ended  bool         // the method has returned
 	pushes []*encodedPush
 }
 
@@ -40,7 +41,7 @@ type frame struct {
 func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
 	turn := callctx.Turn{Type: c.ref.Type, ID: c.ref.ID, Method: c.method.Name,
 		Shard: a.life.shard, Epoch: a.life.epoch, Shared: c.method.ReadOnly}
-	h, reentrant, err := a.take(ctx, c.chain, turn)
+	h, reentrant, err := a.take(ctx, c.chain, turn, c.parks())
 	if err != nil {
 		return nil, err
 	}
@@ -240,21 +241,22 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 	if err := f.act.mayAct(); err != nil {
 		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
 	}
-	if !f.lend() {
+	if !f.lend(call.Ref) {
 		// The method has returned; whoever still has its context begins a new chain.
 		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
 	}
-	defer f.unlend()
+	defer f.unlend(call.Ref)
 	return f.act.node.cfg.Call(ctx, call)
 }
 
-func (f *frame) lend() bool {
+func (f *frame) lend(to object.Ref) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {
 		return false
 	}
 	f.out++
+	f.outs = append(f.outs, to)
 	if f.out == 1 {
 		f.act.lend(f.hold)
 	}
@@ -263,8 +265,11 @@ func (f *frame) lend() bool {
 
 // unlend takes the turn back. While another branch of a fan-out is still out, the
 // turn stays lent, and the branch that returned has only waited for running code.
-func (f *frame) unlend() {
+func (f *frame) unlend(to object.Ref) {
 	f.mu.Lock()
+	if i := slices.Index(f.outs, to); i >= 0 {
+		f.outs = slices.Delete(f.outs, i, i+1)
+	}
 	ended := f.ended
 	if ended {
 		f.out--

@@ -2,42 +2,63 @@ package node
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/object"
 )
 
+// Claim is one shard that this node holds at Epoch.
+type Claim struct {
+	Shard    sharding.ID
+	Epoch    uint64
+	Handover string // the hand-over that made it so, whose stage counts; "" for none
+}
+
 // Open takes up shards for owner: it stamps their fences in the store, then lets
 // calls in. Shards that the store refuses stay shut and are returned with the
-// fence they have.
-func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, fences []object.Fence) (refused []object.Fence, err error) {
+// fence they have. Objects whose state was laid here for a claim's hand-over come
+// alive with it; whatever else was laid here for the claims' shards is forgotten.
+func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, claims []Claim) (refused []object.Fence, err error) {
 	n.Start()
 	if n.commits != nil {
+		fences := make([]object.Fence, len(claims))
+		for i, c := range claims {
+			fences[i] = object.Fence{Shard: int(c.Shard), Epoch: c.Epoch, Owner: owner}
+		}
 		if refused, err = n.commits.store.Stamp(ctx, owner, fences); err != nil {
 			return nil, err
 		}
 	}
-	no := make(map[int]bool, len(refused))
+	no := make(map[sharding.ID]bool, len(refused))
 	for _, f := range refused {
-		no[f.Shard] = true
+		no[sharding.ID(f.Shard)] = true
 	}
-	for _, f := range fences {
-		if no[f.Shard] {
-			continue
-		}
-		n.slots[f.Shard].open(tenure{shard: f.Shard, epoch: f.Epoch, owner: owner, trusted: trusted})
-		if on := n.on.ShardOpened; on != nil {
-			on(event.ShardOpened{Shard: f.Shard, Epoch: f.Epoch})
+	for _, c := range claims {
+		if !no[c.Shard] {
+			n.open(c, tenure{shard: int(c.Shard), epoch: c.Epoch, owner: owner, trusted: trusted})
 		}
 	}
-	n.pinned().open(tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted})
+	n.pinned().open(tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted}, nil)
 	return refused, nil
 }
 
-// Drain empties a shard and shuts it: new root calls are refused, running chains
-// finish, state is committed, activations end. With an error, because ctx ended,
-// the shard goes on draining.
+func (n *Node) open(c Claim, life tenure) {
+	staged, lost := n.stages.take(c)
+	if on := n.on.Notice; lost && on != nil {
+		on(event.Notice{Severity: event.Warn, From: "node",
+			Text: fmt.Sprintf("shard %d came by hand-over %s, but the state that was laid here for it is not here any more: its volatile objects begin anew", c.Shard, c.Handover)})
+	}
+	n.slots[c.Shard].open(life, staged)
+	if on := n.on.ShardOpened; on != nil {
+		on(event.ShardOpened{Shard: life.shard, Epoch: life.epoch})
+	}
+}
+
+// Drain empties a shard and shuts it: new root calls are parked, running chains
+// finish, state is committed, activations end; then what is parked is sent away.
+// With an error, because ctx ended, the shard goes on draining.
 func (n *Node) Drain(ctx context.Context, shard sharding.ID) error {
 	s := &n.slots[shard]
 	if err := s.drain(ctx); err != nil {

@@ -111,7 +111,7 @@ func (n *Node) saveEvery(keep object.Durability) time.Duration {
 func (a *activation) idleOrDue(now time.Time) (due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state != live {
+	if a.state != live || a.door != doorOpen { // who empties the shard sees to it
 		return false
 	}
 	if d := a.typ.IdleTimeout; d > 0 && now.Sub(a.lastUsed) >= d && a.turns.atRest() {

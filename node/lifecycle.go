@@ -45,7 +45,7 @@ func (a *activation) created(begun bool) error {
 
 // saveNow saves the state on a turn of its own and waits until it is durable.
 func (a *activation) saveNow(ctx context.Context, chain callctx.Chain, turn callctx.Turn) error {
-	h, reentrant, err := a.take(ctx, chain, turn)
+	h, reentrant, err := a.take(ctx, chain, turn, false)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (a *activation) turnFor(who string) callctx.Turn {
 // nothing of it is saved any more, not even what a method that deletes its own
 // object does afterwards.
 func (a *activation) delete(ctx context.Context, c *call) error {
-	h, reentrant, err := a.take(ctx, c.chain, a.turnFor("DeleteObject"))
+	h, reentrant, err := a.take(ctx, c.chain, a.turnFor("DeleteObject"), c.parks())
 	if err != nil {
 		return err
 	}
@@ -150,8 +150,11 @@ func (a *activation) flush(ctx context.Context) error {
 	chain := callctx.Chain{ID: callctx.NewChainID()}
 	turn := a.turnFor("SaveAllObjects")
 	err := a.saveNow(ctx, chain, turn)
-	if errors.Is(err, errMovedOn) {
+	switch {
+	case errors.Is(err, errMovedOn):
 		return a.awaitGone(ctx, chain, turn, nil)
+	case errors.Is(err, errAside): // its shard is on its way, with everything saved
+		return nil
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/util/logger"
 )
@@ -27,6 +28,10 @@ type Config struct {
 	// Call runs a call wherever its object lives: the way out of a method.
 	Call func(ctx context.Context, call object.Call) (object.Payload, error)
 
+	// Probe asks the node of the probe's object; nil: circles of chains that go through
+	// other nodes are not looked for.
+	Probe func(ctx context.Context, probe *peer.Probe) (circle []string, err error)
+
 	Listener event.Listener
 	Logger   *logger.Logger // what objects log to; nil = the default logger
 
@@ -37,13 +42,16 @@ type Config struct {
 // Node hosts objects. Make it with New, run it with Run; all other methods may be
 // called concurrently.
 //
-// Lock order: slot.mu, then activation.mu; waits.mu, then activation.mu. None is
-// held across user code, I/O or a channel send.
+// Lock order: slot.mu, then activation.mu; waits.mu, then activation.mu; stages.mu
+// alone. None is held across user code, I/O or a channel send that could wait.
 type Node struct {
 	cfg   Config
 	on    event.Listener
 	world context.Context // what objects' own contexts are made of: it carries the node
 	slots []slot          // one for each shard, and one for ids that are pinned to this node
+
+	parked atomic.Int64 // bytes of requests that wait at slots
+	stages stages
 
 	commits  *commits // nil without a store
 	waits    waits
@@ -55,6 +63,8 @@ type Node struct {
 	interval atomic.Int64 // of periodic types, in ns; 0 = as they say
 	pause    atomic.Int64 // between two sweeps, in ns
 	resweep  chan struct{}
+
+	warned sync.Map // type name: its loss was said
 
 	mu       sync.Mutex
 	provider object.PersistenceProvider
@@ -72,7 +82,7 @@ func New(cfg Config) *Node {
 	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
 	n.world = object.WithRuntime(context.Background(), n)
 	for i := range n.slots {
-		n.slots[i].shard = i
+		n.slots[i].node, n.slots[i].shard = n, i
 	}
 	n.pushes.on = cfg.Listener
 	n.pushes.outlets = map[string]*outlet{}
@@ -124,6 +134,13 @@ func (n *Node) Start() {
 	default:
 		n.commits = newCommits(unfenced{p}, n.on)
 	}
+}
+
+// started says that the store is settled.
+func (n *Node) started() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.begun
 }
 
 // Run saves, and ends what is idle, until ctx ends; then it ends what still lives

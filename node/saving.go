@@ -55,7 +55,11 @@ func (s *saving) settled() bool { return !s.waiting && s.flying == 0 }
 // offer hands over a state: data, or nil to delete. It reports whether there is
 // something new to save.
 func (s *saving) offer(data []byte) bool {
-	if s.deleted || s.failed != nil || (data != nil && bytes.Equal(data, s.newest)) {
+	switch {
+	case s.deleted || s.failed != nil:
+		return false
+	case data != nil && bytes.Equal(data, s.newest):
+		s.dirty = false // it was handed over before
 		return false
 	}
 	s.seq++
@@ -223,6 +227,7 @@ func (a *activation) sendEffects() {
 		a.mu.Lock()
 	}
 	s.emptying = false
+	a.settleRest()
 }
 
 // snapshot reads the object's state on its turn. A nil result needs no saving.

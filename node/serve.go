@@ -57,30 +57,46 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	if err != nil {
 		return object.Payload{}, err
 	}
+	reply, err := s.serve(ctx, c)
+	if err != nil || req.Op != object.OpCall {
+		return object.Payload{}, err
+	}
+	return encodeReply(reply, req.Payload.Form)
+}
+
+// serve lets the call in and runs it, again where it was sent back without having run.
+func (s *slot) serve(ctx context.Context, c *call) (proto.Message, error) {
 	for {
-		a, begun, err := s.enter(n, c)
-		if err != nil {
-			return object.Payload{}, err
-		}
-		reply, err := a.serve(ctx, c, begun)
-		if !errors.Is(err, errMovedOn) {
-			if err != nil {
-				return object.Payload{}, err
-			}
-			if req.Op != object.OpCall {
-				return object.Payload{}, nil
-			}
-			return encodeReply(reply, req.Payload.Form)
-		}
-		// While it ends the shard may go, and with it the reason to wait here.
-		changed, err := s.watch(c)
+		a, begun, err := s.enter(c)
 		if err == nil {
-			err = a.awaitGone(ctx, c.chain, a.turnFor(c.name()), changed)
+			var reply proto.Message
+			if reply, err = a.serve(ctx, c, begun); err == nil {
+				return reply, nil
+			}
+		}
+		switch {
+		case errors.Is(err, errAside):
+			err = s.park(ctx, c)
+		case errors.Is(err, errMovedOn):
+			err = s.awaitSuccessor(ctx, c, a)
 		}
 		if err != nil {
-			return object.Payload{}, err
+			return nil, err
 		}
 	}
+}
+
+// awaitSuccessor waits until a, which is ending, has ended. Meanwhile the shard may
+// go, and with it the reason to wait here.
+func (s *slot) awaitSuccessor(ctx context.Context, c *call, a *activation) error {
+	changed, err := s.watch(c)
+	switch {
+	case err == nil:
+		return a.awaitGone(ctx, c.chain, a.turnFor(c.name()), changed)
+	case errors.Is(err, errAside):
+		return nil // the slot will say so again, where the call can wait
+	}
+	return err
 }
 
 // name is how the call is named in a path.

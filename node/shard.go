@@ -4,23 +4,38 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 )
 
 // A slot is the node's place for one shard. It outlives the times that the shard is
 // held here, so that a new tenure meets what is left of the old one: an activation
 // whose code has not ended yet.
+//
+//	state      root calls   nested calls   left by
+//	shut       no           no             Open
+//	open       yes          yes            Drain, Vacate, Drop
+//	draining   parked       yes            Drain (shut), Vacate (leaving), Resume (open), Drop
+//	leaving    parked       no             HandedOver (shut), Resume (open), Drop
 type slot struct {
+	node  *Node
 	shard int
 
-	mu    sync.Mutex
-	state slotState
-	life  tenure
-	acts  map[object.Ref]*activation
-	moved chan struct{} // closed when state or life changes; nil while nobody watches
+	mu     sync.Mutex
+	state  slotState
+	life   tenure
+	next   successor // shut: who holds the shard now, if that is known
+	since  time.Time // draining and leaving: since when
+	acts   map[object.Ref]*activation
+	staged map[object.Ref]*peer.Staged // objects that begin once their previous activation here has ended
+	lot    lot                         // calls that wait for the slot to change
+	parted error                       // shut by a drain: what its parked calls are told
+	nudge  chan struct{}               // draining: for whoever vacates the slot; holds one token
+	moved  chan struct{}               // closed when the slot changes; nil while nobody watches
 }
 
 type slotState uint8
@@ -28,7 +43,8 @@ type slotState uint8
 const (
 	shut slotState = iota
 	open
-	draining // nested calls only
+	draining
+	leaving
 )
 
 // tenure is the right by which a shard is held.
@@ -39,97 +55,161 @@ type tenure struct {
 	trusted func() bool // whether the lease still lets this node speak
 }
 
+// successor is who holds a shard after this node.
+type successor struct {
+	address string
+	epoch   uint64
+}
+
 // enter finds the activation of a call's object or begins it: fenced, and exactly
-// once. begun tells who is to load it.
-func (s *slot) enter(n *Node, c *call) (a *activation, begun bool, err error) {
+// once. begun tells who is to load it. errAside says that the call has to wait.
+func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(c); err != nil {
-		return nil, false, err
+	if v := s.admit(c, 0); v.err != nil {
+		return nil, false, v.now()
 	}
 	if a = s.acts[c.ref]; a != nil {
 		return a, false, nil
 	}
-	if n.stopping.Load() {
-		return nil, false, fault.New(fault.Draining, "this node is leaving")
+	if s.node.stopping.Load() {
+		return nil, false, errNodeLeaves
 	}
-	if err := n.canKeep(c.typ); err != nil {
+	if err := s.node.canKeep(c.typ); err != nil {
 		return nil, false, err
 	}
+	return s.add(c.ref, c.typ), true, nil
+}
+
+// add makes a new activation; s.mu is held.
+func (s *slot) add(ref object.Ref, typ *object.Type) *activation {
 	if s.acts == nil {
 		s.acts = map[object.Ref]*activation{}
 	}
-	a = newActivation(n, s, c.ref, c.typ)
-	s.acts[c.ref] = a
-	return a, true, nil
+	a := newActivation(s.node, s, ref, typ)
+	a.door, a.nudge = doorOf[s.state], s.nudge
+	s.acts[ref] = a
+	return a
 }
 
 // admit is the fence: is the shard held here, at an epoch that is not older than
-// the sender's, and is the lease trusted?
-func (s *slot) admit(c *call) error {
+// the sender's, is the lease trusted, and is the shard on its way to another node?
+// The call has waited here for some time already. s.mu is held.
+func (s *slot) admit(c *call, waited time.Duration) verdict {
 	switch {
-	case s.state == shut, c.epoch > s.life.epoch:
-		return &fault.Error{Kind: fault.WrongHolder, Shard: s.shard, Epoch: s.life.epoch,
-			Err: errNotHeld}
+	case c.epoch > max(s.life.epoch, s.next.epoch):
+		return verdict{s.wrongHolder(), max(0, aheadWait-waited)}
+	case s.state == shut:
+		return verdict{err: s.wrongHolder()}
 	case !s.life.trusted():
-		return fault.New(fault.NotReady, "this node's lease is in doubt")
-	case s.state == draining && len(c.chain.Path) == 0:
-		return fault.New(fault.Draining, "shard %d is leaving this node", s.shard)
+		return verdict{err: fault.New(fault.NotReady, "this node's lease is in doubt")}
+	case s.state == open:
+		return verdict{}
+	case !c.parks() && s.state == leaving:
+		return verdict{err: s.wrongHolder()}
+	case !c.parks():
+		return s.hold(c, time.Since(s.since))
+	case s.node.stopping.Load():
+		return verdict{err: errNodeLeaves}
 	}
-	return nil
+	return verdict{fault.New(fault.Draining, "shard %d is leaving this node", s.shard), untilDeadline}
 }
 
-var errNotHeld = errors.New("this node does not hold the shard")
+// wrongHolder sends a caller to the shard's holder, as far as that is known.
+func (s *slot) wrongHolder() error {
+	e := &fault.Error{Kind: fault.WrongHolder, Shard: s.shard, Epoch: s.life.epoch, Err: errNotHeld}
+	if s.state == shut && s.next.epoch > e.Epoch {
+		e.Epoch, e.Holder = s.next.epoch, s.next.address
+	}
+	return e
+}
+
+var (
+	errNotHeld    = errors.New("this node does not hold the shard")
+	errNodeLeaves = fault.New(fault.Draining, "this node is leaving")
+)
 
 // watch tells when the slot changes. It fails where the call is not admitted now.
 func (s *slot) watch(c *call) (changed <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if v := s.admit(c, 0); v.err != nil {
+		return nil, v.now()
+	}
+	return s.watched(), nil
+}
+
+func (s *slot) watched() <-chan struct{} {
 	if s.moved == nil {
 		s.moved = make(chan struct{})
 	}
-	return s.moved, s.admit(c)
+	return s.moved
 }
 
-// become changes the slot's state. s.mu is held.
+// become changes the slot's state, and with it whom its activations let in. s.mu is
+// held.
 func (s *slot) become(state slotState) {
-	s.state = state
+	if state == draining && s.state == open {
+		s.since = time.Now()
+	}
+	if state != draining {
+		poke(s.nudge) // whoever vacates it sees that it is no more
+		s.nudge = nil
+	}
+	s.state, s.parted = state, nil
+	for _, a := range s.acts {
+		a.setDoor(doorOf[state], s.nudge)
+	}
+	s.stir()
+}
+
+// stir lets everyone who waits look again.
+func (s *slot) stir() {
 	if s.moved != nil {
 		close(s.moved)
 		s.moved = nil
 	}
 }
 
+// remove makes room for the next activation of a's object.
 func (s *slot) remove(a *activation) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.acts[a.ref] == a {
 		delete(s.acts, a.ref)
 	}
+	born := s.revive()
+	nudge := s.nudge
+	s.mu.Unlock()
+	poke(nudge)
+	bringUp(born)
 }
 
 // is says whether two tenures are the same.
 func (t tenure) is(other tenure) bool { return t.epoch == other.epoch && t.owner == other.owner }
 
-// open lets calls in. What is left of another tenure may not answer any more.
-func (s *slot) open(life tenure) {
+// open lets calls in. What is left of another tenure may not answer any more;
+// objects whose state came with the shard come alive.
+func (s *slot) open(life tenure, staged map[object.Ref]*peer.Staged) {
 	s.mu.Lock()
 	var old []*activation
 	if !s.life.is(life) {
 		old = s.list()
 	}
-	s.life = life
+	s.life, s.next, s.staged = life, successor{}, staged
 	s.become(open)
+	born := s.revive()
 	s.mu.Unlock()
 	fence(old, "the shard was taken up anew")
+	bringUp(born)
 }
 
-// beginDrain refuses root calls and ends what is at rest.
+// beginDrain parks root calls and ends what is at rest.
 func (s *slot) beginDrain() (left []*activation) {
 	s.mu.Lock()
 	if s.state == open {
 		s.become(draining)
 	}
+	s.stir() // a node that stops lets go what is parked
 	s.mu.Unlock()
 	return s.endAll("drained")
 }
@@ -144,7 +224,7 @@ func (s *slot) drain(ctx context.Context) error {
 			select {
 			case <-a.gone:
 			case <-ctx.Done():
-				return fault.Waited(ctx, "%s still runs", a.ref)
+				return fault.Waited(ctx, "%s", s.unfinished())
 			}
 		}
 	}
@@ -153,9 +233,11 @@ func (s *slot) drain(ctx context.Context) error {
 // endAll ends every activation; once none is left it shuts the slot, in the same step.
 func (s *slot) endAll(reason string) []*activation {
 	s.mu.Lock()
+	s.staged = nil
 	left := s.list()
 	if len(left) == 0 && s.state != shut {
 		s.become(shut)
+		s.parted = fault.New(fault.Draining, "shard %d has left this node", s.shard)
 	}
 	s.mu.Unlock()
 	for _, a := range left {
@@ -167,10 +249,18 @@ func (s *slot) endAll(reason string) []*activation {
 // drop shuts the slot at once. What runs inside may not answer any more.
 func (s *slot) drop(reason string) {
 	s.mu.Lock()
-	s.become(shut)
-	left := s.list()
+	left := s.shutLocked()
 	s.mu.Unlock()
 	fence(left, reason)
+}
+
+// shutLocked shuts the slot and returns what lives in it. s.mu is held.
+func (s *slot) shutLocked() []*activation {
+	s.staged = nil
+	if s.state != shut {
+		s.become(shut)
+	}
+	return s.list()
 }
 
 // dropIf drops the slot if it is still held under life.
@@ -180,8 +270,7 @@ func (s *slot) dropIf(life tenure, reason string) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.become(shut)
-	left := s.list()
+	left := s.shutLocked()
 	s.mu.Unlock()
 	fence(left, reason)
 	return true

@@ -24,7 +24,8 @@ type turnstile struct {
 	excl   *hold   // at most one, and then shared is empty
 	shared []*hold // one for each chain
 	queue  []*waiter
-	shut   error // no turn is given any more; why
+	shut   error  // no turn is given any more; why
+	uses   uint64 // how often someone left who may have changed the object
 }
 
 // hold is the turn of one chain on one activation, from its outermost frame's
@@ -47,6 +48,7 @@ type waiter struct {
 	chain   callctx.ChainID
 	path    []callctx.Turn
 	shared  bool
+	parks   bool          // a root call: it can wait at the slot instead
 	settled bool          // it was let in or sent away
 	hold    *hold         // set when let in
 	err     error         // set when sent away
@@ -60,20 +62,26 @@ func (w *waiter) settle(h *hold, err error) {
 
 // take waits for a turn for call, which belongs to chain. The hold is nil in
 // Concurrent mode. The second result tells a re-entrant from an outermost frame.
-func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn) (h *hold, reentrant bool, err error) {
+// One that parks is sent away with errAside while the activation's door is shut for it.
+func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn, parks bool) (h *hold, reentrant bool, err error) {
 	a.mu.Lock()
 	t := &a.turns
 	if h := t.heldBy(chain.ID); h != nil && h.admits(chain, call) {
 		return a.reenterUnlock(ctx, h, chain, call)
 	}
-	if t.free && (t.shut == nil || t.inside > 0 && holds(chain.Path, a.ref)) {
-		t.inside++ // also into a closing one where the chain is inside already
+	if t.free && t.inside > 0 && holds(chain.Path, a.ref) {
+		t.inside++ // also into one that is closing: the chain is inside already
 		a.mu.Unlock()
 		return nil, false, nil
 	}
-	if t.shut != nil {
-		defer a.mu.Unlock()
-		return nil, false, t.shut
+	if err := a.refusal(parks); err != nil {
+		a.mu.Unlock()
+		return nil, false, err
+	}
+	if t.free {
+		t.inside++
+		a.mu.Unlock()
+		return nil, false, nil
 	}
 	if h := t.enter(chain.ID, call.Shared); h != nil {
 		a.mu.Unlock()
@@ -83,7 +91,7 @@ func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx
 		defer a.mu.Unlock()
 		return nil, false, fault.New(fault.Overloaded, "%d calls already wait for this object", len(t.queue))
 	}
-	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, done: make(chan struct{})}
+	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks, done: make(chan struct{})}
 	t.queue = append(t.queue, w)
 	a.mu.Unlock()
 	h, err = a.await(ctx, w)
@@ -96,7 +104,7 @@ func (a *activation) tryTake() (h *hold, ok bool) {
 	defer a.mu.Unlock()
 	t := &a.turns
 	switch {
-	case t.shut != nil:
+	case t.shut != nil, a.door == doorShut:
 		return nil, false
 	case t.free:
 		t.inside++
@@ -114,6 +122,7 @@ func (a *activation) await(ctx context.Context, w *waiter) (*hold, error) {
 			a.withdraw(w, circle)
 		}
 		defer a.node.waits.remove(w)
+		defer a.node.keepProbing(w)()
 	}
 	select {
 	case <-w.done:
@@ -238,6 +247,9 @@ func (a *activation) leave(h *hold, reentrant bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := &a.turns
+	if h == nil || h.exclusive {
+		t.uses++
+	}
 	if h == nil {
 		t.inside--
 		a.settleRest()

@@ -59,7 +59,7 @@ func (o *Thing) run(ctx context.Context, method string) (*wrapperspb.Int64Value,
 	} else if method == "Change" {
 		o.N++
 	}
-	return wrapperspb.Int64(o.N), nil
+	return wrapperspb.Int64(atomic.LoadInt64(&o.N)), nil // a Concurrent one's changes now
 }
 
 func (o *Thing) OnCreated() {
@@ -192,7 +192,9 @@ func start(t testing.TB, setups ...any) *world {
 		w.SetPersistenceProvider(w.store)
 	}
 	w.run()
-	w.open()
+	if w.epoch > 0 {
+		w.open()
+	}
 	return w
 }
 
@@ -221,11 +223,11 @@ func (w *world) close() error {
 // open takes up every shard at the world's epoch and owner.
 func (w *world) open() {
 	w.t.Helper()
-	var fences []object.Fence
-	for i := range shards {
-		fences = append(fences, object.Fence{Shard: i, Epoch: w.epoch})
+	var claims []Claim
+	for _, id := range allShards() {
+		claims = append(claims, Claim{Shard: id, Epoch: w.epoch})
 	}
-	refused, err := w.Open(context.Background(), w.owner, w.trusted.Load, fences)
+	refused, err := w.Open(context.Background(), w.owner, w.trusted.Load, claims)
 	if err != nil || len(refused) > 0 {
 		w.t.Fatal("Open:", refused, err)
 	}
@@ -260,6 +262,11 @@ func (w *world) listener() event.Listener {
 			}
 			note("panic %s.%s: %v", e.ID, e.Method, e.Value)
 		},
+		ShardClosed: func(e event.ShardClosed) {
+			if e.Reason != "drained" { // handed over, or lost
+				note("closed %d: %s", e.Shard, e.Reason)
+			}
+		},
 		Notice: func(e event.Notice) { note("notice %s", e.Text) },
 	}
 }
@@ -273,6 +280,13 @@ func (w *world) wantEvents(want ...string) {
 		w.t.Errorf("events: %s\n  want: %s", got, strings.Join(want, "; "))
 	}
 	w.events = nil
+}
+
+// said is what the node said of its activations and shards.
+func (w *world) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.events, "; ")
 }
 
 func (w *world) forgetEvents() {

@@ -6,7 +6,6 @@ import (
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/node"
-	"github.com/xiaonanln/goverse/object"
 )
 
 // HostOf shows a node to the cluster, which does not know nodes.
@@ -16,14 +15,38 @@ type host struct{ *node.Node }
 
 // Open implements cluster.Host.
 func (h host) Open(ctx context.Context, tenure cluster.Tenure, claims []cluster.Claim) ([]cluster.Refusal, error) {
-	fences := make([]object.Fence, len(claims))
+	list := make([]node.Claim, len(claims))
 	for i, c := range claims {
-		fences[i] = object.Fence{Shard: int(c.Shard), Epoch: c.Epoch, Owner: tenure.Owner}
+		list[i] = node.Claim(c)
 	}
-	refused, err := h.Node.Open(ctx, tenure.Owner, tenure.Trusted, fences)
+	refused, err := h.Node.Open(ctx, tenure.Owner, tenure.Trusted, list)
 	refusals := make([]cluster.Refusal, len(refused))
 	for i, f := range refused {
 		refusals[i] = cluster.Refusal{Shard: sharding.ID(f.Shard), Epoch: f.Epoch, Owner: f.Owner}
 	}
 	return refusals, err
+}
+
+// Vacate implements cluster.Host.
+func (h host) Vacate(ctx context.Context, shard sharding.ID, m cluster.Move) error {
+	return h.Node.Vacate(ctx, shard, node.Move(m))
+}
+
+// Staged implements cluster.Host.
+func (h host) Staged() []cluster.Staging {
+	kept := h.Node.Staged()
+	list := make([]cluster.Staging, len(kept))
+	for i, s := range kept {
+		list[i] = cluster.Staging(s)
+	}
+	return list
+}
+
+// Unstage implements cluster.Host.
+func (h host) Unstage(list []cluster.Staging) {
+	gone := make([]node.Staging, len(list))
+	for i, s := range list {
+		gone[i] = node.Staging(s)
+	}
+	h.Node.Unstage(gone)
 }

@@ -1,0 +1,165 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// Bounds of what waits at a node's slots. One object's calls are bounded besides as
+// its queue is, so that they all find room there when they are let go.
+const (
+	maxParked      = 1024     // calls of one shard
+	maxParkedBytes = 8 << 20  // requests of one shard
+	maxParkedNode  = 64 << 20 // requests of all shards
+)
+
+// parkRetry is when somebody who found no room should come again.
+const parkRetry = 50 * time.Millisecond
+
+// untilDeadline is a wait that only the call's own context bounds.
+const untilDeadline = time.Duration(math.MaxInt64)
+
+// aheadWait is for how long a call waits that was sent by a newer view than this
+// node's: the node is about to hold the shard.
+const aheadWait = 200 * time.Millisecond
+
+// Chains that begin on other shards could keep a busy shard from ever being at
+// rest. After holdAfter of draining their calls are held back for holdFor in every
+// holdEvery.
+const (
+	holdAfter = time.Second
+	holdEvery = 500 * time.Millisecond
+	holdFor   = 100 * time.Millisecond
+)
+
+// errAside sends a call back to its slot, where it waits for the slot to change.
+var errAside = errors.New("the call has to wait at its shard")
+
+// verdict is what a slot says to a call that wants in.
+type verdict struct {
+	err  error         // nil: come in
+	wait time.Duration // above 0: another verdict may come within this time; err stands if none does
+}
+
+// now is the verdict for somebody who cannot wait where he is.
+func (v verdict) now() error {
+	if v.wait > 0 {
+		return errAside
+	}
+	return v.err
+}
+
+// parks says that the call can wait at a slot for as long as a drain takes: it is a
+// root call, so it holds no turn that anyone could be waiting for.
+func (c *call) parks() bool { return len(c.chain.Path) == 0 }
+
+// hold says whether a nested call is held back, d after the drain began.
+func (s *slot) hold(c *call, d time.Duration) verdict {
+	into := d % holdEvery
+	if d < holdAfter || into >= holdFor || inShard(c.chain.Path, s.shard) {
+		return verdict{}
+	}
+	return verdict{fault.New(fault.Draining, "shard %d is leaving this node", s.shard), holdFor - into}
+}
+
+// inShard says that the path has a turn in the shard.
+func inShard(path []callctx.Turn, shard int) bool {
+	return slices.ContainsFunc(path, func(t callctx.Turn) bool { return t.Shard == shard })
+}
+
+// park waits until the slot lets the call in: then its error is nil.
+func (s *slot) park(ctx context.Context, c *call) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.admit(c, 0)
+	if v.wait == 0 {
+		return v.err
+	}
+	began := time.Now()
+	size := proto.Size(c.message)
+	if err := s.reserve(c, size); err != nil {
+		return err
+	}
+	defer s.free(c, size)
+	for ; v.wait > 0; v = s.admit(c, time.Since(began)) {
+		changed := s.watched()
+		s.mu.Unlock()
+		err := await(ctx, changed, v.wait)
+		s.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	if s.state == shut && s.parted != nil {
+		return s.parted
+	}
+	return v.err
+}
+
+// await waits for changed, d at the longest. Its error says that ctx has ended.
+func await(ctx context.Context, changed <-chan struct{}, d time.Duration) error {
+	bounded := ctx
+	if d != untilDeadline {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-bounded.Done():
+	}
+	if ctx.Err() != nil {
+		return fault.Waited(ctx, "while its shard was between two nodes")
+	}
+	return nil
+}
+
+// lot counts what waits at a slot. It belongs to the slot's mutex.
+type lot struct {
+	calls, bytes int
+	objects      map[object.Ref]int
+}
+
+// reserve makes room for a call or refuses it. s.mu is held.
+func (s *slot) reserve(c *call, size int) error {
+	l := &s.lot
+	full := l.calls >= maxParked || l.bytes+size > maxParkedBytes || l.objects[c.ref] >= c.typ.MaxQueue
+	if !full && s.node.parked.Add(int64(size)) > maxParkedNode {
+		s.node.parked.Add(int64(-size))
+		full = true
+	}
+	if full {
+		e := fault.New(fault.Draining, "shard %d is between two nodes, and too many calls wait for it already", s.shard)
+		e.RetryAfter = parkRetry
+		return e
+	}
+	if l.objects == nil {
+		l.objects = map[object.Ref]int{}
+	}
+	l.calls, l.bytes = l.calls+1, l.bytes+size
+	l.objects[c.ref]++
+	return nil
+}
+
+// free gives a call's room back. s.mu is held.
+func (s *slot) free(c *call, size int) {
+	l := &s.lot
+	s.node.parked.Add(int64(-size))
+	l.calls, l.bytes = l.calls-1, l.bytes-size
+	if l.objects[c.ref]--; l.objects[c.ref] == 0 {
+		delete(l.objects, c.ref)
+	}
+	if l.calls == 0 {
+		l.objects = nil
+	}
+}
