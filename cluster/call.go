@@ -2,7 +2,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
@@ -24,7 +28,8 @@ type flight struct {
 	req    peer.Request
 	pinned string // the node that the id names, or ""
 	hint   hint
-	last   error // why the last attempt did not run
+	last   error         // why the last attempt did not run
+	wait   time.Duration // at least, before the next attempt
 }
 
 // hint is what a node answered that knew of a newer holder than the view.
@@ -35,11 +40,14 @@ type hint struct {
 }
 
 // Call runs a call wherever its object lives, and waits for its shard to have a
-// holder. It tries again only what surely did not run, until ctx's deadline or, if
-// ctx has none, the configured one. Caller and chain travel in ctx. Errors are
-// *fault.Error.
+// holder. It tries again only what surely did not run, or what the call says may run
+// more than once, until ctx's deadline or, if ctx has none, the configured one.
+// Caller and chain travel in ctx. Errors are *fault.Error.
 func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, error) {
 	if err := valid(&call); err != nil {
+		return object.Payload{}, err.On(call.Op.String(), call.Subject())
+	}
+	if err := c.refuses(ctx); err != nil {
 		return object.Payload{}, err.On(call.Op.String(), call.Subject())
 	}
 	f := &flight{req: peer.Request{Call: call}}
@@ -51,6 +59,7 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 		ctx = &f.bounded
 		defer f.end()
 	}
+	c.budget.earn()
 	for attempt := 0; ; attempt++ {
 		v := c.View()
 		to, err := c.route(ctx, &v, f)
@@ -58,11 +67,14 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 			return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
 		}
 		reply, err := c.try(ctx, to, f)
-		if err == nil || !c.again(v, f, err) {
-			return reply, err
+		if err == nil {
+			return reply, nil
+		}
+		if !c.again(v, f, err) {
+			return reply, c.explain(v, to, f, err)
 		}
 		if !c.hinted(f) {
-			c.moved(ctx, v, f, callBackoff.Delay(attempt, mathrand.Float64()))
+			c.moved(ctx, v, f, max(f.wait, callBackoff.Delay(attempt, mathrand.Float64())))
 		}
 	}
 }
@@ -99,13 +111,24 @@ func (c *Cluster) route(ctx context.Context, v **consensusmanager.View, f *fligh
 		if to := c.holder(*v, f); to != "" {
 			return to, nil
 		}
-		select {
-		case <-(*v).Superseded():
-		case <-c.stopped:
-		case <-ctx.Done():
-			return "", c.waited(ctx.Err(), *v, f)
+		if err := c.awaitHolder(ctx, *v, f); err != nil {
+			return "", err
 		}
 	}
+}
+
+// awaitHolder waits for a newer view than one in which the shard is between holders.
+func (c *Cluster) awaitHolder(ctx context.Context, v *consensusmanager.View, f *flight) error {
+	if v.Table.Len() > 0 && f.pinned == "" {
+		defer c.wanted.add(sharding.ID(f.req.Shard))()
+	}
+	select {
+	case <-v.Superseded():
+	case <-c.stopped:
+	case <-ctx.Done():
+		return c.waited(ctx.Err(), v, f)
+	}
+	return nil
 }
 
 // holder is the address to ask by v, or by a hint that is newer; "" while there is
@@ -136,20 +159,53 @@ func (f *flight) pins() bool {
 	return f.pinned != ""
 }
 
-// try is one attempt.
+// try is one attempt: where there is no way to the node, by way of another.
 func (c *Cluster) try(ctx context.Context, to string, f *flight) (object.Payload, error) {
 	conn, err := c.conns.to(to)
 	if err != nil {
 		return object.Payload{}, fault.New(fault.NotReady, "%w", err)
 	}
-	return conn.ServeCall(ctx, &f.req)
+	reply, err := conn.ServeCall(ctx, &f.req)
+	if err == nil || !errors.Is(err, peer.ErrUnreachable) {
+		return reply, err
+	}
+	through := c.detour(to)
+	if through == "" {
+		return reply, err
+	}
+	if conn, err = c.conns.to(through); err != nil {
+		return object.Payload{}, fault.New(fault.NotReady, "%w", err)
+	}
+	c.step("relay", "to "+to+" through "+through, nil)
+	relayed := f.req
+	relayed.Relay, relayed.Hops = to, relayed.Hops+1
+	return conn.ServeCall(ctx, &relayed)
+}
+
+// detour is a third node, a different one from time to time, or "".
+func (c *Cluster) detour(to string) string {
+	members := c.View().Members()
+	for i := range members {
+		m := members[(i+mathrand.IntN(len(members)))%len(members)]
+		if m.Address != to && m.Address != c.cfg.Address {
+			return m.Address
+		}
+	}
+	return ""
 }
 
 // again is the retry law: only what the table says is to be routed anew, and only
-// if it surely did not run.
+// if it surely did not run. An overloaded node is asked again within the budget, and
+// a call that may run twice after its outcome was lost.
 func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 	e := fault.Of(err)
-	if !e.Kind.Row().Reroutes || fault.OutcomeOf(e) != fault.NotExecuted {
+	f.wait = e.RetryAfter
+	switch {
+	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce:
+	case fault.OutcomeOf(e) != fault.NotExecuted:
+		return false
+	case e.Kind == fault.Overloaded && c.budget.spend():
+	case !e.Kind.Row().Reroutes:
 		return false
 	}
 	f.last = err
@@ -159,6 +215,26 @@ func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 	}
 	f.hint = hint{taken: f.hint.taken}
 	return true
+}
+
+// explain adds to a refusal what only the picture of the cluster tells.
+func (c *Cluster) explain(v *consensusmanager.View, to string, f *flight, err error) error {
+	e := fault.Of(err)
+	if e.Kind != fault.UnknownType {
+		return err
+	}
+	name := f.req.Ref.Type
+	var hosts []string
+	for _, m := range v.Members() {
+		if m, ok := v.Member(m.Address); ok && slices.Contains(m.Types, name) {
+			hosts = append(hosts, m.Address)
+		}
+	}
+	if len(hosts) == 0 {
+		return err
+	}
+	return (&fault.Error{Kind: fault.UnknownType, Err: fmt.Errorf(
+		"the object's shard is held by %s, which does not host type %s; %s does: give every node the same types", to, name, strings.Join(hosts, ", "))}).On(e.Op, e.Subject)
 }
 
 // hinted says whether there is someone else to ask at once.

@@ -11,9 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
@@ -71,7 +73,7 @@ func TestRetryLaw(t *testing.T) {
 					}
 				})
 				_, err := g.c.Call(context.Background(), who("shard#0/x"))
-				if again := row.Reroutes && stated == fault.NotExecuted; again {
+				if again := (row.Reroutes || row.Kind == fault.Overloaded) && stated == fault.NotExecuted; again {
 					if err != nil || asked.Load() != 4 {
 						t.Errorf("%s, %v: asked %d times: %v", row.Name, stated, asked.Load(), err)
 					}
@@ -81,6 +83,98 @@ func TestRetryLaw(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What may run twice is made again after its outcome was lost, and only then.
+func TestAtLeastOnce(t *testing.T) {
+	for _, row := range fault.Table() {
+		bubble(t, func(w *world) {
+			a, _, g := twoNodes(w)
+			var asked atomic.Int32
+			a.host.set(func() {
+				a.host.answer = func(*peer.Request) error {
+					if asked.Add(1) > 3 {
+						return nil
+					}
+					return fault.New(row.Kind, "no").With(fault.OutcomeUnknown)
+				}
+			})
+			call := who("shard#0/x")
+			call.AtLeastOnce = true
+			_, err := g.c.Call(context.Background(), call)
+			if want := row.Kind == fault.Indeterminate; want != (err == nil) || want != (asked.Load() == 4) {
+				t.Errorf("%s: asked %d times: %v", row.Name, asked.Load(), err)
+			}
+		})
+	}
+}
+
+// Retries of overloaded calls are a tenth of the calls, beside what a quiet process
+// has saved up.
+func TestRetryBudget(t *testing.T) {
+	bubble(t, func(w *world) {
+		a, _, g := twoNodes(w)
+		asked := 0
+		a.host.set(func() {
+			a.host.answer = func(*peer.Request) error { asked++; return fault.New(fault.Overloaded, "full") }
+		})
+		const calls = 500
+		for range calls {
+			if _, err := g.c.Call(context.Background(), who("shard#0/x")); fault.KindOf(err) != fault.Overloaded && fault.KindOf(err) != fault.Deadline {
+				t.Fatal(err)
+			}
+		}
+		if retries := asked - calls; retries < maxRetries || retries > maxRetries+calls/10+1 {
+			t.Errorf("%d retries of %d calls", retries, calls)
+		}
+	})
+}
+
+// Where two processes cannot reach each other, a third passes their calls on.
+func TestRelay(t *testing.T) {
+	bubble(t, func(w *world) {
+		a, _, g := twoNodes(w)
+		w.net.Partition(gateG, nodeA)
+		for range 3 {
+			if who, err := g.ask("shard#0/x"); who != a.c.cfg.Address || err != nil {
+				t.Fatal(who, err)
+			}
+		}
+		if !slices.ContainsFunc(w.notes.all(), func(s string) bool { return strings.Contains(s, "relay") }) {
+			t.Error("nobody relayed")
+		}
+		w.net.Partition(nodeB, nodeA)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if _, err := g.c.Call(ctx, who("shard#0/x")); err == nil {
+			t.Errorf("no way at all: %v", err)
+		}
+		w.net.HealAll()
+		if who, err := g.ask("shard#0/x"); who != a.c.cfg.Address || err != nil {
+			t.Fatal(who, err)
+		}
+	})
+}
+
+// A chain that holds a void turn is refused before it does harm elsewhere.
+func TestZombieCaller(t *testing.T) {
+	bubble(t, func(w *world) {
+		a, _, g := twoNodes(w)
+		epoch := a.host.serving()[0]
+		call := func(shard int, epoch uint64) error {
+			ctx := callctx.With(context.Background(), &callctx.Info{Chain: callctx.Chain{
+				ID: callctx.NewChainID(), Path: []callctx.Turn{{Type: "Room", ID: "y", Method: "M", Shard: shard, Epoch: epoch}},
+			}})
+			_, err := g.c.Call(ctx, who("shard#0/x"))
+			return err
+		}
+		if err := errors.Join(call(0, epoch), call(16, 0)); err != nil {
+			t.Errorf("a living turn and a pinned one: %v", err)
+		}
+		if err := call(0, epoch-1); fault.KindOf(err) != fault.StaleCaller || fault.OutcomeOf(err) != fault.NotExecuted {
+			t.Errorf("a void turn: %v", err)
+		}
+	})
 }
 
 // The caller's deadline bounds all of it, and so does the configured one when the
@@ -349,5 +443,41 @@ func BenchmarkLocalCall(b *testing.B) {
 	stop()
 	if err := <-done; err != nil {
 		b.Error(err)
+	}
+}
+
+// A cluster that is to stop below its quorum refuses clients, and nobody else, until
+// it has its nodes again.
+func TestQuorumLoss(t *testing.T) {
+	for loss, want := range map[consensusmanager.QuorumLoss]fault.Kind{
+		consensusmanager.QuorumContinue: 0, consensusmanager.QuorumFreeze: 0, consensusmanager.QuorumStop: fault.NotReady,
+	} {
+		bubble(t, func(w *world) {
+			two := func(c *Config) { c.MinQuorum, c.QuorumLoss = 2, loss }
+			a, b, g := w.node(nodeA, two), w.node(nodeB, two), w.gate(gateG)
+			w.ready(a, b, g)
+			b.leave()
+			w.holds(a)
+			ask := func(caller callctx.Caller) error {
+				ctx, cancel := context.WithTimeout(callctx.With(context.Background(), &callctx.Info{Caller: caller}), time.Second)
+				defer cancel()
+				_, err := a.c.Call(ctx, who("shard#0/x"))
+				return err
+			}
+			if err := ask(callctx.Caller{Client: true}); fault.KindOf(err) != want {
+				t.Errorf("%s: a client's call: %v", loss, err)
+			}
+			if err := ask(callctx.Caller{}); err != nil {
+				t.Errorf("%s: an object's call: %v", loss, err)
+			}
+			if got := a.c.Degraded(); len(got) != 1 {
+				t.Errorf("%s: degraded: %q", loss, got)
+			}
+			b = w.node(nodeB, two)
+			w.ready(b)
+			if err := ask(callctx.Caller{Client: true}); err != nil || len(a.c.Degraded()) > 0 {
+				t.Errorf("%s: with its quorum: %v, %q", loss, err, a.c.Degraded())
+			}
+		})
 	}
 }

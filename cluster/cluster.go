@@ -21,6 +21,8 @@ type Cluster struct {
 	m      *consensusmanager.Manager
 	conns  *conns
 	pushes pushes
+	wanted *wanted
+	budget *budget
 
 	ready   chan struct{}
 	once    sync.Once // closes ready
@@ -41,7 +43,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	return &Cluster{
-		cfg: cfg, m: m, conns: newConns(cfg.Dialer), pushes: newPushes(),
+		cfg: cfg, m: m, conns: newConns(cfg.Dialer), pushes: newPushes(), wanted: newWanted(), budget: newBudget(),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}, nil
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Version      string
 
 	MinQuorum      int
+	QuorumLoss     consensusmanager.QuorumLoss
 	StabilityDelay time.Duration
 	ReloadInterval time.Duration
 	FreshCluster   bool
@@ -79,7 +80,7 @@ func (c Config) membership() consensusmanager.Config {
 	return consensusmanager.Config{
 		KVs: c.KVs, Prefix: c.Prefix, Address: c.Address, Gate: c.Gate, Types: c.Types, Version: c.Version,
 		NumShards: c.NumShards, StoreID: c.StoreID, StoreCluster: c.StoreCluster,
-		MinQuorum: c.MinQuorum, StabilityDelay: c.StabilityDelay, ReloadInterval: c.ReloadInterval, FreshCluster: c.FreshCluster,
+		MinQuorum: c.MinQuorum, QuorumLoss: c.QuorumLoss, StabilityDelay: c.StabilityDelay, ReloadInterval: c.ReloadInterval, FreshCluster: c.FreshCluster,
 		LeaseTTL: c.LeaseTTL, JoinTimeout: c.JoinTimeout, PreviousLease: c.PreviousLease, RecordLease: c.RecordLease,
 		Listener: c.Listener,
 	}

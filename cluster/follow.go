@@ -106,14 +106,21 @@ func (c *Cluster) stream(ctx context.Context, node, gate string, deliver func(pe
 	}, deliver)
 }
 
-// checkPushes tells, the first time, that no stream is missing.
-func (c *Cluster) checkPushes(v *consensusmanager.View) {
+// PushesUp says whether FollowPushes has a stream to every live node now.
+func (c *Cluster) PushesUp() bool { return c.allUp(c.View()) }
+
+func (c *Cluster) allUp(v *consensusmanager.View) bool {
 	for _, m := range v.Members() {
 		if !c.pushes.isUp(m.Address) {
-			return
+			return false
 		}
 	}
-	if len(v.Members()) > 0 {
+	return len(v.Members()) > 0
+}
+
+// checkPushes tells, the first time, that no stream is missing.
+func (c *Cluster) checkPushes(v *consensusmanager.View) {
+	if c.allUp(v) {
 		c.pushes.once.Do(func() { close(c.pushes.ready) })
 	}
 }

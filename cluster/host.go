@@ -19,9 +19,10 @@ type Host interface {
 	// opened, and is returned with that fence. With an error none was opened.
 	Open(ctx context.Context, tenure Tenure, claims []Claim) (refused []Refusal, err error)
 
-	// Drain empties a shard: new root calls are refused as Draining, running chains
-	// finish, state is committed, activations end. When it returns nil the shard is
-	// closed; with an error it is still open and still draining.
+	// Drain empties a shard that nobody takes: new root calls are parked, running chains
+	// finish, state is committed, activations end, and then what is parked is sent away.
+	// When it returns nil the shard is closed; with an error it is still open and still
+	// draining.
 	Drain(ctx context.Context, shard sharding.ID) error
 
 	// Vacate empties a shard so that it can be handed over: new root calls are parked,

@@ -12,20 +12,25 @@ import (
 	"github.com/xiaonanln/goverse/internal/event"
 )
 
-// leave gives everything back: it says that this node is going, drains what is open
-// and releases what is closed. A shard on which calls still run when the budget ends
-// is not given away: it stays this node's until its lease ends.
+// leave gives everything back: it says that this node is going, hands its shards to
+// those who stay, and drains what nobody takes. A shard on which calls still run when
+// the budget ends is not given away: it stays this node's until its lease ends.
 func (r *reconciler) leave(ctx context.Context) error {
-	r.settle()
+	r.until = time.Now().Add(r.c.cfg.DrainBudget)
 	r.c.shards.Store(&progress{leaving: true})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.c.cfg.DrainBudget)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.until)
 	defer cancel()
 	stop := r.untilLost(cancel)
 	defer stop()
 	heard := r.announce(ctx)
-	r.drain(ctx)
-	stuck := r.ids(open)
 	if heard {
+		r.passOn(ctx)
+	}
+	r.settle()
+	r.comeBack(r.vacant)
+	r.drain(ctx)
+	stuck := r.held()
+	if heard && len(stuck) > 0 { // else the end of the lease frees all in one step
 		r.release(ctx)
 	}
 	switch {
@@ -37,6 +42,48 @@ func (r *reconciler) leave(ctx context.Context) error {
 		return fmt.Errorf("%d shards could not be drained within %v: %w", len(stuck), r.c.cfg.DrainBudget, consensusmanager.ErrUnfinished)
 	}
 	return nil
+}
+
+// passOn hands shards over as the leader gives them other targets, until none is left
+// or nobody is there to take one.
+func (r *reconciler) passOn(ctx context.Context) {
+	for {
+		v := r.c.View()
+		r.walk(v)
+		if r.idle() || !takenBy(v, r.reg.Address) && r.departing == 0 {
+			return
+		}
+		select {
+		case <-v.Superseded():
+		case post := <-r.posts:
+			post()
+			r.absorb()
+		case id := <-r.host.Lost():
+			r.shutByHost(id)
+		case <-ctx.Done(): // also when the registration was lost
+			return
+		}
+	}
+}
+
+// idle: no shard is here, nor on its way.
+func (r *reconciler) idle() bool {
+	for i := range r.slots {
+		if r.slots[i].phase != closed {
+			return false
+		}
+	}
+	return true
+}
+
+// takenBy says that others than self are there who take shards.
+func takenBy(v *consensusmanager.View, self string) bool {
+	for _, m := range v.Members() {
+		if m.Address != self && !m.Draining {
+			return true
+		}
+	}
+	return false
 }
 
 // Leaving must not wait for an etcd that does not answer: the end of the lease says
@@ -76,7 +123,7 @@ func (r *reconciler) untilLost(cancel func()) (stop func()) {
 // drain empties the open shards, some at once. Those that it closed are no longer
 // open.
 func (r *reconciler) drain(ctx context.Context) {
-	list := r.ids(open)
+	list := r.held()
 	next := make(chan sharding.ID, len(list))
 	for _, id := range list {
 		next <- id
@@ -122,7 +169,7 @@ func (r *reconciler) releasable(v *consensusmanager.View) []*sharding.Shard {
 	var list []*sharding.Shard
 	self := r.reg.Self
 	for _, s := range v.Table.All() {
-		if s.HeldBy(self.Address, self.Registration) && int(s.ID) < len(r.slots) && r.slots[s.ID].phase != open {
+		if s.HeldBy(self.Address, self.Registration) && int(s.ID) < len(r.slots) && !r.slots[s.ID].held() {
 			list = append(list, s)
 		}
 	}

@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/fault"
 )
 
 // progress is how far a node is with the shards that are to be its own.
@@ -24,6 +27,26 @@ func (c *Cluster) Problems() []string {
 		list = append(list, v.Damage()...)
 	}
 	return list
+}
+
+// Degraded is what an operator should look into although calls are taken; empty when
+// all is well.
+func (c *Cluster) Degraded() []string { return c.m.Degraded() }
+
+// refuses says why clients' calls are not taken now, which a cluster that has lost its
+// quorum may have been told to do.
+func (c *Cluster) refuses(ctx context.Context) *fault.Error {
+	if c.cfg.QuorumLoss != consensusmanager.QuorumStop {
+		return nil
+	}
+	if info := callctx.From(ctx); !info.Caller.Client || len(info.Chain.Path) > 0 {
+		return nil
+	}
+	v, rules := c.View(), c.m.Rules()
+	if !v.Formed || !rules.Refuses(v) {
+		return nil // before it is formed calls wait
+	}
+	return fault.New(fault.NotReady, "%d nodes are ready, fewer than the quorum of %d, and the cluster is to stop then", v.Ready(), rules.MinQuorum)
 }
 
 func (c *Cluster) problems(v *consensusmanager.View) []string {

@@ -34,12 +34,17 @@ type reconciler struct {
 	host Host
 	reg  *consensusmanager.Registration
 
-	slots    []slot
-	claiming int
-	opening  int
-	failed   int // openings and claims in a row
-	trouble  error
-	fatal    error
+	slots     []slot
+	claiming  int
+	opening   int
+	departing int
+	handing   int
+	vacant    []*departure // ready to be handed over
+	failed    int          // openings and claims in a row
+	trouble   error
+	fatal     error
+	until     time.Time // leaving: when the budget ends
+	waking    bool      // a post is due that makes the loop look again
 
 	work    context.Context // of what is under way
 	abort   context.CancelFunc
@@ -73,6 +78,7 @@ func (r *reconciler) run(ctx context.Context) error {
 			r.shutByHost(id)
 		case <-confirmed:
 			confirmed = nil
+			r.welcome()
 		case <-r.reg.Lost():
 			r.drop("the registration was lost")
 			return consensusmanager.ErrLost
@@ -82,12 +88,24 @@ func (r *reconciler) run(ctx context.Context) error {
 	}
 }
 
+// welcome opens the host under its registration without any shard: objects that are
+// pinned to this node need none.
+func (r *reconciler) welcome() {
+	r.workers.Go(func() {
+		if _, err := r.host.Open(r.work, r.tenure(), nil); err != nil && r.work.Err() == nil {
+			r.c.notice(event.Warn, "objects that are pinned to this node are not served before it has a shard", err)
+		}
+	})
+}
+
 // shutByHost takes note of a shard whose fence the store gave away. If etcd still
 // names this node, it is opened again: the store then tells the fence to mint past,
 // or the other cluster that uses the store is found out.
 func (r *reconciler) shutByHost(id sharding.ID) {
-	if int(id) < len(r.slots) && r.slots[id].phase == open {
-		r.slots[id] = slot{refusals: r.slots[id].refusals}
+	if int(id) < len(r.slots) && r.slots[id].held() {
+		refusals := r.slots[id].refusals
+		r.forget(id)
+		r.slots[id].refusals = refusals
 		r.c.step("fence lost", fmt.Sprintf("shard %d", id), nil)
 	}
 }
@@ -109,16 +127,40 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 	if v.Table.Len() != len(r.slots) {
 		return // another life of the cluster: this registration is about to be lost
 	}
-	list, missing := steps(v, r.reg.Self, r.slots)
-	r.c.shards.Store(&progress{view: v, missing: missing, trouble: r.trouble})
+	still := !r.reg.Fresh()
+	if still {
+		r.lookAgain()
+	}
+	list, missing := steps(v, r.reg.Self, r.slots, limits{still: still, frozen: r.c.m.Rules().Frozen(v)})
+	r.c.shards.Store(&progress{view: v, missing: missing, trouble: r.trouble, leaving: !r.until.IsZero()})
 	byKind := map[StepKind][]*sharding.Shard{}
 	for _, s := range list {
 		byKind[s.Kind] = append(byKind[s.Kind], s.Shard)
 	}
 	r.dropGone(byKind[StepDrop])
-	r.open(byKind[StepOpen])
-	r.claim(v, byKind[StepClaim])
+	if r.until.IsZero() {
+		r.open(byKind[StepOpen])
+		r.claim(v, byKind[StepClaim])
+		r.unstage(v)
+	}
+	r.move(v, byKind[StepMove])
+	r.handOn(v)
 	r.c.checkReady()
+}
+
+// lookAgain walks a little later, view or no view: no event tells that etcd answers
+// again.
+func (r *reconciler) lookAgain() {
+	if r.waking || r.work.Err() != nil {
+		return
+	}
+	r.waking = true
+	r.workers.Go(func() {
+		pause, cancel := context.WithTimeout(r.work, etcdmanager.RenewInterval/2)
+		defer cancel()
+		<-pause.Done()
+		r.posts <- func() { r.waking = false }
+	})
 }
 
 // start runs work in the background and its outcome, done, on the loop.
@@ -154,27 +196,37 @@ func (r *reconciler) dropGone(shards []*sharding.Shard) {
 
 func (r *reconciler) close(list []sharding.ID, reason string) {
 	for _, id := range list {
-		r.slots[id] = slot{}
+		r.forget(id)
 	}
 	r.c.step("drop", fmt.Sprintf("%d shards: %s", len(list), reason), nil)
 	r.host.Drop(list, reason)
 }
 
+// forget makes a slot closed; a departure that it is on ends.
+func (r *reconciler) forget(id sharding.ID) {
+	h := &r.slots[id]
+	if h.leaving != nil {
+		h.leaving.stop()
+	}
+	*h = slot{}
+}
+
 // drop closes every shard at once, those last whose opening was under way.
 func (r *reconciler) drop(reason string) {
-	if list := r.ids(open); len(list) > 0 {
+	if list := r.held(); len(list) > 0 {
 		r.close(list, reason)
 	}
 	r.settle()
-	if list := r.ids(open); len(list) > 0 {
+	if list := r.held(); len(list) > 0 {
 		r.close(list, reason)
 	}
 }
 
-func (r *reconciler) ids(p phase) []sharding.ID {
+// held is the shards that the host has.
+func (r *reconciler) held() []sharding.ID {
 	var list []sharding.ID
 	for i := range r.slots {
-		if r.slots[i].phase == p {
+		if r.slots[i].held() {
 			list = append(list, sharding.ID(i))
 		}
 	}
@@ -195,6 +247,7 @@ func (r *reconciler) claim(v *consensusmanager.View, shards []*sharding.Shard) {
 	if room <= 0 || len(shards) == 0 {
 		return
 	}
+	shards = r.c.wanted.first(shards)
 	shards = shards[:min(len(shards), room*consensusmanager.MaxBatch)]
 	for _, batch := range consensusmanager.ClaimBatches(shards) {
 		if r.claiming == maxClaiming {
@@ -268,7 +321,7 @@ func (r *reconciler) tenure() Tenure {
 func claims(shards []*sharding.Shard) []Claim {
 	list := make([]Claim, len(shards))
 	for i, s := range shards {
-		list[i] = Claim{Shard: s.ID, Epoch: s.Epoch}
+		list[i] = Claim{Shard: s.ID, Epoch: s.Epoch, Handover: s.Handover}
 	}
 	return list
 }
@@ -301,17 +354,22 @@ func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal, after in
 // judge ends this node if the store's fences keep rising under the hands of someone
 // who is not in this etcd: then a second cluster uses the store.
 func (r *reconciler) judge(no Refusal, times int) {
-	_, registration, _ := strings.Cut(no.Owner, "#")
 	switch {
 	case no.Epoch >= sharding.MaxEpoch:
 		r.fatal = fmt.Errorf("the store has shard %d at epoch %d, past which none can be minted", no.Shard, no.Epoch)
-	case times >= 3 && !r.c.View().Registered(registration):
+	case times >= 3 && !r.c.View().Registered(registrationOf(no.Owner)):
 		r.fatal = fmt.Errorf("the store refused shard %d three times for %s, which is not in this etcd: another cluster uses the same store; give each cluster a store of its own",
 			no.Shard, no.Owner)
 	default:
 		return
 	}
 	r.c.notice(event.Alarm, "this node stops", r.fatal)
+}
+
+// registrationOf is the registration in an owner's name.
+func registrationOf(owner string) string {
+	_, registration, _ := strings.Cut(owner, "#")
+	return registration
 }
 
 // bump mints epochs past those that the store knows, and returns the revision from

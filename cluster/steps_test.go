@@ -64,6 +64,12 @@ func TestSteps(t *testing.T) {
 		}
 		return slot{phase: open, record: s}
 	}
+	movingBy := func(id string) slot {
+		h := openAt(mine)
+		h.phase, h.leaving = moving, &departure{id: id}
+		return h
+	}
+	handed := func(id string) string { return strings.Replace(record(6, "b", "b1", "b"), `"h":""`, `"h":"`+id+`"`, 1) }
 	all := []string{"a#a2", "b#b1"}
 	now := viewOf(t, all, false, mine).Revision
 	later := now + 1
@@ -94,7 +100,14 @@ func TestSteps(t *testing.T) {
 		"the view is behind our claim":       {all, false, record(5, "", "", "a"), slot{after: later}, 0, 1},
 		"the view has our claim":             {all, false, mine, slot{after: now}, StepOpen, 1},
 		"open":                               {all, false, mine, openAt(mine), 0, 0},
-		"open, to move":                      {all, false, record(5, "a", "a2", "b"), openAt(mine), 0, 0},
+		"open, to move":                      {all, false, record(5, "a", "a2", "b"), openAt(mine), StepMove, 0},
+		"open, to move, and dealt so":        {all, false, record(5, "a", "a2", "b"), openAt(record(5, "a", "a2", "b")), StepMove, 0},
+		"open, to move to the dead":          {all, false, record(5, "a", "a2", "c"), openAt(mine), 0, 0},
+		"open, to move, while we leave":      {[]string{"a#a2!", "b#b1"}, false, record(5, "a", "a2", "b"), openAt(mine), StepMove, 0},
+		"moving":                             {all, false, record(5, "a", "a2", "b"), movingBy("h1"), 0, 0},
+		"moved, and not told yet":            {all, false, handed("h1"), movingBy("h1"), 0, 0},
+		"moved by somebody else's doing":     {all, false, handed("h2"), movingBy("h1"), StepDrop, 0},
+		"moving, and the target has changed": {all, false, mine, movingBy("h1"), 0, 0},
 		"open at an older epoch":             {all, false, record(6, "a", "a2", "a"), openAt(mine), StepDrop, 1},
 		"open but the other's":               {all, false, record(6, "b", "b1", "b"), openAt(mine), StepDrop, 0},
 		"open but given up":                  {all, false, record(5, "", "", "a"), openAt(mine), StepDrop, 1},
@@ -104,7 +117,7 @@ func TestSteps(t *testing.T) {
 		v := viewOf(t, c.nodes, c.hold, c.raw)
 		held := make([]slot, 4)
 		held[0] = c.slot
-		list, missing := steps(v, self, held)
+		list, missing := steps(v, self, held, limits{})
 		var got StepKind
 		if len(list) == 1 {
 			got = list[0].Kind
@@ -115,13 +128,30 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// Nothing is taken up while etcd does not answer, and nothing from the dead without a
+// quorum that is asked for.
+func TestStepsWithinLimits(t *testing.T) {
+	self := consensusmanager.Self{Address: "a", Registration: "a2"}
+	v := viewOf(t, []string{"a#a2"}, false, record(5, "", "", "a"), record(5, "c", "c1", "a"), record(5, "a", "a2", "a"))
+	for want, l := range map[string]limits{"[claim claim open]": {}, "[claim open]": {frozen: true}, "[open]": {still: true}} {
+		list, _ := steps(v, self, make([]slot, 4), l)
+		kinds := make([]StepKind, len(list))
+		for i, s := range list {
+			kinds[i] = s.Kind
+		}
+		if got := fmt.Sprint(kinds); got != want {
+			t.Errorf("%+v: %v, want %v", l, got, want)
+		}
+	}
+}
+
 // A record that is damaged is the leader's to repair: nobody claims it, and its
 // holder keeps it.
 func TestStepsOnDamage(t *testing.T) {
 	self := consensusmanager.Self{Address: "a", Registration: "a2"}
 	v := viewOf(t, []string{"a#a2"}, false, "junk", record(5, "a", "a2", "a"))
 	held := make([]slot, 4)
-	if list, _ := steps(v, self, held); len(list) != 1 || list[0].Kind != StepOpen || list[0].Shard.ID != 1 {
+	if list, _ := steps(v, self, held, limits{}); len(list) != 1 || list[0].Kind != StepOpen || list[0].Shard.ID != 1 {
 		t.Errorf("%v", list)
 	}
 }

@@ -110,7 +110,7 @@ func (w *world) start(address string, gate bool, change []func(*Config)) *proces
 		p.host = newHost(w, address)
 		h = p.host
 		if !w.quiet {
-			unlisten = w.net.Listen(address, p.host)
+			unlisten = w.net.Listen(address, c.Serve(p.host))
 		}
 	}
 	go func() {
@@ -211,13 +211,18 @@ type host struct {
 	dropped []string // the reasons of Drops
 	gates   map[string]func(peer.PushFrame) error
 
+	vacant map[sharding.ID]bool // shut, to be handed over
+	staged map[Staging]int      // how many objects were laid here
+	moved  int                  // shards that came with their stage
+
 	lost chan sharding.ID
 }
 
 func (h *host) Lost() <-chan sharding.ID { return h.lost }
 
 func newHost(w *world, address string) *host {
-	return &host{w: w, address: address, lost: make(chan sharding.ID, sharding.NumShards), open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{}}
+	return &host{w: w, address: address, lost: make(chan sharding.ID, sharding.NumShards), open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{},
+		vacant: map[sharding.ID]bool{}, staged: map[Staging]int{}}
 }
 
 func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refusal, error) {
@@ -233,11 +238,12 @@ func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refus
 	h.tenure = tenure
 	for _, c := range claims {
 		if !slices.ContainsFunc(refused, func(r Refusal) bool { return r.Shard == c.Shard }) {
-			if _, twice := h.open[c.Shard]; twice {
+			if at, twice := h.open[c.Shard]; twice && at != c.Epoch {
 				h.w.Errorf("%s was to open shard %d twice", h.address, c.Shard)
 			}
 			h.open[c.Shard] = c.Epoch
 			h.opened++
+			h.unpack(c)
 		}
 	}
 	return refused, nil
@@ -260,6 +266,80 @@ func (h *host) Drain(ctx context.Context, id sharding.ID) error {
 	return nil
 }
 
+// unpack takes what was staged for a claim. h.mu is held.
+func (h *host) unpack(c Claim) {
+	for st, n := range h.staged {
+		if st.Shard == c.Shard {
+			delete(h.staged, st)
+			if st.Handover == c.Handover && st.Epoch+1 == c.Epoch && n > 0 {
+				h.moved++
+			}
+		}
+	}
+}
+
+func (h *host) Vacate(ctx context.Context, id sharding.ID, m Move) error {
+	h.mu.Lock()
+	stuck := h.refuse[id]
+	h.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := m.Stage(ctx, []peer.Staged{{Ref: object.Ref{Type: "Room", ID: "x"}, Seq: 1}}); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.open[id]; !ok && ctx.Err() == nil {
+		h.w.Errorf("%s was to vacate shard %d, which is not open", h.address, id)
+	}
+	h.vacant[id] = true
+	return nil
+}
+
+func (h *host) HandedOver(id sharding.ID, address string, epoch uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if was, ok := h.open[id]; !ok || !h.vacant[id] || epoch != was+1 || address == h.address {
+		h.w.Errorf("%s handed shard %d to %s at epoch %d: open %v at %d, vacant %v", h.address, id, address, epoch, ok, was, h.vacant[id])
+	}
+	delete(h.open, id)
+	delete(h.vacant, id)
+}
+
+func (h *host) Resume(list []sharding.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range list {
+		if _, ok := h.open[id]; !ok {
+			h.w.Errorf("%s was to resume shard %d, which is not open", h.address, id)
+		}
+		delete(h.vacant, id)
+	}
+}
+
+func (h *host) ServeStage(_ context.Context, stage *peer.Stage) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.staged[Staging{Shard: sharding.ID(stage.Shard), Handover: stage.Handover, Holder: stage.Holder, Epoch: stage.Epoch}] += len(stage.Objects)
+	return nil
+}
+
+func (h *host) Staged() []Staging {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.staged))
+}
+
+func (h *host) Unstage(list []Staging) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, st := range list {
+		delete(h.staged, st)
+	}
+}
+
 func (h *host) Drop(list []sharding.ID, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -269,6 +349,7 @@ func (h *host) Drop(list []sharding.ID, reason string) {
 			h.w.Errorf("%s was to drop shard %d, which is not open", h.address, id)
 		}
 		delete(h.open, id)
+		delete(h.vacant, id)
 	}
 }
 
@@ -285,7 +366,11 @@ func (h *host) serving() map[sharding.ID]uint64 {
 	if h.tenure.Trusted == nil || !h.tenure.Trusted() {
 		return nil
 	}
-	return maps.Clone(h.open)
+	open := maps.Clone(h.open)
+	for id := range h.vacant {
+		delete(open, id)
+	}
+	return open
 }
 
 func (h *host) ServeCall(_ context.Context, req *peer.Request) (object.Payload, error) {
@@ -311,6 +396,8 @@ func (h *host) ServeCall(_ context.Context, req *peer.Request) (object.Payload, 
 	}
 	return object.OfJSON([]byte(h.address)), nil
 }
+
+func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }
 
 func (h *host) ServePushes(ctx context.Context, gate string, ready func(), deliver func(peer.PushFrame) error) error {
 	h.set(func() { h.gates[gate] = deliver })

@@ -18,23 +18,25 @@ func OutcomeOf(err error) Outcome { return fault.OutcomeOf(err) }
 // What a call's error can be; compare with errors.Is. An error that the user's
 // method returned is ErrFailed, and errors.As finds a gRPC status in it.
 var (
-	ErrInvalid       error = &fault.Error{Kind: fault.Invalid}
-	ErrNotFound      error = &fault.Error{Kind: fault.NotFound}
-	ErrExists        error = &fault.Error{Kind: fault.Exists}
-	ErrUnknownType   error = &fault.Error{Kind: fault.UnknownType}
-	ErrUnknownMethod error = &fault.Error{Kind: fault.UnknownMethod}
-	ErrWrongHolder   error = &fault.Error{Kind: fault.WrongHolder}
-	ErrDraining      error = &fault.Error{Kind: fault.Draining}
-	ErrNotReady      error = &fault.Error{Kind: fault.NotReady}
-	ErrOverloaded    error = &fault.Error{Kind: fault.Overloaded}
-	ErrForbidden     error = &fault.Error{Kind: fault.Forbidden}
-	ErrCycle         error = &fault.Error{Kind: fault.Cycle}
-	ErrFenced        error = &fault.Error{Kind: fault.Fenced}
-	ErrStoreFailed   error = &fault.Error{Kind: fault.StoreFailed}
-	ErrFailed        error = &fault.Error{Kind: fault.Failed}
-	ErrPanicked      error = &fault.Error{Kind: fault.Panicked}
-	ErrIndeterminate error = &fault.Error{Kind: fault.Indeterminate}
-	ErrCanceled      error = &fault.Error{Kind: fault.Canceled}
-	ErrDeadline      error = &fault.Error{Kind: fault.Deadline}
-	ErrTooLarge      error = &fault.Error{Kind: fault.TooLarge}
+	ErrInvalid         error = &fault.Error{Kind: fault.Invalid}
+	ErrNotFound        error = &fault.Error{Kind: fault.NotFound}
+	ErrExists          error = &fault.Error{Kind: fault.Exists}
+	ErrUnknownType     error = &fault.Error{Kind: fault.UnknownType}
+	ErrUnknownMethod   error = &fault.Error{Kind: fault.UnknownMethod}
+	ErrStaleCaller     error = &fault.Error{Kind: fault.StaleCaller}
+	ErrWrongHolder     error = &fault.Error{Kind: fault.WrongHolder}
+	ErrDraining        error = &fault.Error{Kind: fault.Draining}
+	ErrNotReady        error = &fault.Error{Kind: fault.NotReady}
+	ErrOverloaded      error = &fault.Error{Kind: fault.Overloaded}
+	ErrUnauthenticated error = &fault.Error{Kind: fault.Unauthenticated}
+	ErrForbidden       error = &fault.Error{Kind: fault.Forbidden}
+	ErrCycle           error = &fault.Error{Kind: fault.Cycle}
+	ErrFenced          error = &fault.Error{Kind: fault.Fenced}
+	ErrStoreFailed     error = &fault.Error{Kind: fault.StoreFailed}
+	ErrFailed          error = &fault.Error{Kind: fault.Failed}
+	ErrPanicked        error = &fault.Error{Kind: fault.Panicked}
+	ErrIndeterminate   error = &fault.Error{Kind: fault.Indeterminate}
+	ErrCanceled        error = &fault.Error{Kind: fault.Canceled}
+	ErrDeadline        error = &fault.Error{Kind: fault.Deadline}
+	ErrTooLarge        error = &fault.Error{Kind: fault.TooLarge}
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 // addNodeFlags adds the flags of a node program.
@@ -16,6 +17,8 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.StringVar(&cfg.EtcdPrefix, "etcd-prefix", "/goverse", "what this cluster's `keys` in etcd begin with")
 	fs.StringVar(&cfg.DataDir, "data-dir", ".goverse", "`directory` for the embedded etcd and the SQLite store")
 	fs.IntVar(&cfg.MinQuorum, "min-quorum", 1, "`nodes` that must be there before the cluster forms")
+	fs.StringVar(&cfg.QuorumLoss, "quorum-loss", "continue", "what a formed cluster does with fewer: continue, freeze (nothing is taken over) or stop (and clients are refused)")
+	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
 	if fs.Lookup("ops-listen") == nil {
 		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles (default: none)")

@@ -79,11 +79,39 @@ func DeleteObject(ctx context.Context, objType, objID string) error {
 // if it has to. req and the reply are shared with the object when it lives in this
 // process: do not change them afterwards. OutcomeOf(err) tells whether the call ran.
 func CallObject(ctx context.Context, objType, id, method string, req proto.Message) (proto.Message, error) {
-	reply, err := do(ctx, object.Call{
-		Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req),
-	})
+	return Call(ctx, objType, id, method, req)
+}
+
+// Call is CallObject with options.
+func Call(ctx context.Context, objType, id, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
+	c := calling{call: object.Call{Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req)}}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+	}
+	reply, err := do(ctx, c.call)
 	return reply.Message, err
 }
+
+// CallOption says how one call is to be made.
+type CallOption func(*calling)
+
+type calling struct {
+	call    object.Call
+	timeout time.Duration
+}
+
+// WithAtLeastOnce makes a call again when its outcome was lost, as when the node that
+// ran it died before it answered: the method may then run more than once. Without it
+// such a call fails as ErrIndeterminate.
+func WithAtLeastOnce() CallOption { return func(c *calling) { c.call.AtLeastOnce = true } }
+
+// WithTimeout bounds the call; the context's own deadline still holds.
+func WithTimeout(d time.Duration) CallOption { return func(c *calling) { c.timeout = d } }
 
 func do(ctx context.Context, call object.Call) (object.Payload, error) {
 	rt, err := runtimeOf(ctx)

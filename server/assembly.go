@@ -11,6 +11,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/internal/event"
@@ -63,7 +64,12 @@ func (r *assembly) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, serving := grpcServer(HostOf(r.Node))
+	c, err := cluster.New(r.clusterConfig(etcd, storeID))
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	host := HostOf(r.Node)
+	g, serving := grpcServer(c.Serve(host))
 	r.run("node", r.Node.Run)
 	r.run("peer listener", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { stopGRPC(g) })
@@ -71,13 +77,9 @@ func (r *assembly) start(ctx context.Context) error {
 		return g.Serve(l)
 	})
 
-	c, err := cluster.New(r.clusterConfig(etcd, storeID))
-	if err != nil {
-		return err
-	}
 	r.cluster.Store(c)
 	close(r.joined)
-	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, HostOf(r.Node)) })
+	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, host) })
 	for _, companion := range r.cfg.Companions {
 		r.run("companion", func(ctx context.Context) error { return companion(ctx, c) })
 	}
@@ -187,6 +189,7 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		Prefix:         r.cfg.EtcdPrefix,
 		NumShards:      r.cfg.NumShards,
 		MinQuorum:      r.cfg.MinQuorum,
+		QuorumLoss:     consensusmanager.QuorumLoss(r.cfg.QuorumLoss),
 		StabilityDelay: r.cfg.NodeStabilityDuration,
 		ReloadInterval: r.cfg.ShardMappingCheckInterval,
 		StoreID:        storeID,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/object"
@@ -34,6 +35,7 @@ type ServerConfig struct {
 	DataDir     string // of the embedded etcd and the default store; default ./.goverse
 
 	MinQuorum                 int           // nodes that must be there before the cluster forms; default 1
+	QuorumLoss                string        // what a formed cluster does below MinQuorum: "continue" (default), "freeze" (nothing is taken over) or "stop" (and clients' calls are refused)
 	NodeStabilityDuration     time.Duration // how long the members must be unchanged before a voluntary change; default 10 s
 	ShardMappingCheckInterval time.Duration // how often the whole picture is read anew; default 30 s
 	NumShards                 int           // 1 to 8192, set when a cluster is first created; default 8192
@@ -112,6 +114,11 @@ func (c ServerConfig) Validate() error {
 	}
 	if c.MinQuorum < 1 {
 		errs = append(errs, fmt.Errorf("MinQuorum is %d; it must be at least 1", c.MinQuorum))
+	}
+	switch consensusmanager.QuorumLoss(c.QuorumLoss) {
+	case "", consensusmanager.QuorumContinue, consensusmanager.QuorumFreeze, consensusmanager.QuorumStop:
+	default:
+		errs = append(errs, fmt.Errorf("QuorumLoss (--quorum-loss) is %q; it must be continue, freeze or stop", c.QuorumLoss))
 	}
 	for _, d := range []struct {
 		name string

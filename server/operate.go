@@ -42,6 +42,9 @@ func operations(c *cluster.Cluster) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		for _, problem := range c.Degraded() {
+			fmt.Fprintln(w, "degraded:", problem)
+		}
 	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

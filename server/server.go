@@ -57,6 +57,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		NumShards: cfg.NumShards,
 		Types:     cfg.Types,
 		Call:      s.Call,
+		Probe:     s.probe,
 		Listener:  s.events,
 		Logger:    cfg.Logger,
 	})
@@ -99,6 +100,14 @@ func (s *Server) Call(ctx context.Context, call object.Call) (object.Payload, er
 		}
 	}
 	return c.Call(ctx, call)
+}
+
+// probe asks another node about a circle of calls.
+func (s *Server) probe(ctx context.Context, p *peer.Probe) ([]string, error) {
+	if c := s.cluster.Load(); c != nil {
+		return c.Probe(ctx, p)
+	}
+	return nil, nil
 }
 
 // timeout is how long an operation may take whose context does not say. The cluster

@@ -35,7 +35,6 @@ type gate struct {
 	reliable func(r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error)
 	welcome  func(id string) (*anypb.Any, error) // nil: as a gate does
 
-	name     string
 	address  string
 	server   *grpc.Server
 	served   chan struct{}

@@ -63,6 +63,8 @@ type Router interface {
 	// PushesReady is closed when FollowPushes hears every node for the first time: what
 	// is pushed before may be lost.
 	PushesReady() <-chan struct{}
+	// PushesUp says whether it hears every node now.
+	PushesUp() bool
 	// Ready is closed when calls can be expected to succeed for the first time.
 	Ready() <-chan struct{}
 	// Problems says why calls may fail now; empty when all is well.

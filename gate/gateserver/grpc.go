@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -74,7 +72,7 @@ func (d *grpcDoor) DeleteObject(ctx context.Context, r *gate_pb.DeleteObjectRequ
 // ReliableCallObject is refused: without stored results a call id would promise
 // what nobody keeps.
 func (d *grpcDoor) ReliableCallObject(context.Context, *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "ReliableCallObject: this version does not offer exactly-once calls; the call did not run: use CallObject")
+	return nil, errNoReliable
 }
 
 // Register opens a session for the stream and sends what is pushed to it.
@@ -154,6 +152,8 @@ func drain(ctx context.Context, s *gate.Session, send func(gate.Message) error) 
 }
 
 var (
+	errNoReliable = fault.New(fault.UnknownMethod, "this version does not offer exactly-once calls: use CallObject").On("ReliableCallObject", "").GRPCStatus().Err()
+
 	errStopping = fault.New(fault.NotReady, "the gate is stopping; connect again, here or to another gate")
 	errStalled  = fault.New(fault.Overloaded, "the client does not read what is sent to it; connect again and read the state anew")
 	errVanished = errors.New("the client does not answer")

@@ -145,7 +145,7 @@ func TestGRPCBadInput(t *testing.T) {
 		t.Errorf("more than 4 MiB: %v", err)
 	}
 	_, err := c.ReliableCallObject(t.Context(), &gate_pb.ReliableCallObjectRequest{CallId: "c", Type: "T", Id: "i", Method: "M"})
-	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "CallObject") {
+	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "CallObject") || fault.OutcomeOf(fault.FromStatus(err)) != fault.NotExecuted {
 		t.Errorf("ReliableCallObject: %v", err)
 	}
 	past, cancel := context.WithTimeout(t.Context(), -time.Second)

@@ -25,14 +25,22 @@ type host struct{ pushes chan peer.PushFrame }
 func (h *host) Open(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {
 	return nil, nil
 }
-func (h *host) Drain(context.Context, sharding.ID) error { return nil }
-func (h *host) Drop([]sharding.ID, string)               {}
-func (h *host) Lost() <-chan sharding.ID                 { return nil }
+func (h *host) Drain(context.Context, sharding.ID) error                { return nil }
+func (h *host) Vacate(context.Context, sharding.ID, members.Move) error { return nil }
+func (h *host) HandedOver(sharding.ID, string, uint64)                  {}
+func (h *host) Resume([]sharding.ID)                                    {}
+func (h *host) Staged() []members.Staging                               { return nil }
+func (h *host) Unstage([]members.Staging)                               {}
+func (h *host) ServeStage(context.Context, *peer.Stage) error           { return nil }
+func (h *host) Drop([]sharding.ID, string)                              {}
+func (h *host) Lost() <-chan sharding.ID                                { return nil }
 
 func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, error) {
 	h.pushes <- peer.PushFrame{ClientIDs: []string{callctx.From(ctx).Caller.ClientID}, Message: r.Payload.Binary}
 	return r.Payload, nil
 }
+
+func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }
 
 func (h *host) ServePushes(ctx context.Context, _ string, ready func(), deliver func(peer.PushFrame) error) error {
 	ready()

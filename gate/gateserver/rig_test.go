@@ -67,6 +67,8 @@ func (c *cluster) Ready() <-chan struct{} { return c.ready }
 
 func (c *cluster) PushesReady() <-chan struct{} { return c.followed }
 
+func (c *cluster) PushesUp() bool { return true }
+
 func (c *cluster) Problems() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,0 +1,308 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+// How a shard leaves while its node stays. After drainPatience the contexts of calls
+// that still run in it are cancelled; after drainDeadline the move is given up, never
+// forced, and tried again later.
+const (
+	maxMoving     = 64 // shards that leave at once
+	maxHanding    = 4  // transactions of them
+	drainPatience = 5 * time.Second
+	drainDeadline = 2 * drainPatience
+)
+
+var (
+	returnBackoff = etcdmanager.Backoff{First: 20 * time.Millisecond, Max: 30 * time.Second}
+	stageBackoff  = etcdmanager.Backoff{First: 10 * time.Millisecond, Max: 500 * time.Millisecond}
+)
+
+// departure is one attempt to hand a shard over:
+//
+//	vacating → vacant → handing → gone
+//	    └─────────┴────────┴────→ back
+//
+// Each arrow is a post to the reconciler's loop. A shard that was dropped meanwhile
+// belongs to its departure no longer, and what is posted for it changes nothing.
+type departure struct {
+	id     string          // the hand-over's
+	record *sharding.Shard // by which the shard is held
+	to     sharding.Member
+	stop   context.CancelFunc
+}
+
+// made says that a record is this hand-over's.
+func (d *departure) made(s *sharding.Shard) bool { return d != nil && s.Handover == d.id }
+
+// self is the receiver's identity.
+func (d *departure) self() consensusmanager.Self {
+	return consensusmanager.Self{Address: d.to.Address, Registration: d.to.Registration}
+}
+
+// holds says whether the slot still is the departure's.
+func (r *reconciler) holds(d *departure) bool { return r.slots[d.record.ID].leaving == d }
+
+// move begins to hand over shards whose targets are other nodes, some at once.
+func (r *reconciler) move(v *consensusmanager.View, shards []*sharding.Shard) {
+	for _, s := range shards {
+		if r.departing >= maxMoving {
+			return // what is over will make room
+		}
+		if to, ok := v.Members().Find(s.Target); ok {
+			r.vacate(s, to)
+		}
+	}
+}
+
+func (r *reconciler) vacate(s *sharding.Shard, to sharding.Member) {
+	deadline := time.Now().Add(drainDeadline)
+	if !r.until.IsZero() {
+		deadline = r.until
+	}
+	ctx, stop := context.WithDeadline(r.work, deadline)
+	d := &departure{id: newHandover(), record: r.slots[s.ID].record, to: to, stop: stop}
+	r.slots[s.ID].phase, r.slots[s.ID].leaving = moving, d
+	r.departing++
+	r.workers.Go(func() {
+		defer stop()
+		err := r.host.Vacate(ctx, s.ID, Move{
+			Stage:    func(ctx context.Context, objects []peer.Staged) error { return r.stage(ctx, d, objects) },
+			Patience: drainPatience,
+		})
+		r.posts <- func() { r.vacated(d, err) }
+	})
+}
+
+func newHandover() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// stage lays state at the next holder. To send it twice does no harm, so whatever the
+// road loses is sent again until ctx ends.
+func (r *reconciler) stage(ctx context.Context, d *departure, objects []peer.Staged) error {
+	stage := &peer.Stage{
+		Shard: int(d.record.ID), Handover: d.id, Holder: r.reg.Owner(), Epoch: d.record.Epoch,
+		Target: d.to.Registration, Objects: objects,
+	}
+	for attempt := 0; ; attempt++ {
+		conn, err := r.c.conns.to(d.to.Address)
+		if err == nil {
+			err = conn.ServeStage(ctx, stage)
+		}
+		if err == nil || !passing(err) {
+			return err
+		}
+		if !stageBackoff.Wait(ctx, attempt) {
+			return err
+		}
+	}
+}
+
+// passing says that the same stage may be taken a moment later.
+func passing(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.NotReady, fault.Indeterminate, fault.Overloaded:
+		return true
+	}
+	return false
+}
+
+func (r *reconciler) vacated(d *departure, err error) {
+	switch {
+	case !r.holds(d):
+		r.departing--
+	case err != nil:
+		if r.work.Err() == nil {
+			r.c.notice(event.Warn, fmt.Sprintf("%v stays for now: it could not be emptied", d.record), err)
+		}
+		r.comeBack([]*departure{d})
+	default:
+		r.vacant = append(r.vacant, d)
+	}
+}
+
+// handOn hands over what is vacant, as much as stands ready: a batch waits for no
+// shard that still runs.
+func (r *reconciler) handOn(v *consensusmanager.View) {
+	if len(r.vacant) == 0 || r.handing >= maxHanding {
+		return
+	}
+	var list []consensusmanager.Handover
+	var back []*departure
+	of := map[string]*departure{}
+	for _, d := range r.vacant {
+		switch s := v.Table.Shard(d.record.ID); {
+		case !r.holds(d):
+			r.departing--
+		case r.mayHand(v, d, s):
+			of[d.id] = d
+			list = append(list, consensusmanager.Handover{Shard: s, To: d.self(), ID: d.id})
+		default: // the leader has changed its mind, or the receiver is gone
+			back = append(back, d)
+		}
+	}
+	r.vacant = nil
+	r.comeBack(back)
+	for _, batch := range consensusmanager.HandBatches(list) {
+		departures := make([]*departure, len(batch))
+		for i, h := range batch {
+			departures[i] = of[h.ID]
+		}
+		if r.handing >= maxHanding {
+			r.vacant = append(r.vacant, departures...)
+			continue
+		}
+		r.handing++
+		r.workers.Go(func() { r.posts <- r.hand(r.work, batch, departures) })
+	}
+}
+
+func (r *reconciler) mayHand(v *consensusmanager.View, d *departure, s *sharding.Shard) bool {
+	return s.HeldBy(r.reg.Address, r.reg.Registration) && s.Epoch == d.record.Epoch && s.Target == d.to.Address &&
+		!s.Damaged && v.Members().Registered(d.to.Address, d.to.Registration)
+}
+
+// hand is one T-HAND, and T-RESOLVE where its outcome is unknown. From here on the
+// batch is nobody's until that is clear.
+func (r *reconciler) hand(ctx context.Context, batch []consensusmanager.Handover, departures []*departure) (done func()) {
+	out, err := r.reg.HandOver(ctx, batch)
+	switch {
+	case err == nil && out.Written:
+		return func() { r.handed(batch, departures, out.Revision) }
+	case err == nil || errors.Is(err, etcdmanager.ErrNotApplied):
+		r.c.step("hand over", fmt.Sprintf("%d shards", len(batch)), orRefused(err))
+		return func() { r.handing--; r.comeBack(departures) }
+	}
+	r.c.step("hand over", fmt.Sprintf("%d shards: the outcome is unknown", len(batch)), err)
+	records := make([]*sharding.Shard, len(batch))
+	for i, h := range batch {
+		records[i] = h.Shard
+	}
+	told, err := r.reg.Resolve(ctx, records)
+	r.c.step("resolve", fmt.Sprintf("%d shards", len(batch)), err)
+	switch {
+	case err != nil: // nothing of the batch executes, and nothing will under this registration
+		return func() { r.handing--; r.forsake(departures, "its hand-over has no known outcome") }
+	case told.Still:
+		return func() { r.handing--; r.comeBack(departures) }
+	case departures[0].anyMade(departures, told.Record):
+		return func() { r.handed(batch, departures, told.Revision) }
+	}
+	return func() { r.handing--; r.forsake(departures, "etcd names another holder") }
+}
+
+// anyMade says that one of the departures made the record.
+func (*departure) anyMade(list []*departure, s *sharding.Shard) bool {
+	for _, d := range list {
+		if d.record.ID == s.ID {
+			return d.made(s)
+		}
+	}
+	return false
+}
+
+// handed ends shards that are now another node's.
+func (r *reconciler) handed(batch []consensusmanager.Handover, departures []*departure, revision int64) {
+	r.handing--
+	for i, d := range departures {
+		r.departing--
+		if r.holds(d) {
+			r.slots[d.record.ID] = slot{after: revision}
+			r.host.HandedOver(d.record.ID, d.to.Address, batch[i].Shard.Epoch+1)
+		}
+	}
+	r.c.step("hand over", fmt.Sprintf("%d shards", len(batch)), nil)
+}
+
+// forsake drops shards that are surely or perhaps not this node's any more.
+func (r *reconciler) forsake(departures []*departure, reason string) {
+	var list []sharding.ID
+	for _, d := range departures {
+		r.departing--
+		if r.holds(d) {
+			list = append(list, d.record.ID)
+		}
+	}
+	if len(list) > 0 {
+		r.close(list, reason)
+	}
+}
+
+// comeBack lets calls in again where a hand-over did not take place, and leaves the
+// shards in peace for a while.
+func (r *reconciler) comeBack(departures []*departure) {
+	var list []sharding.ID
+	returns := 0
+	for _, d := range departures {
+		if r.holds(d) {
+			list = append(list, d.record.ID)
+			returns = max(returns, r.slots[d.record.ID].returns)
+		}
+	}
+	if len(list) > 0 {
+		r.host.Resume(list)
+	}
+	if r.work.Err() != nil {
+		r.back(departures)
+		return
+	}
+	if len(departures) > 0 {
+		r.workers.Go(func() {
+			returnBackoff.Wait(r.work, returns)
+			r.posts <- func() { r.back(departures) }
+		})
+	}
+}
+
+func (r *reconciler) back(departures []*departure) {
+	for _, d := range departures {
+		r.departing--
+		if r.holds(d) {
+			h := &r.slots[d.record.ID]
+			h.phase, h.leaving = open, nil
+			h.returns++
+		}
+	}
+}
+
+// unstage forgets what others have laid here for hand-overs that can no longer take
+// place: the shard has gone another way, or who would hand it over is dead.
+func (r *reconciler) unstage(v *consensusmanager.View) {
+	var over []Staging
+	for _, st := range r.host.Staged() {
+		if int(st.Shard) < v.Table.Len() && !pending(v, r.reg.Self, st) {
+			over = append(over, st)
+		}
+	}
+	if len(over) > 0 {
+		r.host.Unstage(over)
+	}
+}
+
+// pending says that the hand-over may still take place, or has, and waits to be opened.
+func pending(v *consensusmanager.View, self consensusmanager.Self, st Staging) bool {
+	s := v.Table.Shard(st.Shard)
+	switch {
+	case s.Epoch < st.Epoch:
+		return true // the view is behind
+	case s.Epoch > st.Epoch:
+		return s.Handover == st.Handover && s.HeldBy(self.Address, self.Registration)
+	}
+	return v.Registered(registrationOf(st.Holder))
+}
