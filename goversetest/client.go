@@ -21,6 +21,7 @@ type session interface {
 	id() string
 	call(ctx context.Context, c object.Call) (object.Payload, error)
 	next(ctx context.Context) (*anypb.Any, error)
+	ended() bool
 	close()
 }
 
@@ -31,6 +32,14 @@ func (c *Client) ID() string { return c.id() }
 func (c *Client) TryCall(ref, method string, req proto.Message) (proto.Message, error) {
 	return call(c.t.Context(), c.call, object.Call{Ref: parse(c.t, ref), Method: method, Payload: object.OfMessage(req)})
 }
+
+// TryCallContext is TryCall within ctx.
+func (c *Client) TryCallContext(ctx context.Context, ref, method string, req proto.Message) (proto.Message, error) {
+	return call(ctx, c.call, object.Call{Ref: parse(c.t, ref), Method: method, Payload: object.OfMessage(req)})
+}
+
+// Ended says that the session is over, as when its gate has gone: Connect again.
+func (c *Client) Ended() bool { return c.ended() }
 
 // Call is TryCall for a call that has to succeed.
 func (c *Client) Call(ref, method string, req proto.Message) proto.Message {

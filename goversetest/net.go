@@ -3,11 +3,12 @@ package goversetest
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
@@ -25,22 +27,30 @@ import (
 	"github.com/xiaonanln/goverse/util/sqlite"
 )
 
-// network is a cluster of real parts: etcd, SQLite, and gRPC between node and gate.
+// network is a cluster of real parts: etcd, SQLite, and gRPC between its members.
 type network struct {
-	t       testing.TB
-	types   *object.Types
-	dir     string
-	address string // of the node, across its restarts
-	etcd    *embedded.Server
-	db      *sqlite.DB
-	node    *server.Server
-	stop    func()
-	gate    *gateserver.GateServer
-	clients []*netSession
+	t         testing.TB
+	types     *object.Types
+	dir       string
+	addresses map[string]string // of nodes, across their restarts
+	etcd      *embedded.Server
+	db        *sqlite.DB
+	nodes     map[string]*netNode
+	gates     map[string]*gateserver.GateServer
+	clients   []*netSession
+}
+
+// netNode is a node that runs.
+type netNode struct {
+	*server.Server
+	stop func()
 }
 
 func newNet(t testing.TB, c Cluster) *network {
-	w := &network{t: t, types: c.types(t), dir: t.TempDir()}
+	w := &network{
+		t: t, types: c.types(t), dir: t.TempDir(),
+		addresses: map[string]string{}, nodes: map[string]*netNode{}, gates: map[string]*gateserver.GateServer{},
+	}
 	var err error
 	if w.etcd, err = embedded.Start(t.Context(), embedded.Config{Dir: w.dir}); err != nil {
 		t.Fatal(err)
@@ -54,8 +64,10 @@ func newNet(t testing.TB, c Cluster) *network {
 	return w
 }
 
-func (w *network) startNode() {
-	address := w.address
+func (w *network) address(node string) string { return w.addresses[node] }
+
+func (w *network) startNode(name string) {
+	address := w.addresses[name]
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -63,72 +75,89 @@ func (w *network) startNode() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.address = l.Addr().String()
-	w.node, err = server.New(server.ServerConfig{
+	w.addresses[name] = l.Addr().String()
+	srv, err := server.New(server.ServerConfig{
 		Listener:              l,
 		EtcdAddress:           w.etcd.Endpoint(),
 		NumShards:             numShards,
-		NodeStabilityDuration: time.Millisecond, // one node: nothing to wait for
+		NodeStabilityDuration: netStability,
 		Types:                 w.types,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.node.Node.SetPersistenceProvider(sqlite.NewSQLitePersistenceProvider(w.db))
+	srv.Node.SetPersistenceProvider(sqlite.NewSQLitePersistenceProvider(w.db))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := w.node.Run(ctx); err != nil {
-			w.t.Errorf("the node ended: %v", err)
+		if err := srv.Run(ctx); err != nil {
+			w.t.Errorf("%s ended: %v", name, err)
 		}
 	})
-	w.stop = func() { cancel(); running.Wait() }
+	w.nodes[name] = &netNode{Server: srv, stop: func() { cancel(); running.Wait() }}
 }
 
-func (w *network) stopNode() { w.stop() }
-func (w *network) killNode() { panic("a real kill needs a process of its own") }
+// netStability is short: real time passes in this world.
+const netStability = 50 * time.Millisecond
 
-func (w *network) startGate() {
-	var err error
-	w.gate, err = gateserver.NewGateServer(&gateserver.GateServerConfig{
+func (w *network) stopNode(name string) {
+	n := w.nodes[name]
+	delete(w.nodes, name)
+	n.stop()
+}
+
+func (w *network) killNode(string) { panic("a real kill needs a process of its own") }
+
+func (w *network) startGate(name string) {
+	g, err := gateserver.NewGateServer(&gateserver.GateServerConfig{
 		ListenAddress: "127.0.0.1:0", HTTPListenAddress: "127.0.0.1:0", EtcdAddress: w.etcd.Endpoint(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.gate.Start(w.t.Context()); err != nil {
+	if err := g.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
+	w.gates[name] = g
 }
 
-func (w *network) settle(ctx context.Context) error {
-	select {
-	case <-w.node.Joined():
-	case <-ctx.Done():
-		return errors.New("the node has not joined")
+func (w *network) stopGate(name string) {
+	g := w.gates[name]
+	delete(w.gates, name)
+	if err := g.Stop(); err != nil {
+		w.t.Error(err)
 	}
-	for _, ready := range []<-chan struct{}{w.node.Cluster().Ready(), w.gate.Ready()} {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return fmt.Errorf("node: %s; gate: %s", join(w.node.Cluster().Problems()), join(w.gate.Problems()))
+}
+
+func (w *network) unsettled() string {
+	members, gates := map[string]member{}, map[string]interface{ PushesUp() bool }{}
+	for name, n := range w.nodes {
+		if n.Cluster() == nil {
+			return name + " has not joined"
+		}
+		members[name] = n.Cluster()
+	}
+	for name, g := range w.gates {
+		members[name], gates[name] = g, g
+	}
+	return unsettledIn(w.view(), len(w.nodes), members, gates)
+}
+
+// view is the first node's that has one.
+func (w *network) view() *consensusmanager.View {
+	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
+		if c := w.nodes[name].Cluster(); c != nil {
+			return c.View()
 		}
 	}
-	return nil
+	return new(consensusmanager.View)
 }
 
-func join(problems []string) string {
-	if len(problems) == 0 {
-		return "ready"
-	}
-	return strings.Join(problems, ", ")
-}
+func (w *network) runtime(node string) object.Runtime { return w.nodes[node] }
+func (w *network) simulated() bool                    { return false }
 
-func (w *network) runtime() object.Runtime { return w.node }
-func (w *network) simulated() bool         { return false }
-
-func (w *network) connect() (session, error) {
-	conn, err := grpc.NewClient(w.gate.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (w *network) connect(gate string) (session, error) {
+	conn, err := grpc.NewClient(w.gates[gate].GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}
@@ -146,10 +175,14 @@ func (w *network) close() {
 	for _, c := range w.clients {
 		c.close()
 	}
-	if w.gate != nil {
-		w.gate.Stop()
+	for name := range w.gates {
+		w.stopGate(name)
 	}
-	w.stop()
+	var stopping sync.WaitGroup
+	for _, n := range w.nodes {
+		stopping.Go(n.stop)
+	}
+	stopping.Wait()
 	if err := errors.Join(w.db.Close(), w.etcd.Close()); err != nil {
 		w.t.Error(err)
 	}
@@ -163,6 +196,7 @@ type netSession struct {
 	reader sync.WaitGroup
 	name   string
 	pushes chan *anypb.Any // closed when the stream has ended
+	over   atomic.Bool
 }
 
 func (s *netSession) register(ctx context.Context) error {
@@ -181,6 +215,7 @@ func (s *netSession) register(ctx context.Context) error {
 	s.name = hello.GetClientId()
 	s.reader.Go(func() {
 		defer close(s.pushes)
+		defer s.over.Store(true)
 		for {
 			m, err := stream.Recv()
 			if err != nil {
@@ -224,6 +259,8 @@ func (s *netSession) next(ctx context.Context) (*anypb.Any, error) {
 		return nil, ctx.Err()
 	}
 }
+
+func (s *netSession) ended() bool { return s.over.Load() }
 
 func (s *netSession) close() {
 	s.cancel()

@@ -3,27 +3,29 @@ package goversetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/memstore"
 	"github.com/xiaonanln/goverse/server"
-)
-
-const (
-	simNode = "node:47000"
-	simGate = "gate:49000"
 )
 
 // sim is a cluster in memory, inside one bubble.
@@ -33,14 +35,21 @@ type sim struct {
 	etcd  *memkv.Store
 	net   *peer.Network
 	store *memstore.Store
-	node  *simProcess
-	gate  *simProcess
-	doors *gate.Gate
 	fresh bool // no node has run yet
+	alone bool // there is to be one node
+
+	// Written by the test's own goroutine only, which reads them without mu.
+	nodes, gates map[string]*simProcess
+
+	mu     sync.Mutex // protects following field and the writes of nodes and gates
+	alarms []string
 }
 
 func newSim(t testing.TB, c Cluster) *sim {
-	return &sim{t: t, types: c.types(t), etcd: memkv.NewStore(), net: peer.NewNetwork(), store: memstore.New(), fresh: true}
+	return &sim{
+		t: t, types: c.types(t), etcd: memkv.NewStore(), net: peer.NewNetwork(), store: memstore.New(),
+		nodes: map[string]*simProcess{}, gates: map[string]*simProcess{}, fresh: true, alone: c.Nodes < 2,
+	}
 }
 
 // simProcess is what would be a process: it has a connection to etcd, an address,
@@ -48,6 +57,7 @@ func newSim(t testing.TB, c Cluster) *sim {
 type simProcess struct {
 	cluster *cluster.Cluster
 	node    *node.Node // nil in a gate
+	doors   *gate.Gate // nil in a node
 	conn    *memkv.Conn
 	hangUp  func() // the address answers no more
 	cancel  context.CancelFunc
@@ -56,7 +66,7 @@ type simProcess struct {
 
 func (s *sim) process(cfg cluster.Config) *simProcess {
 	p := &simProcess{conn: s.etcd.Connect(), hangUp: func() {}}
-	cfg.NumShards = numShards
+	cfg.NumShards, cfg.Listener = numShards, s.listener(cfg.Address)
 	cfg.KVs, cfg.Dialer = []etcdmanager.KV{p.conn}, s.net.Dialer(cfg.Address)
 	c, err := cluster.New(cfg)
 	if err != nil {
@@ -64,6 +74,17 @@ func (s *sim) process(cfg cluster.Config) *simProcess {
 	}
 	p.cluster = c
 	return p
+}
+
+// listener keeps what alarms a person.
+func (s *sim) listener(who string) event.Listener {
+	return event.Listener{Notice: func(n event.Notice) {
+		if n.Severity == event.Alarm {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.alarms = append(s.alarms, who+": "+n.Text)
+		}
+	}}
 }
 
 func (p *simProcess) run(t testing.TB, parts ...func(context.Context) error) {
@@ -86,27 +107,66 @@ func (p *simProcess) end() {
 	p.conn.Close()
 }
 
-func (s *sim) startNode() {
-	p := s.process(cluster.Config{Address: simNode, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh})
+func (s *sim) address(node string) string { return node + ":47000" }
+func gateAddress(name string) string      { return name + ":49000" }
+
+func (s *sim) startNode(name string) {
+	at := s.address(name)
+	p := s.process(cluster.Config{Address: at, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh && s.alone})
 	s.fresh = false
-	p.node = node.New(node.Config{Address: simNode, NumShards: numShards, Types: s.types, Call: p.cluster.Call})
+	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, Listener: s.listener(at)})
 	p.node.SetPersistenceProvider(s.store)
-	host := server.HostOf(p.node)
-	p.hangUp = s.net.Listen(simNode, host)
-	p.run(s.t, func(ctx context.Context) error { return runNode(ctx, p.cluster, p.node) })
-	s.node = p
+	d := &door{Service: p.cluster.Serve(server.HostOf(p.node))}
+	p.hangUp = s.net.Listen(at, d)
+	p.run(s.t, func(ctx context.Context) error { return runNode(ctx, p.cluster, p.node, d) })
+	s.put(s.nodes, name, p)
 }
 
-// runNode runs a node and its cluster; the node outlives the cluster's drain.
-func runNode(ctx context.Context, c *cluster.Cluster, n *node.Node) error {
+// put makes members[name] p, or nobody.
+func (s *sim) put(members map[string]*simProcess, name string, p *simProcess) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p == nil {
+		delete(members, name)
+	} else {
+		members[name] = p
+	}
+}
+
+// runNode runs a node and its cluster; the node outlives the cluster's drain and the
+// last answers.
+func runNode(ctx context.Context, c *cluster.Cluster, n *node.Node, d *door) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var end error
 	var running sync.WaitGroup
 	running.Go(func() { end = n.Run(inner) })
 	err := c.Run(ctx, server.HostOf(n))
+	d.leave()
 	stop()
 	running.Wait()
 	return errors.Join(err, end)
+}
+
+// door is a node's listener, which lets calls that are inside end before it closes, as
+// a gRPC server does.
+type door struct {
+	peer.Service
+	inside atomic.Int64
+}
+
+// ServeCall implements peer.Service.
+func (d *door) ServeCall(ctx context.Context, req *peer.Request) (object.Payload, error) {
+	d.inside.Add(1)
+	defer d.inside.Add(-1)
+	return d.Service.ServeCall(ctx, req)
+}
+
+// leave waits until nobody is inside, and has the answer; a second at the longest.
+func (d *door) leave() {
+	for end := time.Now().Add(time.Second); d.inside.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // of the bubble
+	}
+	time.Sleep(time.Millisecond)
 }
 
 func storeID(t testing.TB, s *memstore.Store) string {
@@ -117,12 +177,16 @@ func storeID(t testing.TB, s *memstore.Store) string {
 	return id
 }
 
-func (s *sim) stopNode() { s.node.end() }
+func (s *sim) stopNode(name string) {
+	s.nodes[name].end()
+	s.put(s.nodes, name, nil)
+}
 
 // killNode lets nothing more of the node reach etcd or a caller. What it had sent to
 // the store may still arrive there, as from a real process.
-func (s *sim) killNode() {
-	p := s.node
+func (s *sim) killNode(name string) {
+	p := s.nodes[name]
+	s.put(s.nodes, name, nil)
 	p.conn.Close()
 	p.hangUp()
 	all := make([]sharding.ID, numShards)
@@ -133,54 +197,89 @@ func (s *sim) killNode() {
 	p.end()
 }
 
-func (s *sim) startGate() {
-	p := s.process(cluster.Config{Address: simGate, Gate: true})
-	s.doors = gate.New(gate.Config{Address: simGate})
+func (s *sim) startGate(name string) {
+	at := gateAddress(name)
+	p := s.process(cluster.Config{Address: at, Gate: true})
+	p.doors = gate.New(gate.Config{Address: at})
 	p.run(s.t,
 		func(ctx context.Context) error { return p.cluster.Run(ctx, nil) },
 		func(ctx context.Context) error {
-			return p.cluster.FollowPushes(ctx, simGate, func(f peer.PushFrame) error { s.doors.Deliver(f); return nil })
+			return p.cluster.FollowPushes(ctx, at, func(f peer.PushFrame) error { p.doors.Deliver(f); return nil })
 		})
-	s.gate = p
+	s.put(s.gates, name, p)
 }
 
-func (s *sim) settle(ctx context.Context) error {
-	for _, ready := range []<-chan struct{}{s.node.cluster.Ready(), s.gate.cluster.Ready(), s.gate.cluster.PushesReady()} {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), errors.New("node: "+join(s.node.cluster.Problems())+"; gate: "+join(s.gate.cluster.Problems())))
+func (s *sim) stopGate(name string) {
+	p := s.gates[name]
+	s.put(s.gates, name, nil)
+	p.doors.Close(errors.New("the gate is leaving"))
+	p.end()
+}
+
+func (s *sim) unsettled() string {
+	members, gates := map[string]member{}, map[string]interface{ PushesUp() bool }{}
+	for name, p := range s.nodes {
+		members[name] = p.cluster
+	}
+	for name, p := range s.gates {
+		members[name], gates[name] = p.cluster, p.cluster
+	}
+	for _, m := range members {
+		if v := m.(*cluster.Cluster).View(); v.Revision != s.view().Revision {
+			return "the pictures differ"
 		}
 	}
-	return nil
+	return unsettledIn(s.view(), len(s.nodes), members, gates)
 }
 
-func (s *sim) runtime() object.Runtime { return s.node.node }
-func (s *sim) simulated() bool         { return true }
+// view is the first node's, or a gate's where no node runs.
+func (s *sim) view() *consensusmanager.View {
+	for _, members := range []map[string]*simProcess{s.nodes, s.gates} {
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			return members[name].cluster.View()
+		}
+	}
+	return new(consensusmanager.View)
+}
 
-func (s *sim) connect() (session, error) {
-	session, err := s.doors.Open()
-	return &simSession{Session: session, world: s}, err
+func (s *sim) runtime(node string) object.Runtime { return s.nodes[node].node }
+func (s *sim) simulated() bool                    { return true }
+
+func (s *sim) connect(gate string) (session, error) {
+	s.mu.Lock()
+	p := s.gates[gate]
+	s.mu.Unlock()
+	if p == nil {
+		return nil, fmt.Errorf("%s does not run", gate)
+	}
+	session, err := p.doors.Open()
+	return &simSession{Session: session, gate: p}, err
 }
 
 func (s *sim) close() {
-	s.doors.Close(errors.New("the test is over"))
-	s.gate.end()
-	s.node.end()
+	for name := range s.gates {
+		s.stopGate(name)
+	}
+	var ending sync.WaitGroup
+	for _, p := range s.nodes {
+		p.conn.Set(memkv.Healthy)
+		ending.Go(p.end) // all at once: a move from one to the next would gain nothing
+	}
+	ending.Wait()
 	s.etcd.Close()
 }
 
 // simSession is a client right behind the gate's door.
 type simSession struct {
 	*gate.Session
-	world *sim
+	gate *simProcess
 }
 
 func (s *simSession) id() string { return s.ID() }
 
 func (s *simSession) call(ctx context.Context, c object.Call) (object.Payload, error) {
 	ctx = callctx.With(ctx, &callctx.Info{Caller: callctx.Caller{ClientID: s.ID(), Client: true}})
-	return s.world.gate.cluster.Call(ctx, c)
+	return s.gate.cluster.Call(ctx, c)
 }
 
 func (s *simSession) next(ctx context.Context) (*anypb.Any, error) {
@@ -195,6 +294,15 @@ func (s *simSession) next(ctx context.Context) (*anypb.Any, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+func (s *simSession) ended() bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
 	}
 }
 

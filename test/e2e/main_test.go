@@ -61,15 +61,20 @@ var (
 )
 
 func build(sample string, race bool) (string, error) {
-	binary := filepath.Join(workshop, sample)
+	return buildAt("samples/"+sample, sample, race)
+}
+
+// buildAt builds the program in a folder of the repository.
+func buildAt(folder, name string, race bool) (string, error) {
+	binary := filepath.Join(workshop, name)
 	args := []string{"build", "-o", binary}
 	if race {
 		binary += "-race"
 		args = []string{"build", "-race", "-o", binary}
 	}
-	out, err := exec.Command("go", append(args, "../../samples/"+sample)...).CombinedOutput()
+	out, err := exec.Command("go", append(args, "../../"+folder)...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("go build samples/%s: %w\n%s", sample, err, out)
+		return "", fmt.Errorf("go build %s: %w\n%s", folder, err, out)
 	}
 	return binary, nil
 }

@@ -1,0 +1,116 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/goverseapi"
+	"github.com/xiaonanln/goverse/test/logbook"
+)
+
+// Real processes are killed, paused and cut off under load. Whatever happens, nothing
+// that was acknowledged of a durable log is lost, no log has two futures, what was said
+// not to have run is not there, and the cluster comes back by itself.
+func TestNemesis(t *testing.T) {
+	f := newFleet(t)
+	for range 3 {
+		f.node("")
+	}
+	gates := []string{f.gate(""), f.gate("")}
+	f.settle()
+	l := newLoad(t, gates, 100, 300)
+	sorted := func() []string { return slices.Sorted(maps.Keys(f.nodes)) }
+
+	for _, c := range []struct {
+		name string
+		do   func(victim string)
+	}{
+		{"kill -9 of the leader", func(victim string) {
+			was := f.refsOn(l, victim)
+			killed := time.Now()
+			f.kill(victim)
+			f.awaitEachOf(l, was, killed)
+			f.node(victim)
+		}},
+		{"a pause of a second", func(victim string) { f.pause(victim, time.Second) }},
+		{"a pause of twice the lease", func(victim string) { f.pause(victim, 10*time.Second) }},
+		{"no way to etcd for two seconds", func(victim string) { f.severed(victim, 2*time.Second) }},
+		{"no way to etcd for two leases", func(victim string) { f.severed(victim, 10*time.Second) }},
+	} {
+		victim := sorted()[0]
+		began := time.Now()
+		c.do(victim)
+		t.Logf("%s: settled %v after it began", c.name, (time.Since(began) + f.settle()).Round(time.Millisecond))
+	}
+	l.end()
+	p50, p99, worst := l.latencies()
+	ok, notExecuted, unknown := l.history.Count()
+	t.Logf("%d calls went well, %d did not run, of %d the outcome is unknown; p50 %v, p99 %v, worst %v", ok, notExecuted, unknown, p50, p99, worst)
+	l.judge(t, func(ref string) bool { return strings.HasPrefix(ref, "Volatile") })
+}
+
+// refsOn is the logs of a load that live on a node.
+func (f *fleet) refsOn(l *load, node string) map[string]bool {
+	v := f.view()
+	refs := map[string]bool{}
+	for n := range l.objects {
+		typ, id := l.ref(n)
+		if holder, _ := v.Holder(sharding.ID(sharding.GetShardID(id, v.Table.Len()))); holder == node {
+			refs[typ+"/"+id] = true
+		}
+	}
+	return refs
+}
+
+// awaitEachOf waits until each of some logs has answered a call that was made after a
+// moment, and reports how long that took and what happened to the others.
+func (f *fleet) awaitEachOf(l *load, refs map[string]bool, since time.Time) {
+	f.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // between two looks at a history
+		first := map[string]time.Duration{}
+		others := map[string]bool{}
+		l.history.Each(func(ref string, a logbook.Append) {
+			took := a.Ended.Sub(since)
+			switch {
+			case a.Ended.Before(since):
+			case !refs[ref] && a.Err != nil:
+				others[fmt.Sprint(goverseapi.OutcomeOf(a.Err), ": ", a.Err)] = true
+			case refs[ref] && a.Err == nil && (first[ref] == 0 || took < first[ref]):
+				first[ref] = took
+			}
+		})
+		if len(first) < len(refs) && time.Now().Before(deadline) {
+			continue
+		}
+		if len(first) < len(refs) {
+			f.t.Errorf("%d of %d logs have answered again", len(first), len(refs))
+		}
+		took := slices.Sorted(maps.Values(first))
+		f.t.Logf("%d logs were on the node; the first answer after its death: p50 %v, worst %v", len(refs), took[len(took)/2], took[len(took)-1])
+		for why := range others {
+			f.t.Errorf("a log that lived elsewhere failed: %s", why)
+		}
+		return
+	}
+}
+
+// pause stops a process for a while, as a machine that is suspended.
+func (f *fleet) pause(node string, d time.Duration) {
+	f.nodes[node].signal(syscall.SIGSTOP)
+	time.Sleep(d) // the fault itself
+	f.nodes[node].signal(syscall.SIGCONT)
+}
+
+func (f *fleet) severed(node string, d time.Duration) {
+	f.roads[node].sever()
+	time.Sleep(d) // the fault itself
+	f.roads[node].heal()
+}

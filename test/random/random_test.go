@@ -1,0 +1,91 @@
+// Package random lets chance act on a simulated cluster: clients append to logs while
+// nodes crash, leave, join, lose their way to each other or to etcd, and etcd itself
+// restarts. What must always be so is judged all the time, and the logs at the end.
+//
+// A seed that failed once is kept in testdata/graveyard and runs first for ever:
+//
+//	go test ./test/random -random.seed=N      one seed, and what happened in it
+//	go test ./test/random -random.seeds=5000  more of them than CI runs
+package random
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var (
+	oneSeed = flag.Uint64("random.seed", 0, "the only seed to run; what happens is printed")
+	seeds   = flag.Int("random.seeds", 300, "how many seeds to run of each kind of story")
+	first   = flag.Uint64("random.first", 1, "the first seed")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	goleak.VerifyTestMain(m)
+}
+
+// Whatever happens, nothing that was acknowledged is lost, no object lives twice, and
+// the cluster comes to rest when it is left in peace.
+func TestFaults(t *testing.T) { chapters(t, "faults", 2, anything) }
+
+// Nodes are added, stopped and restarted, one after the other: no call fails, and what
+// lives only in memory moves with its shard.
+func TestPlannedChange(t *testing.T) { chapters(t, "planned", 4, plannedChange) }
+
+// chapters runs the graveyard's seeds and then a part of the flag's.
+func chapters(t *testing.T, kind string, part int, story func(seed uint64) story) {
+	if *oneSeed != 0 {
+		run(t, story(*oneSeed), true)
+		return
+	}
+	for _, seed := range graveyard(t, kind) {
+		t.Run(fmt.Sprintf("grave/%d", seed), func(t *testing.T) { run(t, story(seed), false) })
+	}
+	n := *seeds / part
+	if testing.Short() {
+		n /= 10
+	}
+	for seed := *first; seed < *first+uint64(n); seed++ {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("once its cause is found, add %d to testdata/graveyard/%s", seed, kind)
+				}
+			})
+			run(t, story(seed), false)
+		})
+	}
+}
+
+func graveyard(t *testing.T, kind string) []uint64 {
+	f, err := os.Open(filepath.Join("testdata", "graveyard", kind))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var list []uint64
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, seed)
+	}
+	return list
+}
