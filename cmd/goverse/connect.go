@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+)
+
+const defaultEtcd = "localhost:2379"
+
+// commonFlags is what every command understands.
+type commonFlags struct {
+	etcd    string
+	prefix  string
+	dataDir string
+	output  string
+	timeout time.Duration
+
+	etcdFrom    origin
+	dataDirFrom origin
+}
+
+// origin is who gave a flag its value.
+type origin uint8
+
+const (
+	byDefault origin = iota
+	byEnvironment
+	byFlag
+)
+
+func (f *commonFlags) define(root *cobra.Command) {
+	fs := root.PersistentFlags()
+	fs.StringVar(&f.etcd, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default: $GOVERSE_ETCD, else the etcd of the program that uses --data-dir, else "+defaultEtcd+")")
+	fs.StringVar(&f.prefix, "etcd-prefix", consensusmanager.DefaultPrefix, "what the cluster's `keys` in etcd begin with")
+	fs.StringVar(&f.dataDir, "data-dir", ".goverse", "`directory` of a program with an etcd of its own")
+	fs.StringVarP(&f.output, "output", "o", "table", "`format` of the output: table or json")
+	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for etcd or a gate")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// variables is the flags that may come from the environment: --etcd-prefix from
+// GOVERSE_ETCD_PREFIX.
+var variables = []string{"etcd", "etcd-prefix", "data-dir", "gate", "timeout"}
+
+// prepare completes the flags from the environment and checks them.
+func (p *program) prepare(c *cobra.Command) error {
+	for _, flag := range variables {
+		f := c.Flag(flag)
+		if f == nil {
+			continue
+		}
+		if f.Changed {
+			if f.Value.String() == "" {
+				return fmt.Errorf("--%s is given without a value; leave the flag out for its default", flag)
+			}
+			p.flags.from(flag, byFlag)
+			continue
+		}
+		name := "GOVERSE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+		value, _ := p.environment(name)
+		if value == "" {
+			continue
+		}
+		if err := f.Value.Set(value); err != nil {
+			return fmt.Errorf("%s=%q: %w", name, value, err)
+		}
+		p.flags.from(flag, byEnvironment)
+	}
+	return p.flags.check()
+}
+
+func (f *commonFlags) from(flag string, o origin) {
+	switch flag {
+	case "etcd":
+		f.etcdFrom = o
+	case "data-dir":
+		f.dataDirFrom = o
+	}
+}
+
+func (f *commonFlags) check() error {
+	switch {
+	case f.output != "table" && f.output != "json":
+		return fmt.Errorf("--output %q: want table or json", f.output)
+	case f.timeout <= 0:
+		return fmt.Errorf("--timeout %v: want more than nothing, as 10s", f.timeout)
+	case strings.TrimRight(f.prefix, "/") == "":
+		return fmt.Errorf("--etcd-prefix %q: want a name, as %s", f.prefix, consensusmanager.DefaultPrefix)
+	case f.etcd != "":
+		return etcdmanager.Config{Endpoints: etcdmanager.Endpoints(f.etcd)}.Validate()
+	}
+	return nil
+}
+
+// endpoints is where etcd should be, and how that is known. A data directory that
+// was named on the command line wins over an etcd that the environment names.
+func (f *commonFlags) endpoints() (list []string, why string, err error) {
+	if f.etcd != "" && f.etcdFrom >= f.dataDirFrom {
+		if f.etcdFrom == byEnvironment {
+			why = "GOVERSE_ETCD says so"
+		}
+		return etcdmanager.Endpoints(f.etcd), why, nil
+	}
+	own, err := etcdIn(f.dataDir)
+	switch {
+	case err == nil:
+		return []string{own}, "its address is in " + lockFile(f.dataDir), nil
+	case f.dataDirFrom != byDefault:
+		return nil, "", err
+	}
+	return []string{defaultEtcd}, fmt.Sprintf("that is the default: neither --etcd nor GOVERSE_ETCD names one, and %v", err), nil
+}
+
+func lockFile(dir string) string { return filepath.Join(dir, "goverse.lock") }
+
+// etcdIn is the etcd inside the process that uses the directory, as its lock file
+// tells, if it still answers there.
+func etcdIn(dir string) (endpoint string, err error) {
+	var lock struct {
+		PID      int    `json:"pid"`
+		Endpoint string `json:"endpoint"`
+	}
+	text, err := os.ReadFile(lockFile(dir))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("no program has its data in %s", dir)
+	case err != nil:
+		return "", fmt.Errorf("the data directory %s cannot be looked at: %w", dir, err)
+	case json.Unmarshal(text, &lock) != nil || lock.PID != 0 && lock.Endpoint == "":
+		return "", fmt.Errorf("the program that has its data in %s is still starting", dir)
+	case lock.PID == 0:
+		return "", fmt.Errorf("the program that has its data in %s is not running", dir)
+	}
+	c, err := net.DialTimeout("tcp", lock.Endpoint, time.Second)
+	if err != nil {
+		return "", fmt.Errorf("the program that has its data in %s died, or its etcd does not answer at %s", dir, lock.Endpoint)
+	}
+	c.Close()
+	return lock.Endpoint, nil
+}
+
+// connect reaches etcd. The caller closes the KV.
+func (p *program) connect() (etcdmanager.KV, error) {
+	list, why, err := p.flags.endpoints()
+	if err != nil {
+		return nil, err
+	}
+	kv, err := p.dial(etcdmanager.Config{Endpoints: list, DialTimeout: p.flags.timeout, RequestTimeout: p.flags.timeout})
+	switch {
+	case err == nil:
+		return kv, nil
+	case why != "":
+		return nil, fmt.Errorf("%w (%s; name another with --etcd host:port)", err, why)
+	}
+	return nil, err
+}
+
+// withView hands the cluster as it stands to a command that only reads.
+func (p *program) withView(ctx context.Context, use func(*picture) error) error {
+	kv, err := p.connect()
+	if err != nil {
+		return err
+	}
+	defer kv.Close()
+	v, err := p.read(ctx, kv)
+	if err != nil {
+		return err
+	}
+	return use(v)
+}
+
+// read is the cluster as it stands. That there is none is an error.
+func (p *program) read(ctx context.Context, kv etcdmanager.KV) (*picture, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.flags.timeout)
+	defer cancel()
+	v, err := consensusmanager.Read(ctx, kv, p.flags.prefix)
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Meta == nil && len(v.Damage()) == 0:
+		return nil, p.nothingThere(ctx, kv)
+	}
+	return p.picture(v), nil
+}
+
+// picture is a view together with what can only be told by its prefix.
+type picture struct {
+	*consensusmanager.View
+	prefix string
+	strays []string // addresses with a key of a node, and no node
+}
+
+func (p *program) picture(v *consensusmanager.View) *picture {
+	return &picture{View: v, prefix: strings.TrimRight(p.flags.prefix, "/"), strays: v.Strays(p.flags.prefix)}
+}
+
+func (v *picture) nodeKey(address string) string { return v.prefix + "/nodes/" + address }
+
+func (p *program) nothingThere(ctx context.Context, kv etcdmanager.KV) error {
+	others, err := consensusmanager.Clusters(ctx, kv, p.flags.prefix)
+	others = slices.DeleteFunc(others, func(o string) bool { return o == strings.TrimRight(p.flags.prefix, "/") })
+	if err != nil || len(others) == 0 {
+		return fmt.Errorf("%w under the prefix %s: start a node with this etcd, or name the right --etcd-prefix", consensusmanager.ErrNoCluster, p.flags.prefix)
+	}
+	return fmt.Errorf("%w under the prefix %s, but under %s: name it with --etcd-prefix", consensusmanager.ErrNoCluster, p.flags.prefix, strings.Join(others, ", "))
+}
+
+// warn says on standard error what else there is to know.
+func (p *program) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(p.err, "note:", clean(w))
+	}
+}
+
+// warnings is what is wrong with the keys, and what keeps the cluster as a whole
+// from its work.
+func warnings(v *picture) []string {
+	list := damages(v)
+	if v.Meta == nil {
+		return list
+	}
+	for _, why := range []string{leaderless(v), unformed(v)} {
+		if why != "" {
+			list = append(list, why)
+		}
+	}
+	if v.Hold {
+		list = append(list, held)
+	}
+	return list
+}
+
+// damages is the keys that make no sense. A command that shows anything shows them.
+func damages(v *picture) []string {
+	list := []string{}
+	damage := v.Damage()
+	for _, d := range damage[:min(len(damage), someDamage)] {
+		list = append(list, "damaged: "+d)
+	}
+	if more := len(damage) - someDamage; more > 0 {
+		list = append(list, fmt.Sprintf("damaged: %s more; goverse shards --state damaged lists the shards", some(more, "key")))
+	}
+	for _, address := range v.strays {
+		list = append(list, fmt.Sprintf("there is the key %s but no such node: if it stays, delete it", v.nodeKey(address)))
+	}
+	return list
+}
+
+const someDamage = 10
+
+const held = "nothing is claimed for the moment, because a holder of an earlier life of the cluster may still be speaking: this ends by itself after a lease time (some 6 s)"
+
+// leaderless says why nobody gives shards their targets; "" if somebody does.
+func leaderless(v *picture) string {
+	if len(v.Members()) == 0 {
+		return "there is no leader, because no node is running: start one"
+	}
+	smallest := v.Members()[0].Address
+	if len(v.strays) > 0 && v.strays[0] < smallest {
+		return fmt.Sprintf("nobody can lead: the key %s, of which there is no node, sorts before all nodes: delete it", v.nodeKey(v.strays[0]))
+	}
+	switch {
+	case v.Leader.Term == 0:
+		return fmt.Sprintf("there is no leader at the moment: %s, the smallest address, is to take it within seconds", smallest)
+	case v.Leader.Address == "":
+		return fmt.Sprintf("nobody can lead: the key %s/leader is unreadable: delete it", v.prefix)
+	case !v.Members().Registered(v.Leader.Address, v.Leader.Registration):
+		return fmt.Sprintf("nobody can lead: the key %s/leader names %s, which is gone: delete it if it stays", v.prefix, v.Leader.Address)
+	}
+	return ""
+}
+
+// unformed says why no shard was ever given to a node; "" if they were.
+func unformed(v *picture) string {
+	if v.Formed {
+		return ""
+	}
+	return fmt.Sprintf("the cluster has not formed: it waits until its MinQuorum of ready nodes was the same for its stability delay; %s ready now", are(v.Ready(), "node"))
+}
+
+// are counts things with their verb.
+func are(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, thing)
+}
+
+// some counts things.
+func some(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
