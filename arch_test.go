@@ -127,6 +127,7 @@ var owners = []owner{
 	{"modernc.org/sqlite", []string{"util/sqlite"}, "a database driver belongs to its store"},
 	{"github.com/jackc/pgx", []string{"util/postgres"}, "a database driver belongs to its store"},
 	{"database/sql", []string{"util/sqlite", "util/postgres"}, "SQL belongs to the stores"},
+	{"github.com/spf13/cobra", []string{"cmd/goverse"}, "only the command line is one"},
 	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest"}, "only a test kit is for tests"},
 }
 

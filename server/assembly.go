@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -196,6 +197,7 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		CallTimeout:    r.cfg.DefaultCallTimeout,
 		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),
+		Version:        version(),
 		Dialer:         peer.NewGRPCDialer(),
 		Listener:       r.events,
 	}
@@ -205,6 +207,24 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		cfg.RecordLease = e.RecordLease
 	}
 	return cfg
+}
+
+// version is the program's, for operators: what its module says, or the commit that it
+// was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(len(s.Value), 12)]
+		}
+	}
+	return "devel"
 }
 
 // stopGRPC lets calls that are answered soon end well.

@@ -44,6 +44,9 @@ func (m *Manager) campaign(ctx context.Context, r *Registration) {
 			continue
 		}
 		revision, err := m.carryOut(ctx, r, v, intents[0])
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			m.step(intents[0].String(), r.Owner(), err)
 			m.Reload()

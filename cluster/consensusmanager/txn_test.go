@@ -179,12 +179,14 @@ func TestDocumentation(t *testing.T) {
 			t.Errorf("the page does not show %s", value)
 		}
 	}
-	transactions, err := os.ReadFile("testdata/transactions.golden")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(doc, "```\n"+string(transactions)+"```\n") {
-		t.Error("the page does not show the transactions as testdata/transactions.golden has them")
+	for _, golden := range []string{"transactions.golden", "operator.golden"} {
+		transactions, err := os.ReadFile("testdata/" + golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(doc, "```\n"+string(transactions)+"```\n") {
+			t.Errorf("the page does not show the transactions as testdata/%s has them", golden)
+		}
 	}
 	for _, key := range []string{
 		testKeys.meta(), testKeys.formed(), testKeys.hold(), testKeys.node("<address>"), testKeys.reg("<registration>"), testKeys.gate("<address>"),

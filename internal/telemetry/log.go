@@ -112,8 +112,8 @@ func (w *lines) viewChanged(e event.ViewChanged) {
 }
 
 func (w *lines) leaderChanged(e event.LeaderChanged) {
-	if e.Leader == "" {
-		w.l.Log(logger.LevelWarn, "no leader", slog.Int64("term", e.Term))
+	if e.Leader == "" { // for a moment, in any change of leaders; what waits for one says so
+		w.l.Log(logger.LevelDebug, "no leader", slog.Int64("term", e.Term))
 		return
 	}
 	w.l.Log(logger.LevelInfo, "leader changed", slog.String("leader", e.Leader), slog.Int64("term", e.Term))

@@ -85,7 +85,7 @@ INFO: client connected client=gate:1/x
 INFO: client disconnected client=gate:1/x reason=gone
 DEBUG: view changed revision=9
 INFO: leader changed leader=a:1 term=2
-WARN: no leader term=3
+DEBUG: no leader term=3
 DEBUG: claim: 17 @9
 WARN: claim: 17 @9: lost the race
 DEBUG: register
