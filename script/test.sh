@@ -140,7 +140,7 @@ static() {
 tests() {
   go build -o "$tmp/testlines" ./script/testlines || return 1
   # shellcheck disable=SC2086 # flags that may be absent
-  go test -json -count=1 -timeout 10m $race $short ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
+  go test -json -count=1 -timeout 15m $race $short ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
 }
 
 # fuzz_one PACKAGE TARGET: one core's worth; fuzzing runs as many as there are cores.

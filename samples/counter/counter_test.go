@@ -37,3 +37,29 @@ func TestKilledCounter(t *testing.T) {
 		w.Want("Counter/x", "Read", &counter_pb.ReadRequest{}, &counter_pb.Value{Value: 5})
 	})
 }
+
+// A counter goes from node to node, and its callers do not see it: the nodes are
+// restarted one by one, one is killed, and each addition counts once.
+func TestCounterInACluster(t *testing.T) {
+	three := house
+	three.Nodes = 3
+	goversetest.Run(t, three, func(w *goversetest.World) {
+		client := w.Connect()
+		add := func(want int64) {
+			w.T.Helper()
+			reply := client.Call("Counter/x", "Add", &counter_pb.AddRequest{Amount: 1})
+			if got := reply.(*counter_pb.Value).GetValue(); got != want {
+				w.T.Fatalf("the counter is %d, want %d", got, want)
+			}
+		}
+		add(1)
+		w.Restart(w.Holder("Counter/x"))
+		add(2)
+		w.Stop(w.Holder("Counter/x"))
+		add(3)
+		if w.Simulated() {
+			w.Crash(w.Holder("Counter/x"))
+			add(4)
+		}
+	})
+}

@@ -27,6 +27,7 @@ const (
 // process is killed at a random instant, and started again. What was acknowledged is
 // there once and in order; what somebody was shown is there, too.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, chatAsShipped)
 	luck := *seed
 	if luck == 0 {

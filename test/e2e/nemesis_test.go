@@ -20,6 +20,7 @@ import (
 // that was acknowledged of a durable log is lost, no log has two futures, what was said
 // not to have run is not there, and the cluster comes back by itself.
 func TestNemesis(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	for range 3 {
 		f.node("")

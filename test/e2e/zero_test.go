@@ -19,6 +19,7 @@ var (
 // Nodes and gates are restarted one by one, nodes are added and taken away, and no
 // caller notices: no call fails, nothing is lost, and what lives only in memory moves.
 func TestZero(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	for range 3 {
 		f.node("")

@@ -23,7 +23,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("random.seed", 0, "the only seed to run; what happens is printed")
-	seeds   = flag.Int("random.seeds", 300, "how many seeds to run of each kind of story")
+	seeds   = flag.Int("random.seeds", 300, "how many stories to tell: two thirds of them with faults")
 	first   = flag.Uint64("random.first", 1, "the first seed")
 )
 
@@ -34,14 +34,14 @@ func TestMain(m *testing.M) {
 
 // Whatever happens, nothing that was acknowledged is lost, no object lives twice, and
 // the cluster comes to rest when it is left in peace.
-func TestFaults(t *testing.T) { chapters(t, "faults", 2, anything) }
+func TestFaults(t *testing.T) { chapters(t, "faults", *seeds-*seeds/3, anything) }
 
 // Nodes are added, stopped and restarted, one after the other: no call fails, and what
 // lives only in memory moves with its shard.
-func TestPlannedChange(t *testing.T) { chapters(t, "planned", 4, plannedChange) }
+func TestPlannedChange(t *testing.T) { chapters(t, "planned", *seeds/3, plannedChange) }
 
-// chapters runs the graveyard's seeds and then a part of the flag's.
-func chapters(t *testing.T, kind string, part int, story func(seed uint64) story) {
+// chapters runs the graveyard's seeds and then n more.
+func chapters(t *testing.T, kind string, n int, story func(seed uint64) story) {
 	if *oneSeed != 0 {
 		run(t, story(*oneSeed), true)
 		return
@@ -49,7 +49,6 @@ func chapters(t *testing.T, kind string, part int, story func(seed uint64) story
 	for _, seed := range graveyard(t, kind) {
 		t.Run(fmt.Sprintf("grave/%d", seed), func(t *testing.T) { run(t, story(seed), false) })
 	}
-	n := *seeds / part
 	if testing.Short() {
 		n /= 10
 	}

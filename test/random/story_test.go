@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,10 +35,17 @@ type act struct {
 
 const (
 	length   = time.Minute
+	gates    = 2
 	clients  = 4
 	logs     = 10 // of each type
 	deadline = 8 * time.Second
 	peak     = 5 // nodes at most
+
+	// Clients call often for a while after each thing that happened, and now and then
+	// at other times: what nothing has happened to is much the same from call to call.
+	awake    = 500 * time.Millisecond
+	hasty    = 250 * time.Millisecond
+	leisured = 1500 * time.Millisecond
 )
 
 func anything(seed uint64) story {
@@ -54,9 +62,12 @@ func anything(seed uint64) story {
 		{3, "one-way partition", (*runner).oneWay},
 		{3, "answers lost", (*runner).loseAnswers},
 		{2, "delay", (*runner).delay},
+		{4, "pause", (*runner).pause},
+		{3, "writes to etcd fall behind", (*runner).straggle},
 		{2, "etcd restarts", (*runner).restartEtcd},
 		{1, "etcd wiped", (*runner).wipeEtcd},
 		{1, "etcd restored", (*runner).restoreEtcd},
+		{1, "etcd backed up", (*runner).backUp},
 		{5, "heal", (*runner).heal},
 		{2, "restart a gate", (*runner).restartGate},
 	}
@@ -79,26 +90,37 @@ func plannedChange(seed uint64) story {
 type runner struct {
 	story
 	w       *goversetest.World
-	ledger  *logbook.Ledger
+	witness *witness
 	history *logbook.History
+	reads   *reads
 	snap    memkv.Snapshot
 	loud    bool
 	crashed bool // volatile state may be lost
+	split   bool // some members have lost their way to each other
 	forgot  bool // etcd lost its memory: alarms are in order
+	due     []promise
 
-	mu   sync.Mutex // protects following field
-	next int        // names the appends
+	mu     sync.Mutex // protects following fields
+	next   int        // names the appends
+	latest time.Time  // when something happened last
+}
+
+// promise is something that will happen.
+type promise struct {
+	at time.Time
+	do func()
 }
 
 func run(t *testing.T, s story, loud bool) {
-	cluster := goversetest.Cluster{Nodes: s.nodes, Gates: 1, Types: []goversetest.Type{
-		goversetest.Of((*logbook.DurableLog)(nil)),
-		goversetest.Of((*logbook.VolatileLog)(nil), goverseapi.WithDurability(goverseapi.Volatile)),
+	cluster := goversetest.Cluster{Nodes: s.nodes, Gates: gates, Types: []goversetest.Type{
+		goversetest.Of((*DurableLog)(nil)),
+		goversetest.Of((*VolatileLog)(nil), goverseapi.WithDurability(goverseapi.Volatile)),
 	}}
 	goversetest.Sim(t, cluster, func(w *goversetest.World) {
-		r := &runner{story: s, w: w, ledger: logbook.NewLedger(), history: logbook.NewHistory(), loud: loud}
+		r := &runner{story: s, w: w, witness: newWitness(), history: logbook.NewHistory(), reads: newReads(), loud: loud}
+		defer r.witness.leave()
 		for _, n := range w.Nodes() {
-			r.ledger.Watch(w.On(n))
+			r.witness.watch(w.On(n))
 		}
 		r.tell()
 		r.judge()
@@ -114,20 +136,56 @@ func (r *runner) tell() {
 	defer cancel()
 	for i := range clients {
 		chance := rand.New(rand.NewPCG(r.seed, uint64(100+i)))
-		calling.Go(func() { r.client(ctx, chance) })
+		calling.Go(func() { r.client(ctx, r.w.Gates()[i%gates], chance) })
 	}
 	for end := time.Now().Add(length); time.Now().Before(end); {
-		r.w.Advance(time.Duration(r.chance.Int64N(int64(4 * time.Second))))
+		r.pass(time.Now().Add(time.Duration(r.chance.Int64N(int64(4 * time.Second)))))
 		r.happen()
+		r.stir()
 		r.check()
 	}
-	r.w.Heal()
+	r.heal()
 	began := time.Now()
 	if len(r.w.Nodes()) == 0 {
 		r.start()
 	}
 	r.w.Settle()
 	r.note("settled after %v", time.Since(began))
+}
+
+// pass lets time pass, and happen what was promised for it.
+func (r *runner) pass(until time.Time) {
+	for len(r.due) > 0 && r.due[0].at.Before(until) {
+		p := r.due[0]
+		r.due = r.due[1:]
+		r.w.Advance(max(0, time.Until(p.at)))
+		p.do()
+		r.stir()
+	}
+	r.w.Advance(max(0, time.Until(until)))
+}
+
+// in promises that do happens after d.
+func (r *runner) in(d time.Duration, do func()) {
+	r.due = append(r.due, promise{time.Now().Add(d), do})
+	slices.SortStableFunc(r.due, func(a, b promise) int { return a.at.Compare(b.at) })
+}
+
+// stir wakes the clients.
+func (r *runner) stir() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest = time.Now()
+}
+
+// patience is for how long a client may wait before its next call.
+func (r *runner) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.latest) < awake {
+		return hasty
+	}
+	return leisured
 }
 
 func (r *runner) happen() {
@@ -153,30 +211,43 @@ func (r *runner) note(format string, args ...any) {
 
 // check judges what must be so at every moment.
 func (r *runner) check() {
-	if problems := r.ledger.Problems(); len(problems) > 0 {
+	if problems := r.witness.saw(); len(problems) > 0 {
 		r.w.T.Fatalf("seed %d: %s", r.seed, strings.Join(problems, "\n"))
 	}
 }
 
-// client appends, one entry after the other, until ctx ends.
-func (r *runner) client(ctx context.Context, chance *rand.Rand) {
+// client appends and reads, one call after the other, until ctx ends.
+func (r *runner) client(ctx context.Context, gate string, chance *rand.Rand) {
 	var c *goversetest.Client
 	for ctx.Err() == nil {
-		time.Sleep(time.Duration(chance.Int64N(int64(500 * time.Millisecond))))
+		time.Sleep(time.Duration(chance.Int64N(int64(r.patience()))))
 		if c == nil || c.Ended() {
 			var err error
-			if c, err = r.w.TryConnect("gate1"); err != nil {
+			if c, err = r.w.TryConnect(gate); err != nil {
 				continue
 			}
 		}
-		typ := []string{"DurableLog", "VolatileLog"}[chance.IntN(2)]
 		to := chance.IntN(logs)
-		e := &logbook_pb.Entry{Id: r.name(), WorkMicros: chance.Int64N(20000)}
-		if chance.IntN(4) == 0 && to+1 < logs {
-			e.Via = fmt.Sprint(to + 1 + chance.IntN(logs-to-1))
+		ref := fmt.Sprintf("%s/%d", []string{"DurableLog", "VolatileLog"}[chance.IntN(2)], to)
+		if chance.IntN(4) == 0 {
+			r.read(c, ref)
+			continue
 		}
-		r.append(c, fmt.Sprintf("%s/%d", typ, to), e)
+		r.append(c, ref, r.entry(to, chance))
 	}
+}
+
+// entry is one that now and then goes to another log first, and now and then takes its
+// time.
+func (r *runner) entry(to int, chance *rand.Rand) *logbook_pb.Entry {
+	e := &logbook_pb.Entry{Id: r.name(), WorkMicros: chance.Int64N(20_000)}
+	if chance.IntN(8) == 0 {
+		e.WorkMicros = chance.Int64N(400_000)
+	}
+	if chance.IntN(3) == 0 && to+1 < logs {
+		e.Via = fmt.Sprint(to + 1 + chance.IntN(logs-to-1))
+	}
+	return e
 }
 
 func (r *runner) name() string {
@@ -201,6 +272,21 @@ func (r *runner) append(c *goversetest.Client, ref string, e *logbook_pb.Entry) 
 	r.history.Add(ref, a)
 }
 
+func (r *runner) read(c *goversetest.Client, ref string) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	p := page{began: time.Now()}
+	reply, err := c.TryCallContext(ctx, ref, "Read", &logbook_pb.ReadRequest{})
+	p.ended = time.Now()
+	switch {
+	case err == nil:
+		p.ids = reply.(*logbook_pb.Page).GetIds()
+		r.reads.add(ref, p)
+	case r.planned:
+		r.w.T.Errorf("seed %d: a read of %s failed in a planned change: %v", r.seed, ref, err)
+	}
+}
+
 // judge reads the final logs and compares them with what the clients were told.
 func (r *runner) judge() {
 	r.check()
@@ -214,6 +300,7 @@ func (r *runner) judge() {
 	}
 	lossy := func(ref string) bool { return r.crashed && strings.HasPrefix(ref, "Volatile") }
 	problems := r.history.Check(final, lossy)
+	problems = append(problems, r.reads.check(r.history, final, lossy)...)
 	problems = append(problems, r.ranAlthoughRefused()...)
 	ok, notExecuted, unknown := r.history.Count()
 	r.note("%d appends, %d not executed, %d unknown", ok, notExecuted, unknown)
@@ -238,10 +325,10 @@ func (r *runner) judge() {
 func (r *runner) ranAlthoughRefused() []string {
 	var problems []string
 	r.history.Each(func(ref string, a logbook.Append) {
-		if a.Err != nil && goverseapi.OutcomeOf(a.Err) == goverseapi.NotExecuted && r.ledger.Executed(ref, a.ID) > 0 {
+		if a.Err != nil && goverseapi.OutcomeOf(a.Err) == goverseapi.NotExecuted && r.witness.ledger.Executed(ref, a.ID) > 0 {
 			problems = append(problems, fmt.Sprintf("%s: %s ran, and its caller was told that it did not: %v", ref, a.ID, a.Err))
 		}
-		if n := r.ledger.Executed(ref, a.ID); n > 1 {
+		if n := r.witness.ledger.Executed(ref, a.ID); n > 1 {
 			problems = append(problems, fmt.Sprintf("%s: %s ran %d times", ref, a.ID, n))
 		}
 	})
@@ -260,19 +347,22 @@ func (r *runner) crash() {
 	}
 	victim := r.any(r.w.Nodes())
 	r.crashed = true
-	r.ledger.Killed(r.w.On(victim))
+	r.witness.killed(r.w.On(victim))
 	r.w.Crash(victim)
 }
 
+// stop ends a node as planned. Where it finds no way to the others, what it has only
+// in memory ends with it.
 func (r *runner) stop() {
 	if len(r.w.Nodes()) > 1 {
+		r.crashed = r.crashed || r.split
 		r.w.Stop(r.any(r.w.Nodes()))
 	}
 }
 
 func (r *runner) start() {
 	if len(r.w.Nodes()) < peak {
-		r.ledger.Watch(r.w.On(r.w.AddNode()))
+		r.witness.watch(r.w.On(r.w.AddNode()))
 	}
 }
 
@@ -290,8 +380,26 @@ func (r *runner) cut()         { r.crashed = true; r.w.CutFromEtcd(r.any(r.membe
 func (r *runner) etcdDeaf()    { r.crashed = true; r.w.LoseEtcdAnswers(r.any(r.members())) }
 func (r *runner) etcdLate()    { r.crashed = true; r.w.DelayEtcd(r.any(r.members())) }
 func (r *runner) restartEtcd() { r.w.RestartEtcd() }
-func (r *runner) heal()        { r.w.Heal() }
+func (r *runner) heal()        { r.split, r.due = false, nil; r.w.Heal() }
 func (r *runner) delay()       { r.w.Delay(time.Duration(r.chance.Int64N(int64(300 * time.Millisecond)))) }
+
+// pause lets a member stand still for up to three times its lease.
+func (r *runner) pause() {
+	r.crashed, r.split = true, true
+	victim := r.any(r.members())
+	r.w.Pause(victim)
+	r.in(500*time.Millisecond+time.Duration(r.chance.Int64N(int64(15*time.Second))), func() {
+		if slices.Contains(r.members(), victim) {
+			r.note("%s goes on", victim)
+			r.w.Resume(victim)
+		}
+	})
+}
+
+func (r *runner) straggle() {
+	r.crashed = true
+	r.w.StraggleToEtcd(r.any(r.members()), 1+r.chance.IntN(3), time.Duration(r.chance.Int64N(int64(10*time.Second))))
+}
 
 func (r *runner) two() (a, b string) {
 	list := r.members()
@@ -301,12 +409,14 @@ func (r *runner) two() (a, b string) {
 
 func (r *runner) partition() {
 	if len(r.members()) > 1 {
+		r.split = true
 		r.w.Partition(r.two())
 	}
 }
 
 func (r *runner) oneWay() {
 	if len(r.members()) > 1 {
+		r.split = true
 		r.w.PartitionOneWay(r.two())
 	}
 }
@@ -317,7 +427,7 @@ func (r *runner) loseAnswers() {
 	}
 }
 
-func (r *runner) restartGate() { r.w.RestartGate(r.w.Gates()[0]) }
+func (r *runner) restartGate() { r.w.RestartGate(r.any(r.w.Gates())) }
 
 func (r *runner) wipeEtcd() {
 	r.crashed, r.forgot = true, true
@@ -328,3 +438,6 @@ func (r *runner) restoreEtcd() {
 	r.crashed, r.forgot = true, true
 	r.w.RestoreEtcd(r.snap)
 }
+
+// backUp is what a later restore brings back.
+func (r *runner) backUp() { r.snap = r.w.EtcdSnapshot() }
