@@ -30,8 +30,10 @@ type fleet struct {
 	etcd *embedded.Server
 	kv   etcdmanager.KV
 
-	nodes, gates map[string]*program // by address
+	nodes, gates map[string]*program // by advertised address
 	roads        map[string]*road    // a node's way to etcd
+	inbound      map[string]*road    // everybody's way to a node
+	listen       map[string]string   // a node's own address
 }
 
 // stability is short, so that a test does not wait for what it is not about.
@@ -42,7 +44,8 @@ func newFleet(t *testing.T) *fleet {
 	if testing.Short() {
 		t.Skip("builds and runs real processes: not with -short")
 	}
-	f := &fleet{t: t, dir: t.TempDir(), nodes: map[string]*program{}, gates: map[string]*program{}, roads: map[string]*road{}}
+	f := &fleet{t: t, dir: t.TempDir(), nodes: map[string]*program{}, gates: map[string]*program{},
+		roads: map[string]*road{}, inbound: map[string]*road{}, listen: map[string]string{}}
 	var err error
 	if f.etcd, err = embedded.Start(t.Context(), embedded.Config{Dir: filepath.Join(f.dir, "coordination")}); err != nil {
 		t.Fatal(err)
@@ -75,12 +78,13 @@ func (f *fleet) launch(binary func() (string, error), etcd string, args ...strin
 func (f *fleet) node(address string) string {
 	f.t.Helper()
 	if address == "" {
-		address = freeAddress(f.t)
+		own := freeAddress(f.t)
+		in := newRoad(f.t, own)
+		address = in.address()
+		f.inbound[address], f.listen[address], f.roads[address] = in, own, newRoad(f.t, f.etcd.Endpoint())
 	}
-	if f.roads[address] == nil {
-		f.roads[address] = newRoad(f.t, f.etcd.Endpoint())
-	}
-	f.nodes[address] = f.launch(logNode, f.roads[address].address(), "--listen", address, "--data-dir", filepath.Join(f.dir, "data"), "--stability", stability.String())
+	f.nodes[address] = f.launch(logNode, f.roads[address].address(), "--listen", f.listen[address], "--advertise", address,
+		"--data-dir", filepath.Join(f.dir, "data"), "--stability", stability.String())
 	return address
 }
 

@@ -43,8 +43,15 @@ func TestNemesis(t *testing.T) {
 		}},
 		{"a pause of a second", func(victim string) { f.pause(victim, time.Second) }},
 		{"a pause of twice the lease", func(victim string) { f.pause(victim, 10*time.Second) }},
-		{"no way to etcd for two seconds", func(victim string) { f.severed(victim, 2*time.Second) }},
-		{"no way to etcd for two leases", func(victim string) { f.severed(victim, 10*time.Second) }},
+		{"no way to etcd for two seconds", func(victim string) { severed(f.roads[victim], 2*time.Second) }},
+		{"no way to etcd for two leases", func(victim string) { severed(f.roads[victim], 10*time.Second) }},
+		{"nobody's way to it for eight seconds", func(victim string) { severed(f.inbound[victim], 8*time.Second) }},
+		{"a way to it that flaps", func(victim string) {
+			for range 6 {
+				severed(f.inbound[victim], 400*time.Millisecond)
+				severed(f.roads[victim], 400*time.Millisecond)
+			}
+		}},
 	} {
 		victim := sorted()[0]
 		began := time.Now()
@@ -110,8 +117,9 @@ func (f *fleet) pause(node string, d time.Duration) {
 	f.nodes[node].signal(syscall.SIGCONT)
 }
 
-func (f *fleet) severed(node string, d time.Duration) {
-	f.roads[node].sever()
+// severed cuts a road for a while.
+func severed(r *road, d time.Duration) {
+	r.sever()
 	time.Sleep(d) // the fault itself
-	f.roads[node].heal()
+	r.heal()
 }
