@@ -29,6 +29,7 @@ type flight struct {
 	pinned string // the node that the id names, or ""
 	hint   hint
 	last   error         // why the last attempt did not run
+	ran    bool          // perhaps: the outcome of an attempt was lost
 	wait   time.Duration // at least, before the next attempt
 }
 
@@ -60,11 +61,20 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 		defer f.end()
 	}
 	c.budget.earn()
+	reply, err := c.carry(ctx, f)
+	if err != nil && f.ran && fault.OutcomeOf(err) == fault.NotExecuted {
+		err = fault.Of(err).With(fault.OutcomeUnknown) // only the last attempt did not run
+	}
+	return reply, err
+}
+
+// carry is the attempts of a call, until one counts.
+func (c *Cluster) carry(ctx context.Context, f *flight) (object.Payload, error) {
 	for attempt := 0; ; attempt++ {
 		v := c.View()
 		to, err := c.route(ctx, &v, f)
 		if err != nil {
-			return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
+			return object.Payload{}, fault.Of(err).On(f.req.Op.String(), f.req.Subject())
 		}
 		reply, err := c.try(ctx, to, f)
 		if err == nil {
@@ -202,6 +212,7 @@ func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 	f.wait = e.RetryAfter
 	switch {
 	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce:
+		f.ran = true
 	case fault.OutcomeOf(e) != fault.NotExecuted:
 		return false
 	case e.Kind == fault.Overloaded && c.budget.spend():

@@ -475,6 +475,12 @@ func TestQuorumLoss(t *testing.T) {
 			}
 			b = w.node(nodeB, two)
 			w.ready(b)
+			w.settle(func() string { // b is ready by its own view; a's may be behind
+				if a.c.View().Ready() < 2 {
+					return "a does not see b"
+				}
+				return ""
+			})
 			if err := ask(callctx.Caller{Client: true}); err != nil || len(a.c.Degraded()) > 0 {
 				t.Errorf("%s: with its quorum: %v, %q", loss, err, a.c.Degraded())
 			}

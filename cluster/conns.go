@@ -5,6 +5,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -17,13 +18,19 @@ type conns struct {
 	dialer peer.Dialer
 	known  atomic.Pointer[map[string]peer.Conn] // for look-ups without the lock; never changed in place
 
-	mu   sync.Mutex // protects following fields and the writes of known
-	own  string
-	done bool
+	mu      sync.Mutex // protects following fields and the writes of known
+	own     string
+	done    bool
+	leaving map[string]bool           // nodes that said that they leave
+	parted  map[peer.Conn]*time.Timer // connections to those that have left, and when to close them
 }
 
+// lastAnswers is for how long a connection outlives a node that left in good order: what
+// it has answered may still be on its way.
+const lastAnswers = 2 * time.Second
+
 func newConns(dialer peer.Dialer) *conns {
-	c := &conns{dialer: dialer}
+	c := &conns{dialer: dialer, leaving: map[string]bool{}, parted: map[peer.Conn]*time.Timer{}}
 	c.known.Store(&map[string]peer.Conn{})
 	return c
 }
@@ -68,22 +75,41 @@ func (c *conns) put(address string, conn peer.Conn) {
 }
 
 // keep closes the connections to nodes that are no longer alive. Their calls end as
-// Indeterminate.
+// Indeterminate; those of a node that has left may first end well.
 func (c *conns) keep(alive sharding.Members) {
 	c.mu.Lock()
 	var gone []peer.Conn
 	next := maps.Clone(*c.known.Load())
 	for address, conn := range next {
-		if address != c.own && !alive.Has(address) {
+		switch {
+		case address == c.own || alive.Has(address):
+			continue
+		case c.leaving[address] && !c.done:
+			c.part(conn)
+		default:
 			gone = append(gone, conn)
-			delete(next, address)
 		}
+		delete(next, address)
 	}
-	if len(gone) > 0 {
-		c.known.Store(&next)
+	c.known.Store(&next)
+	clear(c.leaving)
+	for _, m := range alive {
+		if m.Draining {
+			c.leaving[m.Address] = true
+		}
 	}
 	c.mu.Unlock()
 	closeAll(gone)
+}
+
+// part closes a connection a little later. c.mu is held.
+func (c *conns) part(conn peer.Conn) {
+	c.parted[conn] = time.AfterFunc(lastAnswers, func() {
+		c.mu.Lock()
+		delete(c.parted, conn)
+		c.mu.Unlock()
+		closeAll([]peer.Conn{conn})
+	})
 }
 
 // close closes all; there are none afterwards.
@@ -94,6 +120,11 @@ func (c *conns) close() {
 	for _, conn := range *c.known.Load() {
 		all = append(all, conn)
 	}
+	for conn, timer := range c.parted {
+		timer.Stop()
+		all = append(all, conn)
+	}
+	clear(c.parted)
 	c.known.Store(&map[string]peer.Conn{})
 	c.mu.Unlock()
 	closeAll(all)

@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
@@ -42,7 +44,11 @@ type departure struct {
 	id     string          // the hand-over's
 	record *sharding.Shard // by which the shard is held
 	to     sharding.Member
-	stop   context.CancelFunc
+	stop   context.CancelFunc // ends the emptying, or the rest after it
+
+	slow     bool // its calls run on although their patience is over
+	recalled bool // the way to its receiver was found closed
+	resting  bool // it was in vain, and the shard is left in peace for a while
 }
 
 // made says that a record is this hand-over's.
@@ -56,14 +62,48 @@ func (d *departure) self() consensusmanager.Self {
 // holds says whether the slot still is the departure's.
 func (r *reconciler) holds(d *departure) bool { return r.slots[d.record.ID].leaving == d }
 
-// move begins to hand over shards whose targets are other nodes, some at once.
+// move begins to hand over shards whose targets are other nodes, some at once: those
+// first that were to leave in vain least often.
 func (r *reconciler) move(v *consensusmanager.View, shards []*sharding.Shard) {
+	r.recall(v)
+	if len(shards) == 0 {
+		return
+	}
+	slices.SortStableFunc(shards, func(a, b *sharding.Shard) int { return cmp.Compare(r.slots[a.ID].returns, r.slots[b.ID].returns) })
+	room := r.room()
 	for _, s := range shards {
-		if r.departing >= maxMoving {
+		if room == 0 {
 			return // what is over will make room
 		}
-		if to, ok := v.Members().Find(s.Target); ok {
+		if to, ok := v.Members().Find(s.Target); ok && !to.Draining {
 			r.vacate(s, to)
+			room--
+		}
+	}
+}
+
+// room is how many more shards may begin to leave. One that does not come to rest
+// keeps no others.
+func (r *reconciler) room() int {
+	room := maxMoving
+	for i := range r.slots {
+		if d := r.slots[i].leaving; d != nil && !d.slow && !d.resting {
+			room--
+		}
+	}
+	return max(0, room)
+}
+
+// recall ends what can lead to no hand-over: the receiver is gone, or the leader has
+// changed its mind. State is then laid at nobody in vain.
+func (r *reconciler) recall(v *consensusmanager.View) {
+	if r.departing == 0 {
+		return
+	}
+	for i := range r.slots {
+		if d := r.slots[i].leaving; d != nil && !d.resting && !r.mayHand(v, d, v.Table.Shard(d.record.ID)) {
+			d.recalled = true
+			d.stop()
 		}
 	}
 }
@@ -84,6 +124,14 @@ func (r *reconciler) vacate(s *sharding.Shard, to sharding.Member) {
 			Patience: drainPatience,
 		})
 		r.posts <- func() { r.vacated(d, err) }
+	})
+	r.workers.Go(func() {
+		patience, cancel := context.WithTimeout(ctx, drainPatience)
+		defer cancel()
+		<-patience.Done()
+		if ctx.Err() == nil {
+			r.posts <- func() { d.slow = true }
+		}
 	})
 }
 
@@ -128,7 +176,7 @@ func (r *reconciler) vacated(d *departure, err error) {
 	case !r.holds(d):
 		r.departing--
 	case err != nil:
-		if r.work.Err() == nil {
+		if r.work.Err() == nil && !d.recalled {
 			r.c.notice(event.Warn, fmt.Sprintf("%v stays for now: it could not be emptied", d.record), err)
 		}
 		r.comeBack([]*departure{d})
@@ -174,8 +222,9 @@ func (r *reconciler) handOn(v *consensusmanager.View) {
 }
 
 func (r *reconciler) mayHand(v *consensusmanager.View, d *departure, s *sharding.Shard) bool {
-	return s.HeldBy(r.reg.Address, r.reg.Registration) && s.Epoch == d.record.Epoch && s.Target == d.to.Address &&
-		!s.Damaged && v.Members().Registered(d.to.Address, d.to.Registration)
+	to, ok := v.Members().Find(d.to.Address)
+	return ok && to.Registration == d.to.Registration && !to.Draining && s.Target == d.to.Address &&
+		s.HeldBy(r.reg.Address, r.reg.Registration) && s.Epoch == d.record.Epoch && !s.Damaged
 }
 
 // hand is one T-HAND, and T-RESOLVE where its outcome is unknown. From here on the
@@ -248,36 +297,52 @@ func (r *reconciler) forsake(departures []*departure, reason string) {
 // shards in peace for a while.
 func (r *reconciler) comeBack(departures []*departure) {
 	var list []sharding.ID
-	returns := 0
 	for _, d := range departures {
 		if r.holds(d) {
 			list = append(list, d.record.ID)
-			returns = max(returns, r.slots[d.record.ID].returns)
 		}
 	}
 	if len(list) > 0 {
 		r.host.Resume(list)
 	}
-	if r.work.Err() != nil {
-		r.back(departures)
-		return
-	}
-	if len(departures) > 0 {
-		r.workers.Go(func() {
-			returnBackoff.Wait(r.work, returns)
-			r.posts <- func() { r.back(departures) }
-		})
+	for _, d := range departures {
+		r.rest(d)
 	}
 }
 
-func (r *reconciler) back(departures []*departure) {
-	for _, d := range departures {
-		r.departing--
-		if r.holds(d) {
-			h := &r.slots[d.record.ID]
-			h.phase, h.leaving = open, nil
-			h.returns++
+func (r *reconciler) rest(d *departure) {
+	if !r.holds(d) || r.work.Err() != nil {
+		r.back(d)
+		return
+	}
+	rest, wake := context.WithCancel(r.work)
+	d.resting, d.stop = true, wake
+	returns := r.slots[d.record.ID].returns
+	r.workers.Go(func() {
+		defer wake()
+		returnBackoff.Wait(rest, returns)
+		r.posts <- func() { r.back(d) }
+	})
+}
+
+// wakeUp ends every shard's rest: from now on they have to leave, however often that
+// was in vain.
+func (r *reconciler) wakeUp() {
+	for i := range r.slots {
+		h := &r.slots[i]
+		h.returns = 0
+		if h.leaving != nil && h.leaving.resting {
+			h.leaving.stop()
 		}
+	}
+}
+
+func (r *reconciler) back(d *departure) {
+	r.departing--
+	if r.holds(d) {
+		h := &r.slots[d.record.ID]
+		h.phase, h.leaving = open, nil
+		h.returns++
 	}
 }
 

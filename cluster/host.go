@@ -10,7 +10,8 @@ import (
 
 // Host is the node of this process as coordination sees it. Run gets it as an
 // argument; a gate has none. Coordination alone opens and closes shards, one
-// change at a time per shard; ServeCall and ServePushes run concurrently with it.
+// change at a time per shard; ServeCall, ServePushes and Interrupt run concurrently
+// with it.
 type Host interface {
 	peer.Service
 
@@ -49,6 +50,12 @@ type Host interface {
 	// Drop closes shards at once: their right to serve has ended. Running calls
 	// fail as Fenced before their replies leave.
 	Drop(shards []sharding.ID, reason string)
+
+	// Interrupt cancels the contexts of all calls that run now, because this node's lease
+	// is not trusted any more; reason says so. Shards stay open and activations live: if
+	// the lease is trusted again, calls go on being served. A call that was interrupted
+	// is answered as Fenced, unless its own save has proved that it counts.
+	Interrupt(reason string)
 
 	// Lost yields shards that the host has shut by itself, because its store gave their
 	// fences to somebody else. What etcd says of them decides what follows.

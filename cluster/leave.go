@@ -18,6 +18,7 @@ import (
 func (r *reconciler) leave(ctx context.Context) error {
 	r.until = time.Now().Add(r.c.cfg.DrainBudget)
 	r.c.shards.Store(&progress{leaving: true})
+	r.wakeUp()
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.until)
 	defer cancel()
 	stop := r.untilLost(cancel)
@@ -50,6 +51,7 @@ func (r *reconciler) passOn(ctx context.Context) {
 	for {
 		v := r.c.View()
 		r.walk(v)
+		r.receive(v)
 		if r.idle() || !takenBy(v, r.reg.Address) && r.departing == 0 {
 			return
 		}
@@ -64,6 +66,22 @@ func (r *reconciler) passOn(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// receive takes up what was handed to this node in the moment in which it began to
+// leave: the state that came with it is nowhere else, and has to be handed on.
+func (r *reconciler) receive(v *consensusmanager.View) {
+	var came []*sharding.Shard
+	for _, st := range r.host.Staged() {
+		if int(st.Shard) >= min(v.Table.Len(), len(r.slots)) {
+			continue
+		}
+		s, h := v.Table.Shard(st.Shard), &r.slots[st.Shard]
+		if s.Handover == st.Handover && s.HeldBy(r.reg.Address, r.reg.Registration) && h.phase == closed && v.Revision >= h.after {
+			came = append(came, s)
+		}
+	}
+	r.open(came)
 }
 
 // idle: no shard is here, nor on its way.

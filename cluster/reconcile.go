@@ -61,6 +61,7 @@ func newReconciler(c *Cluster, host Host, reg *consensusmanager.Registration) *r
 func (r *reconciler) run(ctx context.Context) error {
 	r.work, r.abort = context.WithCancel(context.WithoutCancel(ctx))
 	defer r.settle()
+	r.workers.Go(r.guardTrust)
 	confirmed := r.reg.Confirmed()
 	for {
 		v := r.c.View()
@@ -98,14 +99,41 @@ func (r *reconciler) welcome() {
 	})
 }
 
+// guardTrust interrupts what the host runs, once each time that the registration's
+// trust has run out.
+func (r *reconciler) guardTrust() {
+	select {
+	case <-r.reg.Confirmed():
+	case <-r.work.Done():
+	}
+	for r.work.Err() == nil {
+		if r.reg.Trusted() {
+			r.pauseUntil(r.reg.TrustedUntil())
+			continue
+		}
+		r.c.step("interrupt", "this node's lease is not trusted any more", nil)
+		r.host.Interrupt("this node's lease ended")
+		for r.work.Err() == nil && !r.reg.Trusted() {
+			r.pauseUntil(time.Now().Add(etcdmanager.RenewInterval / 4))
+		}
+	}
+}
+
+// pauseUntil waits for a time, or for the end of all work.
+func (r *reconciler) pauseUntil(t time.Time) {
+	pause, cancel := context.WithDeadline(r.work, t)
+	defer cancel()
+	<-pause.Done()
+}
+
 // shutByHost takes note of a shard whose fence the store gave away. If etcd still
 // names this node, it is opened again: the store then tells the fence to mint past,
 // or the other cluster that uses the store is found out.
 func (r *reconciler) shutByHost(id sharding.ID) {
 	if int(id) < len(r.slots) && r.slots[id].held() {
-		refusals := r.slots[id].refusals
+		h := r.slots[id]
 		r.forget(id)
-		r.slots[id].refusals = refusals
+		r.slots[id].refusals, r.slots[id].refused = h.refusals, h.refused
 		r.c.step("fence lost", fmt.Sprintf("shard %d", id), nil)
 	}
 }
@@ -340,12 +368,15 @@ func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal, after in
 	r.trouble = nil
 	r.succeeded(true)
 	for _, s := range batch {
-		r.slots[s.ID] = slot{phase: open, record: s, refusals: r.slots[s.ID].refusals}
+		h := &r.slots[s.ID]
+		*h = slot{phase: open, record: s, refusals: h.refusals, refused: h.refused}
 	}
 	for _, no := range refused {
 		h := &r.slots[no.Shard]
+		if h.record.Epoch > h.refused {
+			h.refusals, h.refused = h.refusals+1, h.record.Epoch
+		}
 		h.phase, h.record, h.after = closed, nil, after
-		h.refusals++
 		r.trouble = fmt.Errorf("the store knows shard %d at epoch %d of %s", no.Shard, no.Epoch, no.Owner)
 		r.judge(no, h.refusals)
 	}

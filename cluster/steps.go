@@ -27,7 +27,8 @@ type slot struct {
 	record   *sharding.Shard // open and moving: by which record
 	leaving  *departure      // moving
 	after    int64           // closed: the view counts from this revision on
-	refusals int             // how often the store refused the shard
+	refusals int             // how often the store refused the shard, each time at a higher epoch
+	refused  uint64          // the epoch at which it last did
 	returns  int             // how often it was to leave in vain
 }
 

@@ -70,6 +70,8 @@ type process struct {
 	stop context.CancelFunc
 	done chan struct{}
 	err  error // of Run, after done
+
+	lingers time.Duration // for how long it answers after Run
 }
 
 // node starts a node of 16 shards; change may alter its configuration.
@@ -116,6 +118,7 @@ func (w *world) start(address string, gate bool, change []func(*Config)) *proces
 	go func() {
 		defer close(p.done)
 		p.err = c.Run(ctx, h)
+		time.Sleep(p.lingers)
 		unlisten()
 	}()
 	w.all = append(w.all, p)
@@ -206,9 +209,11 @@ type host struct {
 	tenure  Tenure
 	fail    error                // of Open
 	refuse  map[sharding.ID]bool // shards whose Drain fails
+	unfit   error                // of Vacate
 	answer  func(*peer.Request) error
 	opened  int
-	dropped []string // the reasons of Drops
+	dropped []string    // the reasons of Drops
+	stopped []time.Time // the times of Interrupts
 	gates   map[string]func(peer.PushFrame) error
 
 	vacant map[sharding.ID]bool // shut, to be handed over
@@ -271,7 +276,7 @@ func (h *host) unpack(c Claim) {
 	for st, n := range h.staged {
 		if st.Shard == c.Shard {
 			delete(h.staged, st)
-			if st.Handover == c.Handover && st.Epoch+1 == c.Epoch && n > 0 {
+			if st.Handover == c.Handover && st.Epoch < c.Epoch && n > 0 {
 				h.moved++
 			}
 		}
@@ -285,6 +290,12 @@ func (h *host) Vacate(ctx context.Context, id sharding.ID, m Move) error {
 	if stuck {
 		<-ctx.Done()
 		return ctx.Err()
+	}
+	h.mu.Lock()
+	unfit := h.unfit
+	h.mu.Unlock()
+	if unfit != nil {
+		return unfit
 	}
 	if err := m.Stage(ctx, []peer.Staged{{Ref: object.Ref{Type: "Room", ID: "x"}, Seq: 1}}); err != nil {
 		return err
@@ -351,6 +362,22 @@ func (h *host) Drop(list []sharding.ID, reason string) {
 		delete(h.open, id)
 		delete(h.vacant, id)
 	}
+}
+
+// Interrupt notes when the lease's trust was over.
+func (h *host) Interrupt(string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tenure.Trusted != nil && h.tenure.Trusted() {
+		h.w.Errorf("%s was interrupted while its lease is trusted", h.address)
+	}
+	h.stopped = append(h.stopped, time.Now())
+}
+
+func (h *host) interrupts() []time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.stopped)
 }
 
 func (h *host) set(change func()) {

@@ -29,6 +29,7 @@ type frame struct {
 	inner     bool // called from within an outer frame of its chain, which saves for both
 	committed bool // the reply waited for a save of this very call
 	panicked  bool
+	stopped   bool // it was interrupted; guarded by the activation's mutex until end
 
 	mu     sync.Mutex
 	out    int          // calls out that have not returned
@@ -102,21 +103,24 @@ func (f *frame) invoke(c *call) (reply proto.Message, err error) {
 	return reply, err
 }
 
-// end closes the frame for calls out and takes back a turn that is still lent to a
-// call out which the method did not wait for.
+// end closes the frame for calls out and for calls back, and takes back a turn that is
+// still lent to a call out which the method did not wait for.
 func (f *frame) end() {
 	f.mu.Lock()
 	f.ended = true
 	lent := f.out > 0
 	f.mu.Unlock()
 	f.ctx.cancel(nil)
-	if lent {
-		f.act.reclaim(f.hold)
-	}
 	a := f.act
 	a.mu.Lock()
 	a.frames.remove(f)
+	if f.hold != nil {
+		a.refuseStrays(f.hold)
+	}
 	a.mu.Unlock()
+	if lent {
+		a.reclaim(f.hold)
+	}
 }
 
 // settle turns what the method did into a reply that may leave: its state durable,
@@ -138,7 +142,7 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 		}
 	}
 	if !f.committed {
-		if err := a.mayAnswer(); err != nil {
+		if err := f.mayAnswer(); err != nil {
 			return nil, err
 		}
 	}
@@ -218,6 +222,15 @@ func (a *activation) mayAnswer() error {
 		return fault.New(fault.Fenced, "this node's lease ended while the call ran")
 	}
 	return nil
+}
+
+// mayAnswer also holds the answer of a method back that was interrupted, though this
+// node may be trusted again: what it left half-done is nobody's to count on.
+func (f *frame) mayAnswer() error {
+	if f.stopped {
+		return errInterrupted
+	}
+	return f.act.mayAnswer()
 }
 
 // mayAct is the check before anything leaves a method that still runs. What it would

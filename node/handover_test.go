@@ -869,12 +869,12 @@ func TestCrashesDuringAHandOver(t *testing.T) {
 			s.h.leave()
 			s.h.open(s.h.id)
 		}, 1},
-		{"the stage is of another epoch", func(s scene) {
+		{"the store makes the target mint a later epoch", func(s scene) {
 			s.h.epoch++
 			s.h.commit()
 			s.h.leave()
 			s.h.open(s.h.id)
-		}, 1},
+		}, 2},
 		{"another hand-over took place", func(s scene) {
 			s.f.nodes[0].Resume(lost)
 			s.f.move(5, 1)

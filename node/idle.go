@@ -34,6 +34,7 @@ func (n *Node) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		n.relieve()
 		for _, a := range n.sweepOnce(time.Now()) {
 			select {
 			case flushes <- struct{}{}:
@@ -66,6 +67,9 @@ func (n *Node) sweepOnce(now time.Time) (due []*activation) {
 // sweepPause is a fraction of the shortest time that any type asks for.
 func (n *Node) sweepPause() time.Duration {
 	shortest := maxSweep * 8
+	if memoryLimit() < math.MaxInt64 {
+		shortest = heapLook * 8
+	}
 	for _, name := range n.cfg.Types.Names() {
 		t, _ := n.cfg.Types.Lookup(name)
 		shortest = min(shortest, shortestOf(t))

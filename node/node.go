@@ -35,6 +35,11 @@ type Config struct {
 	Listener event.Listener
 	Logger   *logger.Logger // what objects log to; nil = the default logger
 
+	// MaxActivations bounds how many objects live in memory at once: over it the ones that
+	// were used longest ago make room, or new ones are refused as Overloaded. Objects that
+	// come with a shard are taken in beyond it. 0 = DefaultMaxActivations.
+	MaxActivations int
+
 	// StopTimeout bounds how long Run waits for methods that still run. 0 = 5 s.
 	StopTimeout time.Duration
 }
@@ -51,6 +56,9 @@ type Node struct {
 	slots []slot          // one for each shard, and one for ids that are pinned to this node
 
 	parked atomic.Int64 // bytes of requests that wait at slots
+	live   atomic.Int64 // activations, those that are ending among them
+	fullAt atomic.Int64 // when nothing could make room, in ns since 1970
+	marked uint64       // the garbage collection after which the sweep looked at the heap last
 	stages stages
 
 	commits  *commits // nil without a store
@@ -75,6 +83,9 @@ type Node struct {
 func New(cfg Config) *Node {
 	if cfg.NumShards == 0 {
 		cfg.NumShards = sharding.NumShards
+	}
+	if cfg.MaxActivations == 0 {
+		cfg.MaxActivations = DefaultMaxActivations
 	}
 	if cfg.StopTimeout == 0 {
 		cfg.StopTimeout = 5 * time.Second

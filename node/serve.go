@@ -75,6 +75,8 @@ func (s *slot) serve(ctx context.Context, c *call) (proto.Message, error) {
 			}
 		}
 		switch {
+		case errors.Is(err, errFull):
+			err = s.node.makeRoom(ctx)
 		case errors.Is(err, errAside):
 			err = s.park(ctx, c)
 		case errors.Is(err, errMovedOn):

@@ -62,14 +62,19 @@ type successor struct {
 }
 
 // enter finds the activation of a call's object or begins it: fenced, and exactly
-// once. begun tells who is to load it. errAside says that the call has to wait.
+// once. begun tells who is to load it. errAside says that the call has to wait,
+// errFull that others have to end first.
 func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v := s.admit(c, 0); v.err != nil {
 		return nil, false, v.now()
 	}
-	if a = s.acts[c.ref]; a != nil {
+	a = s.acts[c.ref]
+	if err := s.refusesStray(c, a); err != nil {
+		return nil, false, err
+	}
+	if a != nil {
 		return a, false, nil
 	}
 	if s.node.stopping.Load() {
@@ -78,10 +83,14 @@ func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 	if err := s.node.canKeep(c.typ); err != nil {
 		return nil, false, err
 	}
+	if s.node.live.Add(1) > int64(s.node.cfg.MaxActivations) {
+		s.node.live.Add(-1)
+		return nil, false, errFull
+	}
 	return s.add(c.ref, c.typ), true, nil
 }
 
-// add makes a new activation; s.mu is held.
+// add makes a new activation, which is counted already; s.mu is held.
 func (s *slot) add(ref object.Ref, typ *object.Type) *activation {
 	if s.acts == nil {
 		s.acts = map[object.Ref]*activation{}
@@ -176,6 +185,7 @@ func (s *slot) remove(a *activation) {
 	s.mu.Lock()
 	if s.acts[a.ref] == a {
 		delete(s.acts, a.ref)
+		s.node.live.Add(-1)
 	}
 	born := s.revive()
 	nudge := s.nudge

@@ -35,6 +35,7 @@ type stages struct {
 	mu     sync.Mutex
 	bytes  int
 	shards map[sharding.ID]*shelf
+	over   map[sharding.ID]string // the hand-over by which a shard came here last
 }
 
 // shelf is what is kept for one shard.
@@ -129,6 +130,9 @@ func (k *stages) put(in *peer.Stage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := sharding.ID(in.Shard)
+	if k.over[id] == in.Handover {
+		return fault.New(fault.WrongHolder, "the hand-over has taken place")
+	}
 	st := k.find(id, in.Handover)
 	if st == nil {
 		st = &stage{Staging: Staging{id, in.Handover, in.Holder, in.Epoch}, objects: map[object.Ref]peer.Staged{}}
@@ -254,12 +258,19 @@ func (n *Node) Unstage(list []Staging) {
 }
 
 // take ends what is kept for a shard that this node holds now. What was laid for the
-// claim's own hand-over counts; lost says that there was something, and it is not
-// here any more.
+// claim's own hand-over counts, once: at the epoch that it made, or at a later one
+// that was minted because the store knew that already. lost says that there was
+// something, and it is not here any more.
 func (k *stages) take(c Claim) (objects map[object.Ref]*peer.Staged, lost bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	sh := k.shards[c.Shard]
+	if c.Handover != "" { // what of it comes from now on comes too late
+		if k.over == nil {
+			k.over = map[sharding.ID]string{}
+		}
+		k.over[c.Shard] = c.Handover
+	}
 	if sh == nil {
 		return nil, false
 	}
@@ -269,7 +280,7 @@ func (k *stages) take(c Claim) (objects map[object.Ref]*peer.Staged, lost bool) 
 		k.bytes -= st.bytes
 		switch {
 		case c.Handover == "" || st.Handover != c.Handover:
-		case st.Epoch+1 != c.Epoch:
+		case st.Epoch >= c.Epoch:
 			lost = true
 		default:
 			objects = st.living()
@@ -301,6 +312,7 @@ func (s *slot) revive() (born []*activation) {
 		}
 		delete(s.staged, ref)
 		typ, _ := s.node.cfg.Types.Lookup(ref.Type) // registered when the stage was kept, and for ever
+		s.node.live.Add(1)                          // whatever the bound: it is the only copy
 		a := s.add(ref, typ)
 		a.seed, a.loadOp = o, object.OpCall
 		born = append(born, a)

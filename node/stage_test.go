@@ -106,8 +106,9 @@ func TestOnlyTheClaimsHandOverCounts(t *testing.T) {
 		{"the second", "h2", 4, 2, ""},
 		{"none", "", 4, 0, ""},
 		{"one that laid nothing", "h3", 4, 0, ""},
-		{"a later epoch", "h1", 5, 0, "begin anew"},
-		{"an earlier epoch", "h1", 3, 0, "begin anew"},
+		{"an epoch minted past it", "h1", 9, 1, ""},
+		{"its sender's epoch", "h1", 3, 0, "begin anew"},
+		{"an earlier epoch", "h1", 2, 0, "begin anew"},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			w := receiver(t)
@@ -299,5 +300,25 @@ func FuzzServeStage(f *testing.F) {
 		if w.stages.bytes != 0 {
 			t.Errorf("%d bytes are still counted", w.stages.bytes)
 		}
+	})
+}
+
+// The store knew a later epoch, so the shard is opened only at one that was minted past
+// it: what was laid here counts then, and once.
+func TestAnEpochMintedPastTheHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := receiver(t)
+		late := stage5("h1", 3, frame5(t, "x", 1, 10))
+		w.must(w.ServeStage(bg, late))
+		w.take5(8, "h1")
+		w.want(bg, "Kept/shard#5/x.Change", 11)
+		w.Drop([]sharding.ID{5}, "fence lost")
+		isFault(t, w.ServeStage(bg, late), fault.WrongHolder, fault.NotExecuted) // a copy that was under way
+		w.take5(12, "h1")
+		w.want(bg, "Kept/shard#5/x.Read", 0)
+		w.Drop([]sharding.ID{5}, "handed over")
+		w.must(w.ServeStage(bg, stage5("h2", 13, frame5(t, "x", 1, 20)))) // and back by another
+		w.take5(14, "h2")
+		w.want(bg, "Kept/shard#5/x.Read", 20)
 	})
 }

@@ -16,7 +16,8 @@ import (
 // itself: a call of the same chain runs at once while the lender waits. Within an
 // exclusive hold one frame's code runs at a time; the others stand in its line. A
 // chain never waits for itself, because whoever stands in the line waits only for
-// running code.
+// running code. A call back comes in only while the method that its path names is
+// still inside: see stray.go.
 type turnstile struct {
 	max    int
 	free   bool    // Concurrent mode: everyone enters
@@ -64,12 +65,21 @@ func (w *waiter) settle(h *hold, err error) {
 // Concurrent mode. The second result tells a re-entrant from an outermost frame.
 // One that parks is sent away with errAside while the activation's door is shut for it.
 func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn, parks bool) (h *hold, reentrant bool, err error) {
+	back := holds(chain.Path, a.ref)
 	a.mu.Lock()
 	t := &a.turns
-	if h := t.heldBy(chain.ID); h != nil && h.admits(chain, call) {
+	if back {
+		if err := a.strayLocked(chain); err != nil {
+			a.mu.Unlock()
+			return nil, false, err
+		}
+	}
+	// Only a branch that wants to change what another branch of its chain reads stands
+	// in the queue like anyone.
+	if h := t.heldBy(chain.ID); h != nil && (h.exclusive || call.Shared || back) {
 		return a.reenterUnlock(ctx, h, chain, call)
 	}
-	if t.free && t.inside > 0 && holds(chain.Path, a.ref) {
+	if t.free && back {
 		t.inside++ // also into one that is closing: the chain is inside already
 		a.mu.Unlock()
 		return nil, false, nil
@@ -179,12 +189,6 @@ func (a *activation) withdraw(w *waiter, why error) {
 	t.admit() // those behind w may go now
 }
 
-// admits says whether a call of h's own chain joins h. Only a branch that wants to
-// change what another branch of its chain reads stands in the queue like anyone.
-func (h *hold) admits(chain callctx.Chain, call callctx.Turn) bool {
-	return h.exclusive || call.Shared || holds(chain.Path, object.Ref{Type: call.Type, ID: call.ID})
-}
-
 // reenterUnlock lets a call of the holding chain in. It unlocks a.mu.
 func (a *activation) reenterUnlock(ctx context.Context, h *hold, chain callctx.Chain, call callctx.Turn) (*hold, bool, error) {
 	if !h.exclusive {
@@ -202,7 +206,7 @@ func (a *activation) reenterUnlock(ctx context.Context, h *hold, chain callctx.C
 		a.mu.Unlock()
 		return h, true, nil
 	}
-	w := &waiter{act: a, call: call, chain: chain.ID, done: make(chan struct{})}
+	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, done: make(chan struct{})}
 	h.line = append(h.line, w)
 	a.mu.Unlock()
 	select {

@@ -15,6 +15,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/util/logger"
 )
@@ -46,6 +47,12 @@ type ServerConfig struct {
 	DefaultDeleteTimeout time.Duration // default: DefaultCallTimeout
 	DrainTimeout         time.Duration // how long a stop waits for running calls; default 25 s
 
+	// MaxActivations bounds how many objects live in this node's memory at once; default
+	// 1,000,000. Over it, and where GOMEMLIMIT is set and 60 % of it are in use, idle
+	// objects are ended, about in the order of their last use; volatile ones with a state
+	// only past their idle timeout. Where none can be, new ones are refused as overloaded.
+	MaxActivations int
+
 	// Types are the object types of this node. goverseapi fills in the process's own.
 	Types *object.Types
 	// OpenStore opens the store when the server runs and Node was given none. nil: no
@@ -76,6 +83,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	setDefault(&c.DataDir, ".goverse")
 	setDefault(&c.MinQuorum, 1)
 	setDefault(&c.NumShards, sharding.NumShards)
+	setDefault(&c.MaxActivations, node.DefaultMaxActivations)
 	setDefault(&c.NodeStabilityDuration, 10*time.Second)
 	setDefault(&c.DefaultCallTimeout, 30*time.Second)
 	setDefault(&c.DefaultCreateTimeout, c.DefaultCallTimeout)
@@ -111,6 +119,9 @@ func (c ServerConfig) Validate() error {
 	}
 	if c.NumShards < 1 || c.NumShards > sharding.NumShards {
 		errs = append(errs, fmt.Errorf("NumShards is %d; it must be between 1 and %d", c.NumShards, sharding.NumShards))
+	}
+	if c.MaxActivations < 1 {
+		errs = append(errs, fmt.Errorf("MaxActivations is %d; it must be at least 1", c.MaxActivations))
 	}
 	if c.MinQuorum < 1 {
 		errs = append(errs, fmt.Errorf("MinQuorum is %d; it must be at least 1", c.MinQuorum))

@@ -53,13 +53,14 @@ func New(cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, joined: make(chan struct{}), ended: make(chan struct{})}
 	s.events = event.Tee(telemetry.Log(cfg.Logger, telemetry.LogOptions{Operations: cfg.LogOperations}), cfg.Events)
 	s.Node = node.New(node.Config{
-		Address:   cfg.AdvertiseAddress,
-		NumShards: cfg.NumShards,
-		Types:     cfg.Types,
-		Call:      s.Call,
-		Probe:     s.probe,
-		Listener:  s.events,
-		Logger:    cfg.Logger,
+		Address:        cfg.AdvertiseAddress,
+		NumShards:      cfg.NumShards,
+		Types:          cfg.Types,
+		MaxActivations: cfg.MaxActivations,
+		Call:           s.Call,
+		Probe:          s.probe,
+		Listener:       s.events,
+		Logger:         cfg.Logger,
 	})
 	return s, nil
 }

@@ -27,7 +27,24 @@ func (r *Registration) HandOver(ctx context.Context, batch []Handover) (Outcome,
 			return Outcome{}, fmt.Errorf("hand over to %s#%s as %s: %w: %v", h.To.Address, h.To.Registration, r.Owner(), etcdmanager.ErrNotApplied, h.Shard)
 		}
 	}
-	return r.put(ctx, r.w.hand(batch))
+	records, err := r.m.View().receiving(batch)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return r.put(ctx, r.w.hand(batch, records))
+}
+
+// receiving is the records of the nodes that a batch goes to, each of which takes shards.
+func (v *View) receiving(batch []Handover) (map[Self][]byte, error) {
+	records := map[Self][]byte{}
+	for _, to := range receivers(batch) {
+		m, ok := v.Member(to.Address)
+		if !ok || m.Registration != to.Registration || m.State != StateReady {
+			return nil, fmt.Errorf("hand over to %s#%s, which is not there or leaves: %w", to.Address, to.Registration, etcdmanager.ErrNotApplied)
+		}
+		records[to] = m.raw
+	}
+	return records, nil
 }
 
 // Resolution is what became of a hand-over whose outcome was unknown.

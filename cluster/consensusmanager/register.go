@@ -50,6 +50,10 @@ func (r *Registration) Owner() string { return r.Address + "#" + r.Registration 
 // Trusted says whether this process may speak for the registration without asking.
 func (r *Registration) Trusted() bool { return r.lease.Trusted() }
 
+// TrustedUntil is when that ends unless etcd renews the lease; the zero time while
+// there is no trust. After a jump of the clocks Trusted may say so earlier.
+func (r *Registration) TrustedUntil() time.Time { return r.lease.TrustedUntil() }
+
 // Fresh says whether this process may lead and take shards up: etcd has renewed its
 // lease within the last etcdmanager.FreshFor. What it holds it serves while Trusted.
 func (r *Registration) Fresh() bool { return r.lease.Fresh() }

@@ -177,11 +177,13 @@ func holders(shards []*sharding.Shard) []string {
 	return list
 }
 
-// hand is T-HAND: the writer holds every shard, and each goes to its target.
-func (w writer) hand(batch []Handover) etcdmanager.Txn {
+// hand is T-HAND: the writer holds every shard, and each goes to its target. records
+// is the receivers' own, by which they live and do not leave: one that is about to go
+// would take with it what was laid there.
+func (w writer) hand(batch []Handover, records map[Self][]byte) etcdmanager.Txn {
 	t := etcdmanager.Txn{If: []etcdmanager.Guard{w.sameCluster(), w.alive()}}
 	for _, y := range receivers(batch) {
-		t.If = append(t.If, etcdmanager.Alive(w.keys.reg(y)))
+		t.If = append(t.If, etcdmanager.ValueIs(w.keys.node(y.Address), records[y]))
 	}
 	for _, h := range batch {
 		next := h.Shard.HandedTo(h.To.Address, h.To.Registration, h.ID)
@@ -191,11 +193,11 @@ func (w writer) hand(batch []Handover) etcdmanager.Txn {
 	return t
 }
 
-func receivers(batch []Handover) []string {
-	var list []string
+func receivers(batch []Handover) []Self {
+	var list []Self
 	for _, h := range batch {
-		if !slices.Contains(list, h.To.Registration) {
-			list = append(list, h.To.Registration)
+		if !slices.Contains(list, h.To) {
+			list = append(list, h.To)
 		}
 	}
 	return list

@@ -92,7 +92,12 @@ func TestTransactions(t *testing.T) {
 	b.WriteString(protocol("T-PLAN", w.plan(6, old, next, v, []sharding.Change{{Shard: 0, To: "b:1"}, {Shard: 1, To: "c:1"}})))
 	b.WriteString(protocol("T-PLAN, the first", w.plan(6, Mapping{}, Mapping{}.next(), v, []sharding.Change{{Shard: 0, To: "b:1"}})))
 	b.WriteString(protocol("T-CLAIM", w.claim(shards(1, 2, 3))))
-	b.WriteString(protocol("T-HAND", w.hand([]Handover{{Shard: v.Table.Shard(5), To: Self{"c:1", "c1"}, ID: "00aa"}})))
+	hands := []Handover{{Shard: v.Table.Shard(5), To: Self{"c:1", "c1"}, ID: "00aa"}}
+	records, err := v.receiving(hands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString(protocol("T-HAND", w.hand(hands, records)))
 	b.WriteString(protocol("T-RESOLVE", w.poison(v.Table.Shard(5), v.Table.Shard(5).Encode(nonce()))))
 	b.WriteString(protocol("T-BUMP", w.bump(shards(4), map[sharding.ID]uint64{4: 40})))
 	b.WriteString(protocol("T-RELEASE", w.release(shards(4))))
@@ -128,7 +133,7 @@ func TestTransactionsAreSmallEnough(t *testing.T) {
 			claimed += len(b)
 		}
 		for _, b := range HandBatches(hands) {
-			check(t, w.hand(b), len(b), handGuards)
+			check(t, w.hand(b, nil), len(b), handGuards)
 			handed += len(b)
 		}
 		if planned != n || claimed != n || handed != n {

@@ -33,6 +33,7 @@ func (h *host) Staged() []members.Staging                               { return
 func (h *host) Unstage([]members.Staging)                               {}
 func (h *host) ServeStage(context.Context, *peer.Stage) error           { return nil }
 func (h *host) Drop([]sharding.ID, string)                              {}
+func (h *host) Interrupt(string)                                        {}
 func (h *host) Lost() <-chan sharding.ID                                { return nil }
 
 func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, error) {

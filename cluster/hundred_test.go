@@ -1,0 +1,233 @@
+package cluster
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
+	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/peer"
+)
+
+var manyNodes = flag.Int("cluster.nodes", 0, "run TestManyNodes with so many nodes on one etcd, all shards and the shortest lease; the goal is 100")
+
+// fewNodes and fewShards are what a busy machine carries under the race detector, where
+// leases of three seconds end by themselves.
+const (
+	fewNodes  = 4
+	fewShards = 512
+)
+
+// hangs is far above what anything here takes: past it something stands still.
+const hangs = time.Minute
+
+// Many nodes over one real etcd form a cluster with even shares, lose a tenth of
+// themselves at once and get it back. The figures are in the log.
+func TestManyNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a real etcd and many nodes")
+	}
+	nodes, shards, ttl := fewNodes, fewShards, etcdmanager.DefaultTTL
+	if *manyNodes > 0 {
+		nodes, shards, ttl = *manyNodes, sharding.NumShards, etcdmanager.MinTTL
+	}
+	f := newFlock(t, nodes, shards, ttl)
+	defer f.end()
+	f.Logf("%d nodes, %d shards, leases of %v; the goal is 100 nodes: -cluster.nodes 100", f.size, f.shards, f.ttl)
+
+	f.phase("form", func() { f.start(f.size) })
+	lost := max(1, f.size/10)
+	f.phase(fmt.Sprintf("lose %d", lost), func() { f.cut(lost) })
+	f.phase(fmt.Sprintf("regain %d", lost), func() { f.start(lost) })
+	f.phase(fmt.Sprintf("%d leave", lost), func() { f.leave(lost) })
+}
+
+// flock is nodes over one etcd, in the order in which they were started.
+type flock struct {
+	*testing.T
+	size   int
+	shards int
+	ttl    time.Duration
+	w      *world
+	etcd   *embedded.Server
+	nodes  []*bird
+	ended  sync.WaitGroup
+}
+
+// bird is one node with its own connection to etcd.
+type bird struct {
+	c    *Cluster
+	host *host
+	kv   io.Closer
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+func newFlock(t *testing.T, size, shards int, ttl time.Duration) *flock {
+	server, err := embedded.Start(context.Background(), embedded.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &flock{
+		T: t, size: size, shards: shards, ttl: ttl, etcd: server,
+		w: &world{T: t, net: peer.NewNetwork(), fences: &fences{m: map[sharding.ID]fence{}}},
+	}
+}
+
+// start starts n nodes at the lowest addresses that are free.
+func (f *flock) start(n int) {
+	taken := map[string]bool{}
+	for _, b := range f.nodes {
+		taken[b.host.address] = true
+	}
+	for i := 0; n > 0; i++ {
+		if address := fmt.Sprintf("node%03d:47000", i); !taken[address] {
+			f.nodes = append(f.nodes, f.hatch(address))
+			n--
+		}
+	}
+}
+
+func (f *flock) hatch(address string) *bird {
+	kv, err := etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{f.etcd.Endpoint()}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := New(Config{
+		Address: address, KVs: []etcdmanager.KV{kv}, Dialer: f.w.net.Dialer(address), StoreID: "store-1",
+		NumShards: f.shards, LeaseTTL: f.ttl, MinQuorum: f.size, StabilityDelay: 500 * time.Millisecond, JoinTimeout: hangs,
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b := &bird{c: c, host: newHost(f.w, address), kv: kv, done: make(chan struct{})}
+	unlisten := f.w.net.Listen(address, c.Serve(b.host))
+	var ctx context.Context
+	ctx, b.stop = context.WithCancel(context.Background())
+	f.ended.Go(func() {
+		defer close(b.done)
+		defer kv.Close()
+		defer unlisten()
+		if err := c.Run(ctx, b.host); err != nil {
+			f.Errorf("%s: %v", address, err)
+		}
+	})
+	return b
+}
+
+// cut takes the connections to etcd from the n nodes that lead or are next to.
+func (f *flock) cut(n int) {
+	gone := f.nodes[:n]
+	f.nodes = f.nodes[n:]
+	for _, b := range gone {
+		if err := b.kv.Close(); err != nil {
+			f.Error(err)
+		}
+		b.stop()
+	}
+}
+
+// leave stops the last n nodes as SIGTERM does.
+func (f *flock) leave(n int) {
+	gone := f.nodes[len(f.nodes)-n:]
+	f.nodes = f.nodes[:len(f.nodes)-n]
+	for _, b := range gone {
+		b.stop()
+	}
+	for _, b := range gone {
+		<-b.done
+	}
+}
+
+// phase does something to the cluster, waits until it is even again, and logs what that
+// took.
+func (f *flock) phase(name string, do func()) {
+	f.Helper()
+	revision, before := f.picture()
+	began := time.Now()
+	do()
+	acted := time.Since(began)
+	even := f.settle(name)
+	took := time.Since(began)
+	after, now := f.picture()
+	moved := 0
+	for id, holder := range now {
+		if before[id] != holder {
+			moved++
+		}
+	}
+	f.Logf("%-10s %6v (act %v, then even), %d shards of %d changed hands, %d etcd writes, shares %s",
+		name, took.Round(time.Millisecond), acted.Round(time.Millisecond), moved, len(now), after-revision, even)
+}
+
+// picture is the newest revision and who holds each shard.
+func (f *flock) picture() (revision int64, holders map[sharding.ID]string) {
+	holders = map[sharding.ID]string{}
+	if len(f.nodes) == 0 {
+		return 0, holders
+	}
+	v := f.nodes[0].c.View()
+	for _, s := range v.Table.All() {
+		holders[s.ID] = s.Current
+	}
+	return v.Revision, holders
+}
+
+// settle waits until the nodes serve every shard once, and equally many each.
+func (f *flock) settle(name string) (even string) {
+	f.Helper()
+	for deadline := time.Now().Add(hangs); ; time.Sleep(50 * time.Millisecond) {
+		even, why := f.uneven()
+		if why == "" {
+			return even
+		}
+		if time.Now().After(deadline) {
+			f.Fatalf("%s: %s\n%v", name, why, f.nodes[0].c.View())
+		}
+	}
+}
+
+func (f *flock) uneven() (even, why string) {
+	v := f.nodes[0].c.View()
+	if n := len(v.Members()); n != len(f.nodes) {
+		return "", fmt.Sprintf("%d of %d nodes are there", n, len(f.nodes))
+	}
+	if served := v.Census().Served(); served != f.shards {
+		return "", fmt.Sprintf("%d shards are between holders", f.shards-served)
+	}
+	seen := map[sharding.ID]string{}
+	least, most := f.shards, 0
+	for _, b := range f.nodes {
+		open := b.host.serving()
+		least, most = min(least, len(open)), max(most, len(open))
+		for id := range open {
+			if seen[id] != "" {
+				return "", fmt.Sprintf("shard %d is at %s and %s", id, seen[id], b.host.address)
+			}
+			seen[id] = b.host.address
+		}
+	}
+	if len(seen) != f.shards || most-least > 1 {
+		return "", fmt.Sprintf("%d shards are open, %d to %d at a node", len(seen), least, most)
+	}
+	return fmt.Sprintf("%d to %d", least, most), ""
+}
+
+func (f *flock) end() {
+	for _, b := range f.nodes {
+		if err := b.kv.Close(); err != nil { // all go at once: there is nobody to hand over to
+			f.Error(err)
+		}
+		b.stop()
+	}
+	f.ended.Wait()
+	if err := f.etcd.Close(); err != nil {
+		f.Error(err)
+	}
+}

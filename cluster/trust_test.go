@@ -1,0 +1,75 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
+)
+
+// A node that etcd no longer answers interrupts what runs once, before its lease can
+// have ended in etcd, and not again when it has registered anew.
+func TestLostTrustInterruptsOnce(t *testing.T) {
+	bubble(t, func(w *world) {
+		a, b := w.node(nodeA), w.node(nodeB)
+		w.ready(a, b)
+		w.holds(a, b)
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		a.cut()
+		w.settle(func() string {
+			if b.c.View().Members().Has(nodeA) {
+				return "a's lease lives on in etcd"
+			}
+			return ""
+		})
+		if when := a.host.interrupts(); len(when) != 1 || when[0].Before(begun.Add(4*time.Second-etcdmanager.RenewInterval)) {
+			t.Errorf("interrupted at %v, cut at %v, gone at %v", when, begun, time.Now())
+		}
+		time.Sleep(begun.Add(20 * time.Second).Sub(time.Now()))
+		a.conn.Set(memkv.Healthy)
+		w.holds(a, b)
+		time.Sleep(time.Minute)
+		if n := len(a.host.interrupts()); n != 1 {
+			t.Errorf("a was interrupted %d times", n)
+		}
+		if n := len(b.host.interrupts()); n != 0 {
+			t.Errorf("b, which etcd has answered, was interrupted %d times", n)
+		}
+	})
+}
+
+// Etcd answers again before the lease has ended: the node goes on with what it has, and
+// is interrupted anew when it happens again.
+func TestTrustThatComesBack(t *testing.T) {
+	bubble(t, func(w *world) {
+		a := w.node(nodeA)
+		w.ready(a)
+		w.holds(a)
+		epochs := a.host.serving()
+		for times := 1; times <= 3; times++ {
+			time.Sleep(10 * time.Second)
+			a.cut()
+			w.settle(func() string {
+				if len(a.host.interrupts()) < times {
+					return "not interrupted"
+				}
+				return ""
+			})
+			a.conn.Set(memkv.Healthy)
+			time.Sleep(10 * time.Second)
+			if n := len(a.host.interrupts()); n != times {
+				t.Errorf("interrupted %d times, want %d", n, times)
+			}
+		}
+		for id, epoch := range a.host.serving() {
+			if epochs[id] != epoch {
+				t.Errorf("shard %d went from epoch %d to %d", id, epochs[id], epoch)
+			}
+		}
+		if len(a.host.dropped) != 0 {
+			t.Errorf("dropped: %q", a.host.dropped)
+		}
+	})
+}

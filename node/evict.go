@@ -1,0 +1,176 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"runtime/metrics"
+	"slices"
+	"time"
+
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// DefaultMaxActivations is how many objects live on a node at once unless its
+// configuration says otherwise.
+const DefaultMaxActivations = 1_000_000
+
+// Eviction takes the least recently used of a random sample, so no call has to keep a
+// list in order: of a sample of 32 the eldest quarter goes, and half of the victims are
+// among the 13 % of all idle objects that were used longest ago, 99 % among the 38 %.
+const (
+	evictSample = 32
+	evictShare  = 4 // one of so many of the sample
+)
+
+// fullFor is for how long nobody looks again after nothing was found that could make
+// room: such a look goes through everything.
+const fullFor = 50 * time.Millisecond
+
+// Where a garbage collection leaves more alive than a fraction of the memory limit of
+// the Go runtime (GOMEMLIMIT), a fraction of the objects is evicted.
+const (
+	heapShare = 0.6
+	heapEvict = 20 // one of so many, after each collection
+	heapLook  = time.Second
+)
+
+// errFull sends a call back that would begin an activation over the bound.
+var errFull = errors.New("too many objects are active")
+
+// makeRoom ends idle activations and waits until one has ended, or says why there is
+// none: everything runs, waits, or has state that is nowhere else.
+func (n *Node) makeRoom(ctx context.Context) error {
+	if time.Since(time.Unix(0, n.fullAt.Load())).Abs() < fullFor {
+		return n.full()
+	}
+	victims, ending := n.victims(time.Now())
+	for _, a := range victims {
+		if a.evict(time.Now()) {
+			ending = a
+		}
+	}
+	switch {
+	case ending == nil && len(victims) > 0:
+		return nil // they were taken into use again: look anew
+	case ending == nil:
+		n.fullAt.Store(time.Now().UnixNano())
+		return n.full()
+	}
+	select {
+	case <-ending.gone:
+		return nil
+	case <-ctx.Done():
+		return fault.Waited(ctx, "while other objects were ended to make room")
+	}
+}
+
+func (n *Node) full() error {
+	e := fault.New(fault.Overloaded, "%d objects are active on this node (MaxActivations) and none of them can be ended now", n.cfg.MaxActivations)
+	e.RetryAfter = fullFor
+	return e
+}
+
+// victims is the eldest of a sample of what may be evicted, or else some activation
+// that is ending. Volatile objects with a state come last.
+func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation) {
+	type candidate struct {
+		a    *activation
+		used time.Time
+	}
+	var free, volatile []candidate
+	first := rand.IntN(len(n.slots))
+	for i := range n.slots {
+		s := &n.slots[(first+i)%len(n.slots)]
+		s.mu.Lock()
+		for _, a := range s.acts { // begins anywhere
+			a.mu.Lock()
+			switch {
+			case a.state >= closing:
+				ending = a
+			case !a.evictableLocked(now):
+			case a.isOnlyCopy():
+				volatile = append(volatile, candidate{a, a.lastUsed})
+			default:
+				free = append(free, candidate{a, a.lastUsed})
+			}
+			a.mu.Unlock()
+			if len(free) == evictSample {
+				break
+			}
+		}
+		s.mu.Unlock()
+		if len(free) == evictSample {
+			break
+		}
+	}
+	if len(free) == 0 {
+		free = volatile[:min(len(volatile), evictSample)]
+	}
+	slices.SortFunc(free, func(a, b candidate) int { return a.used.Compare(b.used) })
+	for _, c := range free[:(len(free)+evictShare-1)/evictShare] {
+		eldest = append(eldest, c.a)
+	}
+	return eldest, ending
+}
+
+// isOnlyCopy: its state is nowhere but here.
+func (a *activation) isOnlyCopy() bool { return a.keep == object.Volatile && a.typ.Persistent }
+
+// evictableLocked: it lives, nobody uses or waits for it, and its state outlives it, or
+// it is idle for as long as its type demands. a.mu is held.
+func (a *activation) evictableLocked(now time.Time) bool {
+	if a.state != live || a.door != doorOpen || !a.turns.atRest() {
+		return false
+	}
+	idle := a.typ.IdleTimeout
+	return !a.isOnlyCopy() || idle > 0 && now.Sub(a.lastUsed) >= idle
+}
+
+// evict ends an idle activation; false: it is in use again.
+func (a *activation) evict(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.evictableLocked(now) {
+		return false
+	}
+	a.endLocked("evicted")
+	return true
+}
+
+// relieve evicts where the heap has grown past its share of the memory limit. It
+// belongs to the sweep.
+func (n *Node) relieve() {
+	limit := memoryLimit()
+	if limit == math.MaxInt64 {
+		return
+	}
+	bytes, collection := heapAlive()
+	if collection == n.marked || float64(bytes) < heapShare*float64(limit) {
+		return // what was evicted since shows only after the next collection
+	}
+	n.marked = collection
+	for left := int(n.live.Load())/heapEvict + 1; left > 0; {
+		victims, _ := n.victims(time.Now())
+		if len(victims) == 0 {
+			return
+		}
+		for _, a := range victims {
+			a.evict(time.Now())
+		}
+		left -= len(victims)
+	}
+}
+
+// memoryLimit is what GOMEMLIMIT or debug.SetMemoryLimit said; math.MaxInt64: nothing.
+func memoryLimit() int64 { return debug.SetMemoryLimit(-1) }
+
+// heapAlive is what the last garbage collection found alive, and which one that was.
+func heapAlive() (bytes, collection uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
+}
