@@ -27,7 +27,7 @@ func TestLostTrustInterruptsOnce(t *testing.T) {
 		if when := a.host.interrupts(); len(when) != 1 || when[0].Before(begun.Add(4*time.Second-etcdmanager.RenewInterval)) {
 			t.Errorf("interrupted at %v, cut at %v, gone at %v", when, begun, time.Now())
 		}
-		time.Sleep(begun.Add(20 * time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(begun.Add(20 * time.Second)))
 		a.conn.Set(memkv.Healthy)
 		w.holds(a, b)
 		time.Sleep(time.Minute)
