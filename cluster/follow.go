@@ -48,7 +48,7 @@ func (c *Cluster) PushesReady() <-chan struct{} { return c.pushes.ready }
 // again. deliver is called for one frame of a node at a time, in order, and for
 // several nodes at once; when it fails, that node's stream is opened anew.
 func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame) error) error {
-	streams := map[string]context.CancelFunc{}
+	streams := map[string]func(){}
 	var running sync.WaitGroup
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -65,8 +65,9 @@ func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(pe
 		for _, m := range members {
 			if streams[m.Address] == nil {
 				stream, stop := context.WithCancel(ctx)
-				streams[m.Address] = stop
-				running.Go(func() { c.followNode(stream, m.Address, gate, deliver) })
+				ended := make(chan struct{})
+				streams[m.Address] = func() { stop(); <-ended }
+				running.Go(func() { defer close(ended); c.followNode(stream, m.Address, gate, deliver) })
 			}
 		}
 		c.checkPushes(v)

@@ -61,6 +61,43 @@ func (w *World) DelayEtcd(member string) {
 	w.sim("DelayEtcd").member(member).conn.Set(memkv.Late)
 }
 
+// StraggleToEtcd makes the next n writes of a member reach etcd only after d, and
+// leaves them without an answer, while everything else of it goes through.
+func (w *World) StraggleToEtcd(member string, n int, d time.Duration) {
+	w.T.Helper()
+	w.sim("StraggleToEtcd").member(member).conn.straggle(n, d)
+}
+
+// Pause lets a member stand still as far as anybody else can tell: nothing leaves it
+// and nothing reaches it, until Resume or Heal. What runs in it goes on.
+func (w *World) Pause(member string) {
+	w.T.Helper()
+	s := w.sim("Pause")
+	s.member(member).conn.Set(memkv.Cut)
+	s.others(member, s.net.Partition)
+}
+
+// Resume ends a Pause, and with it every other fault of that member.
+func (w *World) Resume(member string) {
+	w.T.Helper()
+	s := w.sim("Resume")
+	s.member(member).conn.Set(memkv.Healthy)
+	s.others(member, s.net.Heal)
+}
+
+// others calls do with the addresses of a member and of each other one.
+func (s *sim) others(member string, do func(a, b string)) {
+	s.t.Helper()
+	self := s.where(member)
+	for _, all := range []map[string]*simProcess{s.nodes, s.gates} {
+		for name := range all {
+			if at := s.where(name); at != self {
+				do(self, at)
+			}
+		}
+	}
+}
+
 // RestartEtcd ends all connections to etcd and gives every lease its whole time again.
 func (w *World) RestartEtcd() {
 	w.T.Helper()
@@ -80,17 +117,18 @@ func (w *World) RestoreEtcd(snap memkv.Snapshot) {
 	w.sim("RestoreEtcd").etcd.Restore(snap)
 }
 
-// Heal ends every partition, every cut and delay.
+// Heal ends every fault: what still waits for its turn to be lost is not lost.
 func (w *World) Heal() {
 	w.T.Helper()
 	s := w.sim("Heal")
 	s.net.HealAll()
 	s.net.Delay(0)
-	for _, p := range s.nodes {
-		p.conn.Set(memkv.Healthy)
-	}
-	for _, p := range s.gates {
-		p.conn.Set(memkv.Healthy)
+	for _, all := range []map[string]*simProcess{s.nodes, s.gates} {
+		for name, p := range all {
+			p.conn.Set(memkv.Healthy)
+			p.conn.straggle(0, 0)
+			s.net.LoseAnswers(s.where(name), 0)
+		}
 	}
 }
 

@@ -58,15 +58,16 @@ type simProcess struct {
 	cluster *cluster.Cluster
 	node    *node.Node // nil in a gate
 	doors   *gate.Gate // nil in a node
-	conn    *memkv.Conn
+	conn    *straggler
 	hangUp  func() // the address answers no more
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
 
 func (s *sim) process(cfg cluster.Config) *simProcess {
-	p := &simProcess{conn: s.etcd.Connect(), hangUp: func() {}}
+	p := &simProcess{conn: &straggler{Conn: s.etcd.Connect()}, hangUp: func() {}}
 	cfg.NumShards, cfg.Listener = numShards, s.listener(cfg.Address)
+	cfg.JoinTimeout = patience // nobody is here to start a process again that gave up
 	cfg.KVs, cfg.Dialer = []etcdmanager.KV{p.conn}, s.net.Dialer(cfg.Address)
 	c, err := cluster.New(cfg)
 	if err != nil {

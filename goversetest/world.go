@@ -135,7 +135,7 @@ type place interface {
 
 // numShards keeps the start of a world cheap. Ids that name a higher shard are
 // ordinary ones here.
-const numShards = 64
+const numShards = 32
 
 // patience bounds every wait for the cluster, of virtual time in Sim.
 const patience = time.Minute

@@ -182,6 +182,8 @@ type Manager struct {
 	silence  atomic.Pointer[string] // why etcd did not answer the last time; nil: it did
 	restored atomic.Int64           // how often etcd turned out to have been restored
 	full     atomic.Int64           // when etcd last had no space left; Unix nanoseconds, 0: it has
+
+	mine sync.Map // the registrations that this process has made, as keys
 }
 
 // New makes a Manager; cfg must be valid.

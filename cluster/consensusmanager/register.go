@@ -100,7 +100,7 @@ func (m *Manager) register(ctx context.Context, before *Registration) (*Registra
 			return r, nil
 		case errors.Is(err, ErrShardsDiffer), errors.Is(err, ErrStoreDiffers):
 			return nil, err
-		case givesUp(err, before) && !time.Now().Before(deadline):
+		case givesUp(err, before) && !m.own(v) && !time.Now().Before(deadline):
 			return nil, fmt.Errorf("gave up after %v: %w", m.cfg.JoinTimeout, err)
 		}
 		if said != err.Error() && !errors.Is(err, errNoView) {
@@ -110,6 +110,20 @@ func (m *Manager) register(ctx context.Context, before *Registration) (*Registra
 		}
 		pause(ctx, v, joinBackoff.Delay(attempt, 1))
 	}
+}
+
+// own says that what stands at this process's address is an earlier registration of
+// its own, as far as v knows.
+func (m *Manager) own(v *View) bool {
+	x := ""
+	if g, ok := v.gates[m.cfg.Address]; ok && m.cfg.Gate {
+		x = g.Registration
+	}
+	if n, ok := v.nodes[m.cfg.Address]; ok && !m.cfg.Gate {
+		x = n.Registration
+	}
+	_, ok := m.mine.Load(x)
+	return ok
 }
 
 // givesUp says which obstacles are worth a bounded wait only. A process that was a
@@ -299,6 +313,7 @@ func (m *Manager) enter(ctx context.Context, meta *Meta, before *Registration, l
 
 func (m *Manager) registration(meta *Meta, lease *etcdmanager.Lease) *Registration {
 	self := Self{Address: m.cfg.Address, Registration: newRegistration()}
+	m.mine.Store(self.Registration, true)
 	r := &Registration{Self: self, Meta: meta, m: m, lease: lease, w: writer{keys: m.keys, self: self, meta: meta.raw}}
 	if m.cfg.Gate {
 		r.source, r.value = m.keys.gate(self.Address), encodeJSON(Gate{Registration: self.Registration})
