@@ -140,8 +140,9 @@ static() {
 tests() {
   go build -o "$tmp/testlines" ./script/testlines || return 1
   # shellcheck disable=SC2086 # flags that may be absent
-  # Three packages at a time also where there are two cores: some tests mostly wait.
-  go test -json -count=1 -p "$(($(nproc) + 1))" -timeout 15m $race $short ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
+  # One package more at a time than there are cores, and the longest first: tests of
+  # processes mostly wait.
+  go test -json -count=1 -p "$(($(nproc) + 1))" -timeout 15m $race $short ./test/e2e ./test/random ./... 2>&1 | "$tmp/testlines" -skipped "$tmp/skipped"
 }
 
 # fuzz_one PACKAGE TARGET: one core's worth; fuzzing runs as many as there are cores.

@@ -155,7 +155,7 @@ func TestARealGatesErrors(t *testing.T) {
 	_, err = c.CallObject(soon(t), "Echo", "", "Say", nil)
 	want(t, err, ErrInvalid, NotExecuted, "")
 	_, _, err = c.ReliableCallObject(soon(t), "id", "Echo", "a", "Say", nil)
-	want(t, err, ErrUnknownMethod, NotExecuted, "did not run")
+	want(t, err, ErrUnknownMethod, NotExecuted, "exactly-once")
 	id, err := c.CreateObject(soon(t), "Echo", "")
 	if id == "" || err != nil {
 		t.Error(id, err)

@@ -66,9 +66,13 @@ func (g *gate) serve(t *testing.T) *gate {
 }
 
 func (g *gate) serveOn(t testing.TB, l net.Listener) {
+	stopping := make(chan struct{})
+	g.mu.Lock() // the last server's sessions may still be ending
 	g.ledger, g.homes, g.sessions = map[string]int{}, map[string]string{}, map[string]chan *anypb.Any{}
-	g.server, g.served, g.stopping = grpc.NewServer(), make(chan struct{}), make(chan struct{})
-	g.ending = sync.OnceFunc(func() { close(g.stopping) })
+	g.stopping = stopping
+	g.mu.Unlock()
+	g.server, g.served = grpc.NewServer(), make(chan struct{})
+	g.ending = sync.OnceFunc(func() { close(stopping) })
 	gate_pb.RegisterGateServiceServer(g.server, g)
 	go func(s *grpc.Server, served chan struct{}) { defer close(served); _ = s.Serve(l) }(g.server, g.served)
 	t.Cleanup(g.kill)
@@ -95,6 +99,7 @@ func (g *gate) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anyp
 	p, _ := peer.FromContext(stream.Context())
 	g.mu.Lock()
 	g.homes[id], g.sessions[id] = p.Addr.String(), outbox
+	stopping := g.stopping
 	g.mu.Unlock()
 	welcome, err := anypb.New(&gate_pb.RegisterResponse{ClientId: id})
 	if g.welcome != nil {
@@ -112,7 +117,7 @@ func (g *gate) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anyp
 			if err := stream.Send(m); err != nil {
 				return err
 			}
-		case <-g.stopping:
+		case <-stopping:
 			return fault.New(fault.NotReady, "the gate is stopping")
 		case <-stream.Context().Done():
 			return stream.Context().Err()
