@@ -114,13 +114,15 @@ func (c *memConn) next(ctx context.Context, s *pushStream, l *listener) (*govers
 		gone := w.look(l)
 		select {
 		case p, more := <-s.frames:
-			if !more {
-				if l.ctx.Err() != nil {
-					return nil, errGone
-				}
-				return nil, nil
+			switch {
+			case more:
+				return c.arrive(ctx, p)
+			case ctx.Err() != nil: // our end was the first
+				return nil, context.Cause(ctx)
+			case l.ctx.Err() != nil:
+				return nil, errGone
 			}
-			return c.arrive(ctx, p)
+			return nil, nil
 		case <-gone:
 			return nil, errGone
 		case <-ctx.Done():

@@ -25,9 +25,13 @@ import (
 )
 
 const (
-	startTimeout = 30 * time.Second       // to read the log of a large cluster
-	closeTimeout = 3 * time.Second        // of an etcd that is well; it takes some 10 ms
-	failedGrace  = 500 * time.Millisecond // of one that has failed, and may never end
+	startTimeout = 30 * time.Second // to read the log of a large cluster
+	closeTimeout = 3 * time.Second  // of an etcd that is well; it takes some 10 ms
+	// A start that nobody wants any more ends by itself, on a busy machine late. Until then
+	// it has the directory, where a second etcd would wait for the first for ever.
+	abandonTimeout = 20 * time.Second
+
+	failedGrace = 500 * time.Millisecond // of one that has failed, and may never end
 )
 
 // Config says where the data is. Dir is made if it does not exist.
@@ -192,7 +196,7 @@ func (s *Server) abandon(started <-chan *embed.Etcd) error {
 		return s.shut()
 	case <-s.doom.failed:
 		return nil
-	case <-time.After(closeTimeout):
+	case <-time.After(abandonTimeout):
 		return fmt.Errorf("embedded etcd on %s is still starting: end this process", s.data)
 	}
 }
