@@ -224,13 +224,14 @@ func (s *socket) write(ctx context.Context) {
 }
 
 func (s *socket) send(ctx context.Context, frame []byte) error {
-	wait, cancel := context.WithTimeout(ctx, s.door.patient)
+	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := s.conn.Write(wait, websocket.MessageText, frame)
-	if err != nil && ctx.Err() == nil && wait.Err() != nil {
-		s.session.Close(errStalled)
-	}
-	return err
+	stalled := time.AfterFunc(s.door.patient, func() {
+		s.session.Close(errStalled) // first: the end of wait closes the connection, and the reader would say why
+		cancel()
+	})
+	defer stalled.Stop()
+	return s.conn.Write(wait, websocket.MessageText, frame)
 }
 
 func (s *socket) sendAnswer(ctx context.Context, a answer) error {
