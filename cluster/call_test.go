@@ -57,21 +57,27 @@ func TestCallsThatNoNodeWouldTake(t *testing.T) {
 	})
 }
 
+// failsThrice makes the host answer three calls with err, and counts all.
+func (h *host) failsThrice(err error) *atomic.Int32 {
+	asked := new(atomic.Int32)
+	h.set(func() {
+		h.answer = func(*peer.Request) error {
+			if asked.Add(1) > 3 {
+				return nil
+			}
+			return err
+		}
+	})
+	return asked
+}
+
 // What surely did not run is tried again; everything else is the caller's to know.
 func TestRetryLaw(t *testing.T) {
 	for _, row := range fault.Table() {
 		for _, stated := range []fault.Outcome{fault.NotExecuted, fault.Executed, fault.OutcomeUnknown} {
 			bubble(t, func(w *world) {
 				a, _, g := twoNodes(w)
-				var asked atomic.Int32
-				a.host.set(func() {
-					a.host.answer = func(*peer.Request) error {
-						if asked.Add(1) > 3 {
-							return nil
-						}
-						return fault.New(row.Kind, "no").With(stated)
-					}
-				})
+				asked := a.host.failsThrice(fault.New(row.Kind, "no").With(stated))
 				_, err := g.c.Call(context.Background(), who("shard#0/x"))
 				if again := (row.Reroutes || row.Kind == fault.Overloaded) && stated == fault.NotExecuted; again {
 					if err != nil || asked.Load() != 4 {
@@ -90,15 +96,7 @@ func TestAtLeastOnce(t *testing.T) {
 	for _, row := range fault.Table() {
 		bubble(t, func(w *world) {
 			a, _, g := twoNodes(w)
-			var asked atomic.Int32
-			a.host.set(func() {
-				a.host.answer = func(*peer.Request) error {
-					if asked.Add(1) > 3 {
-						return nil
-					}
-					return fault.New(row.Kind, "no").With(fault.OutcomeUnknown)
-				}
-			})
+			asked := a.host.failsThrice(fault.New(row.Kind, "no").With(fault.OutcomeUnknown))
 			call := who("shard#0/x")
 			call.AtLeastOnce = true
 			_, err := g.c.Call(context.Background(), call)
@@ -144,10 +142,11 @@ func TestRelay(t *testing.T) {
 			t.Error("nobody relayed")
 		}
 		w.net.Partition(nodeB, nodeA)
+		asked := a.host.failsThrice(nil)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if _, err := g.c.Call(ctx, who("shard#0/x")); err == nil {
-			t.Errorf("no way at all: %v", err)
+		if _, err := g.c.Call(ctx, who("shard#0/x")); err == nil || asked.Load() > 0 {
+			t.Errorf("no way at all, and it was asked %d times: %v", asked.Load(), err)
 		}
 		w.net.HealAll()
 		if who, err := g.ask("shard#0/x"); who != a.c.cfg.Address || err != nil {

@@ -254,13 +254,21 @@ func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refus
 	return refused, nil
 }
 
-func (h *host) Drain(ctx context.Context, id sharding.ID) error {
+// empties waits for a shard whose calls do not end.
+func (h *host) empties(ctx context.Context, id sharding.ID) error {
 	h.mu.Lock()
 	stuck := h.refuse[id]
 	h.mu.Unlock()
-	if stuck {
-		<-ctx.Done()
-		return ctx.Err()
+	if !stuck {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h *host) Drain(ctx context.Context, id sharding.ID) error {
+	if err := h.empties(ctx, id); err != nil {
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -284,12 +292,8 @@ func (h *host) unpack(c Claim) {
 }
 
 func (h *host) Vacate(ctx context.Context, id sharding.ID, m Move) error {
-	h.mu.Lock()
-	stuck := h.refuse[id]
-	h.mu.Unlock()
-	if stuck {
-		<-ctx.Done()
-		return ctx.Err()
+	if err := h.empties(ctx, id); err != nil {
+		return err
 	}
 	h.mu.Lock()
 	unfit := h.unfit

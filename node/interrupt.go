@@ -29,8 +29,8 @@ func (n *Node) Interrupt(reason string) {
 
 var errInterrupted = fault.New(fault.Fenced, "this node's lease ended while the call ran").With(fault.OutcomeUnknown)
 
-// interrupt cancels what runs and sends away who waits for a turn. Calls back of the chains that are inside
-// stay in their lines: their methods end first.
+// interrupt cancels what runs and sends away who waits for a turn. Calls back of the
+// chains that are inside stay in their lines: their methods end first.
 func (a *activation) interrupt(why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -5,7 +5,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -63,6 +65,19 @@ func newFleet(t *testing.T) *fleet {
 		f.etcd.Close()
 	})
 	return f
+}
+
+// begin starts nodes and gates, waits until they have settled, and returns the gates.
+func (f *fleet) begin(nodes, gates int) []string {
+	f.t.Helper()
+	for range nodes {
+		f.node("")
+	}
+	for range gates {
+		f.gate("")
+	}
+	f.settle()
+	return slices.Sorted(maps.Keys(f.gates))
 }
 
 func (f *fleet) launch(binary func() (string, error), etcd string, args ...string) *program {

@@ -22,11 +22,7 @@ import (
 func TestNemesis(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	for range 3 {
-		f.node("")
-	}
-	gates := []string{f.gate(""), f.gate("")}
-	f.settle()
+	gates := f.begin(3, 2)
 	l := newLoad(t, gates, 100, 300)
 	sorted := func() []string { return slices.Sorted(maps.Keys(f.nodes)) }
 

@@ -21,11 +21,7 @@ var (
 func TestZero(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	for range 3 {
-		f.node("")
-	}
-	gates := []string{f.gate(""), f.gate("")}
-	f.settle()
+	gates := f.begin(3, 2)
 	l := newLoad(t, gates, *loadRate, *loadObjects)
 
 	for range *rollings {

@@ -41,7 +41,7 @@
 //     (Ownership has them); shared turns; the order of parked calls; the hold that
 //     favours a starving drain, which is but a delay here, and a call here may be
 //     delayed for as long as it likes; relays; the deadline of nested calls.
-//   - In Ownership: chains, parking, and hand-over ids (a stage is told by its epoch).
+//   - In Ownership: chains, parking, and hand-over ids (a stage is told by its epoch, where the node goes by the id).
 //   - Restores of an old etcd snapshot, group commit, OnCommit, exactly-once records,
 //     reminders. Revisions stand for the records' bytes.
 //
