@@ -274,14 +274,22 @@ func TestFsyncFailsNowAndThen(t *testing.T) {
 }
 
 // Several processes make one file and share it.
-func TestProcessesShareAFile(t *testing.T) {
+func TestProcessesShareAFile(t *testing.T) { shareAFile(t) }
+
+// On a disk that takes long over each sync one of them or another holds the lock
+// nearly always; none of them starves.
+func TestProcessesShareASlowDisk(t *testing.T) {
+	shareAFile(t, needStrace(t), "-f", "-qq", "-o", os.DevNull, "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=60000")
+}
+
+func shareAFile(t *testing.T, with ...string) {
 	const n = 4
 	path := tempPath(t)
 	var mu sync.Mutex
 	stores := map[string]int{}
 	var wg sync.WaitGroup
 	for i := range n {
-		o := spawn(t, fmt.Sprintf("share %d %s", i, path))
+		o := spawn(t, fmt.Sprintf("share %d %s", i, path), with...)
 		wg.Go(func() {
 			for o.lines.Scan() {
 				if id, ok := strings.CutPrefix(o.lines.Text(), "store "); ok {

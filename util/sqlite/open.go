@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -109,36 +108,29 @@ func (db *DB) prepareWriter(ctx context.Context, w *conn) error {
 	if err := db.watch(); err != nil {
 		return fmt.Errorf("%s: %w", db.cfg.Path, err)
 	}
+	// From here on the wait for the file's lock is ours: see patiently.
+	if _, err := w.text(ctx, `PRAGMA busy_timeout=0`); err != nil {
+		return explain(db.cfg.Path, err)
+	}
 	return nil
 }
 
 // becomeWAL puts a fresh file into WAL mode. Processes that do it at the same time
-// get SQLITE_BUSY at once, whatever the busy timeout, so it has its own patience.
+// get SQLITE_BUSY at once, whatever SQLite's own busy timeout.
 func (db *DB) becomeWAL(ctx context.Context, w *conn) error {
-	patience := time.NewTimer(db.cfg.BusyTimeout)
-	defer patience.Stop()
-	for {
-		mode, err := w.text(ctx, `PRAGMA journal_mode`)
+	var mode string
+	err := db.patiently(ctx, func() (err error) {
+		mode, err = w.text(ctx, `PRAGMA journal_mode`)
 		if err == nil && mode != "wal" {
 			mode, err = w.text(ctx, `PRAGMA journal_mode=WAL`)
 		}
-		switch {
-		case err == nil && mode == "wal":
-			return nil
-		case err == nil:
-			return fmt.Errorf("%s: journal_mode is %s and cannot become WAL: put the file on a local disk that supports locks and shared memory", db.cfg.Path, mode)
-		case troubleOf(err) != stopped:
-			return explain(db.cfg.Path, err)
-		}
-		retry := time.NewTimer(10 * time.Millisecond)
-		select {
-		case <-retry.C:
-		case <-patience.C:
-			retry.Stop()
-			return explain(db.cfg.Path, err)
-		case <-ctx.Done():
-			retry.Stop()
-			return ctx.Err()
-		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return explain(db.cfg.Path, err)
+	case mode != "wal":
+		return fmt.Errorf("%s: journal_mode is %s and cannot become WAL: put the file on a local disk that supports locks and shared memory", db.cfg.Path, mode)
 	}
+	return nil
 }

@@ -57,7 +57,7 @@ func (db *DB) InitSchema(ctx context.Context) error {
 			return fmt.Errorf("init schema: %w", err)
 		}
 	}
-	return db.readSchema(ctx, w)
+	return db.patiently(ctx, func() error { return db.readSchema(ctx, w) })
 }
 
 // migrate runs in a transaction that holds the write lock.

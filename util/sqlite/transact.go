@@ -13,7 +13,11 @@ const checkpointPages = 1000
 // wraps object.ErrNotCommitted if surely nothing was written; any other means that
 // nobody knows. ctx bounds the wait for the lock and nothing after it.
 func (db *DB) transact(ctx context.Context, w *conn, f func() error) error {
-	if _, err := w.exec(ctx, `BEGIN IMMEDIATE`); err != nil {
+	err := db.patiently(ctx, func() error {
+		_, err := w.exec(ctx, `BEGIN IMMEDIATE`)
+		return err
+	})
+	if err != nil {
 		return db.abandon(w, err)
 	}
 	if err := db.moved(); err != nil {
