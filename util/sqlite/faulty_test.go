@@ -167,6 +167,35 @@ func (d *disk) wantRepaired(t *testing.T, db *DB) {
 	}
 }
 
+// A commit waits for another process's lock, as long as it may and no longer.
+func TestWaitForTheLock(t *testing.T) {
+	k, d := faultyDesk(t)
+	k.db.cfg.BusyTimeout = 50 * time.Millisecond
+	saves := []object.Save{k.save("a", state(1))}
+	locked := func(looks int) {
+		d.set(func(sql string) fate {
+			if looks == 0 || !strings.HasPrefix(sql, "BEGIN") {
+				return fate{}
+			}
+			looks--
+			return fate{code: sqlite3.SQLITE_BUSY}
+		})
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, ctx := range map[string]context.Context{"the lock stays": t.Context(), "the caller is gone": gone} {
+		locked(-1)
+		if vs, err := k.Commit(ctx, k.Owner, saves); !errors.Is(err, object.ErrNotCommitted) && !errors.Is(err, context.Canceled) || vs != nil {
+			t.Errorf("%s: %+v, %v", name, vs, err)
+		}
+		if k.db.suspect.Load() != nil {
+			t.Errorf("%s: the file is suspect", name)
+		}
+	}
+	locked(5)
+	k.must(t, saves)
+}
+
 func TestFailedCommit(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -183,7 +212,6 @@ func TestFailedCommit(t *testing.T) {
 		{"read error in the middle", "INSERT INTO goverse_objects", fate{sqlite3.SQLITE_IOERR_READ, false}, false, true},
 		{"corruption in the middle", "INSERT INTO goverse_objects", fate{sqlite3.SQLITE_CORRUPT, false}, false, true},
 		{"no memory", "SAVEPOINT", fate{sqlite3.SQLITE_NOMEM, false}, false, true},
-		{"locked by another process", "BEGIN", fate{sqlite3.SQLITE_BUSY, false}, false, false},
 		{"lock fails", "BEGIN", fate{sqlite3.SQLITE_IOERR_LOCK, false}, false, true},
 		{"release fails", "RELEASE", fate{sqlite3.SQLITE_IOERR_WRITE, false}, false, true},
 	} {

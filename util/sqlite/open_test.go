@@ -247,9 +247,9 @@ func TestPragmas(t *testing.T) {
 		c            *conn
 		pragma, want string
 	}{
-		{w, "journal_mode", "wal"}, {w, "synchronous", "2"}, {w, "busy_timeout", "5000"}, {w, "wal_autocheckpoint", "0"},
+		{w, "journal_mode", "wal"}, {w, "synchronous", "2"}, {w, "busy_timeout", "0"}, {w, "wal_autocheckpoint", "0"},
 		{w, "fullfsync", "1"}, {w, "checkpoint_fullfsync", "1"}, {w, "query_only", "0"},
-		{r, "journal_mode", "wal"}, {r, "query_only", "1"}, {r, "wal_autocheckpoint", "0"},
+		{r, "journal_mode", "wal"}, {r, "busy_timeout", "5000"}, {r, "query_only", "1"}, {r, "wal_autocheckpoint", "0"},
 	} {
 		if got, err := c.c.text(t.Context(), "PRAGMA "+c.pragma); err != nil || got != c.want {
 			t.Errorf("%s is %q, %v, want %q", c.pragma, got, err, c.want)
