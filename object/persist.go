@@ -59,6 +59,9 @@ type FencedProvider interface {
 // ErrNotCommitted says that surely none of the saves of a Commit took effect.
 var ErrNotCommitted = errors.New("nothing was committed")
 
+// ErrCallRecorded says that a save was Rejected because one of its calls has a record.
+var ErrCallRecorded = errors.New("the call has a record already")
+
 // Fence is who may write the objects of a shard.
 type Fence struct {
 	Shard int
@@ -82,6 +85,10 @@ type Save struct {
 	Shard  int
 	Epoch  uint64
 	SaveID [16]byte // fresh for every new save, equal when the same save is repeated; zero is Rejected
+
+	// Kept in the same commit, or not at all; only for an ExactlyOnceProvider.
+	Calls   []CallRecord
+	Effects []Effect
 }
 
 // Verdict says what became of one Save.
