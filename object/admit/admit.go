@@ -30,6 +30,11 @@ func Save(s *object.Save) error {
 	if s.SaveID == [16]byte{} {
 		return fault.New(fault.Invalid, "the save of %s has no SaveID: give each new save a fresh one", s.Ref)
 	}
+	if len(s.Calls) > 0 || len(s.Effects) > 0 {
+		if err := records(s); err != nil {
+			return err
+		}
+	}
 	if s.Data == nil {
 		return nil
 	}
@@ -38,22 +43,23 @@ func Save(s *object.Save) error {
 
 // Ref checks that an object's name can be a key in every store.
 func Ref(r object.Ref) error {
-	if err := key("type", r.Type); err != nil {
+	if err := key("object's type", r.Type); err != nil {
 		return err
 	}
-	return key("id", r.ID)
+	return key("object's id", r.ID)
 }
 
+// key checks what is a key in every store.
 func key(what, s string) error {
 	switch {
 	case s == "":
-		return fault.New(fault.Invalid, "the object's %s is empty", what)
+		return fault.New(fault.Invalid, "the %s is empty", what)
 	case len(s) > object.MaxIDLen:
-		return fault.New(fault.TooLarge, "the object's %s has %d bytes; at most %d are allowed", what, len(s), object.MaxIDLen)
+		return fault.New(fault.TooLarge, "the %s has %d bytes; at most %d are allowed", what, len(s), object.MaxIDLen)
 	case !utf8.ValidString(s):
-		return fault.New(fault.Invalid, "the object's %s is not valid UTF-8: %q", what, s)
+		return fault.New(fault.Invalid, "the %s is not valid UTF-8: %q", what, s)
 	case strings.IndexByte(s, 0) >= 0:
-		return fault.New(fault.Invalid, "the object's %s has a NUL character: %q", what, s)
+		return fault.New(fault.Invalid, "the %s has a NUL character: %q", what, s)
 	}
 	return nil
 }
@@ -62,12 +68,20 @@ func key(what, s string) error {
 // deep, without \u0000 and without half a surrogate pair.
 func Data(r object.Ref, data []byte) error {
 	switch {
-	case len(data) > MaxData:
-		return fault.New(fault.TooLarge, "the state of %s has %d bytes; at most %d can be stored: split the object", r, len(data), MaxData)
+	case len(data) > MaxData: // before it is read
 	case !utf8.Valid(data):
 		return fault.New(fault.Invalid, "the state of %s is not valid UTF-8", r)
 	case !json.Valid(data):
 		return fault.New(fault.Invalid, "the state of %s is not JSON", r)
+	}
+	return Encoded(r, data)
+}
+
+// Encoded is Data for what an encoder wrote, so that it surely is JSON in UTF-8. Other
+// data it may refuse or not, or panic.
+func Encoded(r object.Ref, data []byte) error {
+	if len(data) > MaxData {
+		return fault.New(fault.TooLarge, "the state of %s has %d bytes; at most %d can be stored: split the object", r, len(data), MaxData)
 	}
 	if tooDeep(data) {
 		return fault.New(fault.TooLarge, "the state of %s is nested more than %d deep", r, MaxDepth)

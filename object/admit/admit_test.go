@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -45,7 +46,12 @@ func TestData(t *testing.T) {
 		{"two high halves", `"\ud83d\ud83d"`, fault.Invalid},
 		{"low half first", `"\ude00\ud83d"`, fault.Invalid},
 	} {
-		t.Run(c.name, func(t *testing.T) { wantKind(t, Data(ref, []byte(c.data)), c.want) })
+		t.Run(c.name, func(t *testing.T) {
+			wantKind(t, Data(ref, []byte(c.data)), c.want)
+			if json.Valid([]byte(c.data)) && utf8.ValidString(c.data) {
+				wantKind(t, Encoded(ref, []byte(c.data)), c.want)
+			}
+		})
 	}
 }
 

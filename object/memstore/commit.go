@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/admit"
 )
@@ -20,55 +21,81 @@ func (s *Store) Commit(ctx context.Context, owner string, saves []object.Save) (
 	if err != nil {
 		return nil, err
 	}
+	return s.commit(f, op, nil)
+}
+
+// commit commits as the fault has it. then runs if the one save counts.
+func (s *Store) commit(f Fault, op Op, then []func()) ([]object.Verdict, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case f.Err != nil && f.Held:
-		s.held = append(s.held, op.clone())
+		s.held = append(s.held, heldOp{op.clone(), then})
 		return nil, f.Err
 	case f.Err != nil && !f.Applied:
 		return nil, f.Err
 	}
-	verdicts := s.commitLocked(op)
+	verdicts := s.commitLocked(op, then)
 	if f.Err != nil {
 		return nil, f.Err
 	}
 	return verdicts, nil
 }
 
-func (s *Store) commitLocked(op Op) []object.Verdict {
+func (s *Store) commitLocked(op Op, then []func()) []object.Verdict {
 	verdicts := make([]object.Verdict, len(op.Saves))
-	for i, save := range op.Saves {
-		verdicts[i] = s.judgeLocked(op.Owner, save)
+	for i := range op.Saves {
+		save := &op.Saves[i]
+		v, writes := s.judgeLocked(op.Owner, save)
+		if writes {
+			v.Version = s.writeLocked(*save)
+			s.keepLocked(save, v.Version)
+			for _, f := range then {
+				f()
+			}
+		}
+		verdicts[i] = v
 	}
 	return verdicts
 }
 
-// judgeLocked is protocol.md's SAVE for one object.
-func (s *Store) judgeLocked(owner string, save object.Save) object.Verdict {
-	if err := admit.Save(&save); err != nil {
-		return object.Verdict{Kind: object.Rejected, Err: err}
+// judgeLocked is protocol.md's SAVE for one object: its verdict, and whether there is
+// something to write.
+func (s *Store) judgeLocked(owner string, save *object.Save) (v object.Verdict, writes bool) {
+	if err := admit.Save(save); err != nil {
+		return object.Verdict{Kind: object.Rejected, Err: err}, false
 	}
 	fence := s.fences[save.Shard]
 	if fence.Epoch == 0 || fence.Epoch != save.Epoch || fence.Owner != owner {
-		return object.Verdict{Kind: object.FenceLost}
+		return object.Verdict{Kind: object.FenceLost}, false
 	}
 	has := s.records[save.Ref]
 	switch {
-	case has.Version == save.Base && save.Data == nil && has.Data == nil:
-		return object.Verdict{Kind: object.Committed, Version: has.Version}
-	case has.Version == save.Base:
-		return object.Verdict{Kind: object.Committed, Version: s.writeLocked(save)}
 	case has.Version == save.Base+1 && has.saveID == save.SaveID:
-		return object.Verdict{Kind: object.Committed, Version: has.Version}
-	default:
-		return object.Verdict{Kind: object.Conflict}
+		return object.Verdict{Kind: object.Committed, Version: has.Version}, false
+	case has.Version != save.Base:
+		return object.Verdict{Kind: object.Conflict}, false
+	case save.Data == nil && has.Data == nil:
+		return nothingToDelete(save), false
 	}
+	if err := s.refusesLocked(save); err != nil {
+		return object.Verdict{Kind: object.Rejected, Err: err}, false
+	}
+	return object.Verdict{Kind: object.Committed, Version: has.Version + 1}, true
+}
+
+// nothingToDelete is the verdict on the deletion of what does not exist.
+func nothingToDelete(save *object.Save) object.Verdict {
+	if len(save.Calls)+len(save.Effects) == 0 {
+		return object.Verdict{Kind: object.Committed, Version: save.Base}
+	}
+	return object.Verdict{Kind: object.Rejected, Err: fault.New(fault.Invalid, "%s does not exist: its deletion has no version to keep records at", save.Ref)}
 }
 
 // CollectTombstones forgets the deleted objects of a shard whose deletion is older
 // than olderThan, except the live ones, and returns how many. It does nothing
-// unless fence is the shard's.
+// unless fence is the shard's. An object with effects that were not ended stays: a new
+// one of that name would begin its versions, and so the keys of its effects, again.
 func (s *Store) CollectTombstones(ctx context.Context, fence object.Fence, olderThan time.Duration, live []object.Ref) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("tombstones were not collected: %w", err)
@@ -79,8 +106,12 @@ func (s *Store) CollectTombstones(ctx context.Context, fence object.Fence, older
 		return 0, nil
 	}
 	before, had := time.Now().Add(-olderThan), len(s.records)
+	owes := map[object.Ref]bool{}
+	for key := range s.effects[fence.Shard] {
+		owes[key.Source] = true
+	}
 	maps.DeleteFunc(s.records, func(ref object.Ref, r record) bool {
-		return r.shard == fence.Shard && r.Data == nil && r.deleted.Before(before) && !slices.Contains(live, ref)
+		return r.shard == fence.Shard && r.Data == nil && r.deleted.Before(before) && !owes[ref] && !slices.Contains(live, ref)
 	})
 	return had - len(s.records), nil
 }

@@ -14,26 +14,43 @@ type OpKind string
 
 // The operations that a fault can be planned for.
 const (
-	Stamp        OpKind = "Stamp"
-	Load         OpKind = "Load"
-	Commit       OpKind = "Commit"
-	SaveObject   OpKind = "SaveObject"
-	DeleteObject OpKind = "DeleteObject"
+	Stamp          OpKind = "Stamp"
+	Load           OpKind = "Load"
+	Commit         OpKind = "Commit" // CommitWith too
+	SaveObject     OpKind = "SaveObject"
+	DeleteObject   OpKind = "DeleteObject"
+	FindCall       OpKind = "FindCall"
+	RecentCalls    OpKind = "RecentCalls"
+	PendingEffects OpKind = "PendingEffects"
+	EndEffects     OpKind = "EndEffects"
+	CollectCalls   OpKind = "CollectCalls"
+	Confirm        OpKind = "Confirm"
+	List           OpKind = "List"
 )
 
 // Op is one operation, as a fault plan sees it: read it, do not keep or change it.
 type Op struct {
 	Kind   OpKind
-	Owner  string         // Stamp and Commit
-	Fences []object.Fence // Stamp
+	Owner  string         // Stamp, Commit and Confirm
+	Fences []object.Fence // Stamp, Confirm, EndEffects and CollectCalls
 	Saves  []object.Save  // Commit
-	Ref    object.Ref     // the other kinds; LoadObject is a Load
+	Shard  int            // PendingEffects
+	Ref    object.Ref     // the other kinds; LoadObject is a Load, List has the type alone
 }
 
+// clone returns a copy that shares no buffer with the caller.
 func (o Op) clone() Op {
 	o.Saves = slices.Clone(o.Saves)
 	for i := range o.Saves {
-		o.Saves[i].Data = bytes.Clone(o.Saves[i].Data)
+		s := &o.Saves[i]
+		s.Data = bytes.Clone(s.Data)
+		s.Calls, s.Effects = slices.Clone(s.Calls), slices.Clone(s.Effects)
+		for i := range s.Calls {
+			s.Calls[i].Result = bytes.Clone(s.Calls[i].Result)
+		}
+		for i := range s.Effects {
+			s.Effects[i].Payload = bytes.Clone(s.Effects[i].Payload)
+		}
 	}
 	return o
 }
@@ -67,8 +84,8 @@ func (s *Store) Land() [][]object.Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var landed [][]object.Verdict
-	for _, op := range s.held {
-		landed = append(landed, s.commitLocked(op))
+	for _, h := range s.held {
+		landed = append(landed, s.commitLocked(h.Op, h.then))
 	}
 	s.held = nil
 	return landed

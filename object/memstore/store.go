@@ -20,7 +20,8 @@ import (
 	"github.com/xiaonanln/goverse/object/admit"
 )
 
-// Store is an object.FencedProvider in memory. All methods may be called
+// Store is in memory what a database is to Goverse, object.ExactlyOnceProvider and
+// all. It has no SQL of its own: see Then for what a hook can do instead. All methods may be called
 // concurrently. Stores do not share anything: a simulated cluster has one.
 type Store struct {
 	id string
@@ -28,17 +29,34 @@ type Store struct {
 	mu      sync.Mutex // protects all below; never held while a Fault waits
 	fences  map[int]object.Fence
 	records map[object.Ref]record
+	calls   map[object.Ref][]call // in the order in which they were kept
+	effects map[int]map[object.EffectKey]object.Effect
+	ids     map[string]bool // of effects that were not ended
+	cluster string
 	plan    func(Op) Fault
-	held    []Op
+	held    []heldOp
 }
 
-var _ object.FencedProvider = (*Store)(nil)
+var (
+	_ object.ExactlyOnceProvider = (*Store)(nil)
+	_ object.TxProvider          = (*Store)(nil)
+	_ object.Lister              = (*Store)(nil)
+	_ object.FenceKeeper         = (*Store)(nil)
+	_ object.ClusterBinder       = (*Store)(nil)
+)
 
 type record struct {
 	object.Record
 	shard   int
 	saveID  [16]byte
+	updated time.Time
 	deleted time.Time // zero: it lives
+}
+
+// heldOp is a commit that lands later.
+type heldOp struct {
+	Op
+	then []func()
 }
 
 // New returns an empty store with an identity of its own.
@@ -47,7 +65,10 @@ func New() *Store { return NewWithID(rand.Text()) }
 // NewWithID returns an empty store with a given identity, for runs that must be the
 // same each time.
 func NewWithID(id string) *Store {
-	return &Store{id: id, fences: map[int]object.Fence{}, records: map[object.Ref]record{}}
+	return &Store{
+		id: id, fences: map[int]object.Fence{}, records: map[object.Ref]record{},
+		calls: map[object.Ref][]call{}, effects: map[int]map[object.EffectKey]object.Effect{}, ids: map[string]bool{},
+	}
 }
 
 // StoreID returns the store's identity.
@@ -196,6 +217,7 @@ func (s *Store) writeLocked(save object.Save) uint64 {
 	}
 	r.Data = bytes.Clone(save.Data)
 	r.Version++
+	r.updated = now
 	r.shard, r.saveID = save.Shard, save.SaveID
 	s.records[save.Ref] = r
 	return r.Version
