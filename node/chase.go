@@ -24,7 +24,8 @@ const (
 	probeEvery = 100 * time.Millisecond
 )
 
-// keepProbing looks for a circle through w until stop.
+// keepProbing looks for a circle through w until stop, which waits for the question
+// that is under way: it belongs to the call, and does not outlive it.
 func (n *Node) keepProbing(w *waiter) (stop func()) {
 	if n.cfg.Probe == nil {
 		return func() {}
@@ -41,6 +42,8 @@ type probing struct {
 	w   *waiter
 	ctx context.Context // ends with the wait
 
+	asks sync.WaitGroup // what the timer has begun or will begin
+
 	mu    sync.Mutex // protects following field
 	timer *time.Timer
 }
@@ -49,16 +52,19 @@ func (p *probing) again(after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() == nil {
-		p.timer = time.AfterFunc(after, func() { p.n.running.Go(p.ask) })
+		p.asks.Add(1)
+		p.timer = time.AfterFunc(after, func() { defer p.asks.Done(); p.ask() })
 	}
 }
 
+// stop follows the end of ctx, so nothing is added any more.
 func (p *probing) stop() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.timer != nil {
-		p.timer.Stop()
+	if p.timer.Stop() {
+		p.asks.Done()
 	}
+	p.mu.Unlock()
+	p.asks.Wait()
 }
 
 // ask fails the wait if it is part of a circle. A wait that ends while it is followed

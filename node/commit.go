@@ -215,6 +215,10 @@ func (f flight) judge(v object.Verdict, repeated bool) {
 	case object.Conflict:
 		a.grounded(fault.New(fault.StoreFailed, "the stored record was changed by somebody else; the call's effects are not stored").With(outcome))
 	case object.Rejected:
+		if kind := fault.KindOf(v.Err); kind == fault.Invalid || kind == fault.TooLarge {
+			a.grounded(unstorable(kind, v.Err))
+			return
+		}
 		a.grounded(fault.New(fault.StoreFailed, "the store refuses the state; the call's effects are not stored: %w", v.Err).With(fault.NotExecuted))
 	default:
 		a.grounded(fault.New(fault.StoreFailed, "the store failed, and the call's effects may be stored or not: %w", v.Err))

@@ -33,7 +33,7 @@ func (a *activation) setDoor(d door, nudge chan<- struct{}) {
 		}
 		return w.parks
 	})
-	t.admit() // those who waited only for them
+	a.admit() // those who waited only for them
 }
 
 // refusal says why a call gets no turn here, and need not wait for one.

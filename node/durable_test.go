@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -400,24 +401,32 @@ func TestStatesThatCannotBeStored(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		state func() (proto.Message, error)
+		kind  fault.Kind
 		says  string
 	}{
-		{"NUL", func() (proto.Message, error) { return wrapperspb.String("a\x00b"), nil }, "NUL"},
+		{"NUL", func() (proto.Message, error) { return wrapperspb.String("a\x00b"), nil }, fault.Invalid, "u0000"},
 		{"NUL in a key", func() (proto.Message, error) {
 			return structpb.NewStruct(map[string]any{"a\x00": 1})
-		}, "NUL"},
-		{"too large", func() (proto.Message, error) { return wrapperspb.String(strings.Repeat("x", MaxStateBytes)), nil }, "at most 4194304"},
-		{"invalid UTF-8", func() (proto.Message, error) { return wrapperspb.String("\xff"), nil }, "UTF-8"},
-		{"nil", func() (proto.Message, error) { return nil, nil }, "no message"},
-		{"typed nil", func() (proto.Message, error) { return (*wrapperspb.Int64Value)(nil), nil }, "no message"},
-		{"an error", func() (proto.Message, error) { return nil, errUser }, errUser.Error()},
+		}, fault.Invalid, "u0000"},
+		{"too large", func() (proto.Message, error) { return wrapperspb.String(strings.Repeat("x", MaxStateBytes)), nil }, fault.TooLarge, "at most 4194304"},
+		{"too deep", func() (proto.Message, error) {
+			v := structpb.NewNullValue()
+			for range 1001 {
+				v = structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{v}})
+			}
+			return v, nil
+		}, fault.TooLarge, "deep"},
+		{"invalid UTF-8", func() (proto.Message, error) { return wrapperspb.String("\xff"), nil }, fault.Invalid, "UTF-8"},
+		{"nil", func() (proto.Message, error) { return nil, nil }, fault.Failed, "no message"},
+		{"typed nil", func() (proto.Message, error) { return (*wrapperspb.Int64Value)(nil), nil }, fault.Failed, "no message"},
+		{"an error", func() (proto.Message, error) { return nil, errUser }, fault.Failed, errUser.Error()},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			w := start(t, kept)
 			w.want(bg, "x.Change", 1)
 			w.set(func(h *hooks) { h.toData = func(*Thing) (proto.Message, error) { return c.state() } })
 			_, err := w.call(bg, "x.Change")
-			isFault(t, err, fault.StoreFailed, fault.NotExecuted)
+			isFault(t, err, c.kind, fault.NotExecuted)
 			if !strings.Contains(err.Error(), c.says) {
 				t.Error(err)
 			}
@@ -502,24 +511,28 @@ func TestOddVerdicts(t *testing.T) {
 		name    string
 		answer  func(saves []object.Save, vs []object.Verdict) []object.Verdict
 		outcome fault.Outcome
+		kind    fault.Kind // 0: StoreFailed
 	}{
-		{"none", func([]object.Save, []object.Verdict) []object.Verdict { return nil }, fault.OutcomeUnknown},
-		{"too many", func(_ []object.Save, vs []object.Verdict) []object.Verdict { return append(vs, vs...) }, fault.OutcomeUnknown},
-		{"unknown kind", func([]object.Save, []object.Verdict) []object.Verdict { return make([]object.Verdict, 1) }, fault.OutcomeUnknown},
+		{"none", func([]object.Save, []object.Verdict) []object.Verdict { return nil }, fault.OutcomeUnknown, 0},
+		{"too many", func(_ []object.Save, vs []object.Verdict) []object.Verdict { return append(vs, vs...) }, fault.OutcomeUnknown, 0},
+		{"unknown kind", func([]object.Save, []object.Verdict) []object.Verdict { return make([]object.Verdict, 1) }, fault.OutcomeUnknown, 0},
 		{"uncertain", func([]object.Save, []object.Verdict) []object.Verdict {
 			return []object.Verdict{{Kind: object.Uncertain, Err: errUser}}
-		}, fault.OutcomeUnknown},
+		}, fault.OutcomeUnknown, 0},
 		{"rejected", func([]object.Save, []object.Verdict) []object.Verdict {
 			return []object.Verdict{{Kind: object.Rejected, Err: errUser}}
-		}, fault.NotExecuted},
+		}, fault.NotExecuted, 0},
 		{"version skipped", func(saves []object.Save, vs []object.Verdict) []object.Verdict {
 			return []object.Verdict{{Kind: object.Committed, Version: saves[0].Base + 2}}
-		}, fault.OutcomeUnknown},
+		}, fault.OutcomeUnknown, 0},
+		{"rejected for what it is", func([]object.Save, []object.Verdict) []object.Verdict {
+			return []object.Verdict{{Kind: object.Rejected, Err: fault.New(fault.TooLarge, "a test")}}
+		}, fault.NotExecuted, fault.TooLarge},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			w := start(t, kept, setup(func(w *world, _ *Config) { w.provider = &odd{w.store, c.answer} }))
 			_, err := w.call(bg, "x.Change")
-			isFault(t, err, fault.StoreFailed, c.outcome)
+			isFault(t, err, cmp.Or(c.kind, fault.StoreFailed), c.outcome)
 		})
 	}
 }

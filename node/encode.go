@@ -3,8 +3,6 @@ package node
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 
@@ -15,10 +13,12 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
-// MaxStateBytes bounds an object's stored state, in bytes of JSON.
-const MaxStateBytes = 4 << 20
+// MaxStateBytes bounds an object's state, in bytes: of JSON where it is stored, of the
+// packed message where it goes along with its shard.
+const MaxStateBytes = admit.MaxData
 
 const typeURLPrefix = "type.googleapis.com/"
 
@@ -106,25 +106,9 @@ func marshalJSON(m proto.Message) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// encodeState is a state as it is stored: protojson with the message's "@type".
+// encodeState is a state as it is stored: protojson with the message's "@type". Its
+// limits are for object/admit to say.
 func encodeState(state proto.Message) ([]byte, error) {
-	if state == nil || !state.ProtoReflect().IsValid() {
-		return nil, errors.New("ToData returned no message")
-	}
-	data, err := marshalState(state)
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > MaxStateBytes {
-		return nil, fmt.Errorf("it has %d bytes of JSON; at most %d are allowed", len(data), MaxStateBytes)
-	}
-	if hasNUL(data) {
-		return nil, errors.New("a string in it has a NUL character (\\u0000), which stores do not take")
-	}
-	return data, nil
-}
-
-func marshalState(state proto.Message) ([]byte, error) {
 	name := string(state.ProtoReflect().Descriptor().FullName())
 	if strings.HasPrefix(name, "google.protobuf.") { // some have a JSON form of their own
 		a, err := anypb.New(state)
@@ -155,23 +139,4 @@ func decodeState(data []byte) (proto.Message, error) {
 		return nil, err
 	}
 	return a.UnmarshalNew()
-}
-
-// hasNUL finds an escaped NUL in JSON: \u0000 behind an even number of backslashes.
-func hasNUL(data []byte) bool {
-	for from := 0; ; {
-		i := bytes.Index(data[from:], []byte(`\u0000`))
-		if i < 0 {
-			return false
-		}
-		i += from
-		before := 0
-		for before < i && data[i-1-before] == '\\' {
-			before++
-		}
-		if before%2 == 0 {
-			return true
-		}
-		from = i + 1
-	}
 }

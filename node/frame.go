@@ -42,7 +42,7 @@ type frame struct {
 func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
 	turn := callctx.Turn{Type: c.ref.Type, ID: c.ref.ID, Method: c.method.Name,
 		Shard: a.life.shard, Epoch: a.life.epoch, Shared: c.method.ReadOnly}
-	h, reentrant, err := a.take(ctx, c.chain, turn, c.parks())
+	h, reentrant, err := a.take(ctx, c, turn)
 	if err != nil {
 		return nil, err
 	}

@@ -1076,7 +1076,7 @@ func TestTheDoorIsShutInOneStep(t *testing.T) {
 			t.Error(err)
 		}
 		// A nested call that the slot let in before comes to its turn now.
-		_, _, err := a.take(bg, callctx.Chain{ID: callctx.NewChainID()}, a.turnFor("Change"), false)
+		_, _, err := a.take(bg, &call{chain: callctx.Chain{ID: callctx.NewChainID()}, own: true}, a.turnFor("Change"))
 		if !errors.Is(err, errAside) {
 			t.Error("it has a turn behind the shut door:", err)
 		}

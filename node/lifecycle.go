@@ -45,7 +45,7 @@ func (a *activation) created(begun bool) error {
 
 // saveNow saves the state on a turn of its own and waits until it is durable.
 func (a *activation) saveNow(ctx context.Context, chain callctx.Chain, turn callctx.Turn) error {
-	h, reentrant, err := a.take(ctx, chain, turn, false)
+	h, reentrant, err := a.take(ctx, &call{chain: chain, own: true}, turn)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (a *activation) turnFor(who string) callctx.Turn {
 // nothing of it is saved any more, not even what a method that deletes its own
 // object does afterwards.
 func (a *activation) delete(ctx context.Context, c *call) error {
-	h, reentrant, err := a.take(ctx, c.chain, a.turnFor("DeleteObject"), c.parks())
+	h, reentrant, err := a.take(ctx, c, a.turnFor("DeleteObject"))
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,12 @@ type Config struct {
 	// come with a shard are taken in beyond it. 0 = DefaultMaxActivations.
 	MaxActivations int
 
+	// MaxExecutions bounds how many calls are under way at once, those aside that wait for
+	// an object's turn or for a shard. More root calls are refused as Overloaded, and
+	// earlier ones where calls take much longer than usual, but never while there are
+	// fewer than 64. 0 = DefaultMaxExecutions.
+	MaxExecutions int
+
 	// StopTimeout bounds how long Run waits for methods that still run. 0 = 5 s.
 	StopTimeout time.Duration
 }
@@ -55,11 +61,12 @@ type Node struct {
 	world context.Context // what objects' own contexts are made of: it carries the node
 	slots []slot          // one for each shard, and one for ids that are pinned to this node
 
-	parked atomic.Int64 // bytes of requests that wait at slots
-	live   atomic.Int64 // activations, those that are ending among them
-	fullAt atomic.Int64 // when nothing could make room, in ns since 1970
-	marked uint64       // the garbage collection after which the sweep looked at the heap last
-	stages stages
+	parked     atomic.Int64 // bytes of requests that wait at slots
+	live       atomic.Int64 // activations, those that are ending among them
+	fullAt     atomic.Int64 // when nothing could make room, in ns since 1970
+	marked     uint64       // the garbage collection after which the sweep looked at the heap last
+	stages     stages
+	executions executions
 
 	commits  *commits // nil without a store
 	waits    waits
@@ -87,10 +94,14 @@ func New(cfg Config) *Node {
 	if cfg.MaxActivations == 0 {
 		cfg.MaxActivations = DefaultMaxActivations
 	}
+	if cfg.MaxExecutions == 0 {
+		cfg.MaxExecutions = DefaultMaxExecutions
+	}
 	if cfg.StopTimeout == 0 {
 		cfg.StopTimeout = 5 * time.Second
 	}
 	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
+	n.executions.init(cfg.MaxExecutions)
 	n.world = object.WithRuntime(context.Background(), n)
 	for i := range n.slots {
 		n.slots[i].node, n.slots[i].shard = n, i

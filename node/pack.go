@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -72,7 +71,7 @@ func (a *activation) pack() (state []byte, err error) {
 
 func packState(m proto.Message) ([]byte, error) {
 	if m == nil || !m.ProtoReflect().IsValid() {
-		return nil, errors.New("ToData returned no message")
+		return nil, errNoState
 	}
 	packed, err := anypb.New(m)
 	if err != nil {

@@ -60,7 +60,7 @@ func (v verdict) now() error {
 
 // parks says that the call can wait at a slot for as long as a drain takes: it is a
 // root call, so it holds no turn that anyone could be waiting for.
-func (c *call) parks() bool { return len(c.chain.Path) == 0 }
+func (c *call) parks() bool { return len(c.chain.Path) == 0 && !c.own }
 
 // hold says whether a nested call is held back, d after the drain began.
 func (s *slot) hold(c *call, d time.Duration) verdict {

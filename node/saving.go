@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // saving is the durable side of one activation, guarded by its mutex.
@@ -234,14 +236,28 @@ func (a *activation) sendEffects() {
 func (a *activation) snapshot() (data []byte, err error) {
 	defer a.survive("ToData", &err)
 	state, err := a.obj.ToData()
+	if err == nil && (state == nil || !state.ProtoReflect().IsValid()) {
+		err = errNoState
+	}
 	if err != nil {
-		return nil, fault.New(fault.StoreFailed, "ToData: %w", err).With(fault.NotExecuted)
+		return nil, fault.New(fault.Failed, "ToData: %w", err).With(fault.NotExecuted)
 	}
 	data, err = encodeState(state)
 	if err != nil {
-		return nil, fault.New(fault.StoreFailed, "the state cannot be stored: %w", err).With(fault.NotExecuted)
+		return nil, unstorable(fault.Invalid, err)
+	}
+	if err := admit.Encoded(a.ref, data); err != nil {
+		return nil, unstorable(fault.KindOf(err), err)
 	}
 	return data, nil
+}
+
+var errNoState = errors.New("ToData returned no message")
+
+// unstorable is the error of a state that no store takes. That is not the store's fault
+// but that of what was put into the object.
+func unstorable(kind fault.Kind, err error) error {
+	return fault.New(kind, "the state cannot be stored; the call's effects are not stored: %w", err).With(fault.NotExecuted)
 }
 
 // keepState snapshots and offers the state after a call and tells the number that

@@ -20,6 +20,7 @@ import (
 // call is one request on its way through the node.
 type call struct {
 	op      object.Op
+	own     bool // the node's: it waits for a turn only, and is never sent away for load
 	ref     object.Ref
 	typ     *object.Type
 	method  *object.Method // OpCall
@@ -28,10 +29,11 @@ type call struct {
 	id      string
 	info    *callctx.Info
 	chain   callctx.Chain
+	stay    stay
 }
 
-// ServeCall is the corridor's last stretch: understand, admit, enter, take a turn,
-// invoke, settle. Errors are *fault.Error and name the call.
+// ServeCall is the corridor's last stretch: understand, see whether there is room,
+// admit, enter, take a turn, invoke, settle. Errors are *fault.Error and name the call.
 func (n *Node) ServeCall(ctx context.Context, req *peer.Request) (object.Payload, error) {
 	var began time.Time
 	on := n.on.CallDone
@@ -57,6 +59,15 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	if err != nil {
 		return object.Payload{}, err
 	}
+	if !n.executions.enter(&c.stay, c.parks()) {
+		return object.Payload{}, n.executions.refuse(n.on)
+	}
+	defer c.stay.end()
+	if c.op == object.OpCall {
+		if c.message, err = decodeRequest(c.method, req.Payload); err != nil {
+			return object.Payload{}, err
+		}
+	}
 	reply, err := s.serve(ctx, c)
 	if err != nil || req.Op != object.OpCall {
 		return object.Payload{}, err
@@ -78,9 +89,13 @@ func (s *slot) serve(ctx context.Context, c *call) (proto.Message, error) {
 		case errors.Is(err, errFull):
 			err = s.node.makeRoom(ctx)
 		case errors.Is(err, errAside):
+			since := c.stay.pause()
 			err = s.park(ctx, c)
+			c.stay.resume(since)
 		case errors.Is(err, errMovedOn):
+			since := c.stay.pause()
 			err = s.awaitSuccessor(ctx, c, a)
+			c.stay.resume(since)
 		}
 		if err != nil {
 			return nil, err
@@ -109,7 +124,7 @@ func (c *call) name() string {
 	return c.op.String()
 }
 
-// understand checks everything about a request that does not need the object.
+// understand checks what a request names.
 func (n *Node) understand(ctx context.Context, req *peer.Request) (*call, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Waited(ctx, "before the call began")
@@ -135,9 +150,7 @@ func (n *Node) understand(ctx context.Context, req *peer.Request) (*call, error)
 	if req.ReadOnly && !c.method.ReadOnly {
 		return nil, fault.New(fault.NotReadOnly, "the method may change the object; call it with POST")
 	}
-	var err error
-	c.message, err = decodeRequest(c.method, req.Payload)
-	return c, err
+	return c, nil
 }
 
 // slotOf is the place of an object id: its shard's, or the one for ids that are

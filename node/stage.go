@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
@@ -19,6 +20,10 @@ const (
 	maxStaged       = 256 << 20 // bytes
 	maxHandovers    = 4         // of one shard: the oldest is forgotten for a fifth
 	maxHandoverName = 128       // bytes of a hand-over's id
+
+	// stageIdle is after how long without a frame a stage makes room where there is
+	// none: no hand-over lasts that long.
+	stageIdle = 2 * time.Minute
 )
 
 // Staging names a hand-over for which state is laid here.
@@ -50,6 +55,7 @@ type stage struct {
 	seq     uint64 // all frames up to this one have come
 	bytes   int
 	objects map[object.Ref]peer.Staged
+	touched time.Time // when a frame came last
 }
 
 // ServeStage implements peer.Service. Everything of the stage is kept, or nothing.
@@ -133,6 +139,9 @@ func (k *stages) put(in *peer.Stage) error {
 	if k.over[id] == in.Handover {
 		return fault.New(fault.WrongHolder, "the hand-over has taken place")
 	}
+	if sh := k.shards[id]; sh != nil && slices.Contains(sh.lost, in.Handover) {
+		return fault.New(fault.WrongHolder, "the hand-over was forgotten for a newer one")
+	}
 	st := k.find(id, in.Handover)
 	if st == nil {
 		st = &stage{Staging: Staging{id, in.Handover, in.Holder, in.Epoch}, objects: map[object.Ref]peer.Staged{}}
@@ -144,7 +153,7 @@ func (k *stages) put(in *peer.Stage) error {
 	switch {
 	case err != nil:
 		return err
-	case k.bytes+growth > maxStaged:
+	case !k.makeRoom(growth, st):
 		e := fault.New(fault.Overloaded, "%d MiB of state are laid here already", k.bytes>>20)
 		e.RetryAfter = parkRetry
 		return e
@@ -153,6 +162,7 @@ func (k *stages) put(in *peer.Stage) error {
 		st.objects[o.Ref] = o
 	}
 	st.seq, st.bytes, k.bytes = seq, st.bytes+growth, k.bytes+growth
+	st.touched = time.Now()
 	k.shelve(st)
 	return nil
 }
@@ -207,15 +217,53 @@ func (k *stages) shelve(st *stage) {
 		return
 	}
 	if len(sh.kept) == maxHandovers {
-		oldest := sh.kept[0]
-		k.bytes -= oldest.bytes
-		sh.kept = slices.Delete(sh.kept, 0, 1)
-		if len(sh.lost) == maxHandovers {
-			sh.lost = slices.Delete(sh.lost, 0, 1)
-		}
-		sh.lost = append(sh.lost, oldest.Handover)
+		k.forget(sh, sh.kept[0])
 	}
 	sh.kept = append(sh.kept, st)
+}
+
+// forget drops a stage and notes that it was there.
+func (k *stages) forget(sh *shelf, st *stage) {
+	k.bytes -= st.bytes
+	sh.kept = slices.DeleteFunc(sh.kept, func(other *stage) bool { return other == st })
+	if len(sh.lost) == maxHandovers {
+		sh.lost = slices.Delete(sh.lost, 0, 1)
+	}
+	sh.lost = append(sh.lost, st.Handover)
+}
+
+// makeRoom forgets what nobody needs any more, for st to grow: it says whether that is
+// enough. A holder that tries again has given its earlier attempts up.
+func (k *stages) makeRoom(growth int, st *stage) bool {
+	for k.bytes+growth > maxStaged {
+		sh, victim := k.leastNeeded(st)
+		if victim == nil {
+			return false
+		}
+		k.forget(sh, victim)
+	}
+	return true
+}
+
+// leastNeeded is a stage that its holder has given up, or else that nobody has added to
+// for long, the longest; never st itself.
+func (k *stages) leastNeeded(st *stage) (at *shelf, victim *stage) {
+	for id, sh := range k.shards {
+		newer := slices.Clone(sh.kept)
+		if id == st.Shard && !slices.Contains(newer, st) {
+			newer = append(newer, st)
+		}
+		for i, old := range sh.kept {
+			switch {
+			case old == st || old.bytes == 0:
+			case slices.ContainsFunc(newer[i+1:], func(s *stage) bool { return s.Holder == old.Holder && s.Epoch == old.Epoch }):
+				return sh, old
+			case time.Since(old.touched) >= stageIdle && (victim == nil || old.touched.Before(victim.touched)):
+				at, victim = sh, old
+			}
+		}
+	}
+	return at, victim
 }
 
 // Staged lists the hand-overs for which other nodes have laid state here, by shard,

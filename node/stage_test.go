@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
@@ -320,5 +321,78 @@ func TestAnEpochMintedPastTheHandOver(t *testing.T) {
 		w.must(w.ServeStage(bg, stage5("h2", 13, frame5(t, "x", 1, 20)))) // and back by another
 		w.take5(14, "h2")
 		w.want(bg, "Kept/shard#5/x.Read", 20)
+	})
+}
+
+// A holder that tries again and again to hand over a large shard leaves its attempts
+// here: they do not keep its next one out, nor another shard's. What may still be
+// needed stays: the last attempt of each, for as long as one can last.
+func TestAbandonedStagesMakeRoom(t *testing.T) {
+	state, err := packState(wrapperspb.String(strings.Repeat("x", MaxStateBytes-100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := func(t testing.TB, seq uint64) peer.Staged {
+		o := frame5(t, fmt.Sprint("o", seq), seq, 1)
+		o.State = state
+		return o
+	}
+	lay := func(t testing.TB, w *world, handover string, frames int) error {
+		for seq := range frames {
+			if err := w.ServeStage(bg, stage5(handover, 3, large(t, uint64(seq+1)))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	room := maxStaged / (MaxStateBytes + 100) // frames
+	bubble(t, "its own next attempt", func(t *testing.T) {
+		w := receiver(t)
+		w.set(func(h *hooks) { h.fromData = func(*Thing, proto.Message) error { return nil } })
+		for i := range 3 {
+			w.must(lay(t, w, fmt.Sprint("h", i), room))
+		}
+		if w.stages.bytes > maxStaged {
+			t.Error(w.stages.bytes, "bytes are here")
+		}
+		isFault(t, w.ServeStage(bg, stage5("h1", 3, large(t, 1))), fault.WrongHolder, fault.NotExecuted) // a late copy
+		w.take5(4, "h2")
+		if w.NumObjects() != room || w.stages.bytes != 0 {
+			t.Error(w.NumObjects(), "objects,", w.stages.bytes, "bytes")
+		}
+	})
+	bubble(t, "another shard", func(t *testing.T) {
+		w := receiver(t)
+		for i := range 4 {
+			w.must(lay(t, w, fmt.Sprint("h", i), room/4))
+		}
+		other := stage5("other", 3, large(t, 1))
+		other.Shard, other.Objects[0].Ref.ID = 6, "shard#6/x"
+		for seq := range room / 2 {
+			other.Objects[0].Seq = uint64(seq + 1)
+			other.Objects[0].Ref.ID = fmt.Sprint("shard#6/", seq)
+			w.must(w.ServeStage(bg, other))
+		}
+		if got := names(w.Staged()); got[len(got)-2] != "5 h3 n:9#r 3" {
+			t.Error("the newest attempt had to go:", got)
+		}
+	})
+	bubble(t, "only what nobody needs", func(t *testing.T) {
+		w := receiver(t)
+		w.must(lay(t, w, "h", room))
+		other := stage5("other", 3, large(t, 1))
+		other.Shard, other.Objects[0].Ref.ID = 6, "shard#6/x"
+		isFault(t, w.ServeStage(bg, other), fault.Overloaded, fault.NotExecuted)
+		older := stage5("h0", 2)
+		older.Holder = "n:8#q"
+		w.must(w.ServeStage(bg, older))
+		time.Sleep(stageIdle - time.Second)
+		isFault(t, w.ServeStage(bg, other), fault.Overloaded, fault.NotExecuted)
+		time.Sleep(2 * time.Second)
+		w.must(w.ServeStage(bg, other))
+		w.take5(4, "h")
+		if says := w.said(); !strings.Contains(says, "begin anew") {
+			t.Error("nobody is told of the loss:", says)
+		}
 	})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -20,11 +21,12 @@ import (
 // still inside: see stray.go.
 type turnstile struct {
 	max    int
-	free   bool    // Concurrent mode: everyone enters
-	inside int     // frames inside in Concurrent mode
-	excl   *hold   // at most one, and then shared is empty
-	shared []*hold // one for each chain
-	queue  []*waiter
+	free   bool      // Concurrent mode: everyone enters
+	inside int       // frames inside in Concurrent mode
+	excl   *hold     // at most one, and then shared is empty
+	shared []*hold   // one for each chain
+	queue  []*waiter // in order of arrival
+	codel  codel
 	shut   error  // no turn is given any more; why
 	uses   uint64 // how often someone left who may have changed the object
 }
@@ -49,7 +51,9 @@ type waiter struct {
 	chain   callctx.ChainID
 	path    []callctx.Turn
 	shared  bool
-	parks   bool          // a root call: it can wait at the slot instead
+	parks   bool // a root call: it can wait at the slot instead
+	ctx     context.Context
+	since   time.Duration // in the queue
 	settled bool          // it was let in or sent away
 	hold    *hold         // set when let in
 	err     error         // set when sent away
@@ -61,10 +65,11 @@ func (w *waiter) settle(h *hold, err error) {
 	close(w.done)
 }
 
-// take waits for a turn for call, which belongs to chain. The hold is nil in
-// Concurrent mode. The second result tells a re-entrant from an outermost frame.
-// One that parks is sent away with errAside while the activation's door is shut for it.
-func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx.Turn, parks bool) (h *hold, reentrant bool, err error) {
+// take waits for a turn for c, which is what call says. The hold is nil in Concurrent
+// mode. The second result tells a re-entrant from an outermost frame. One that parks
+// is sent away with errAside while the activation's door is shut for it.
+func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *hold, reentrant bool, err error) {
+	chain, parks := c.chain, c.parks()
 	back := holds(chain.Path, a.ref)
 	a.mu.Lock()
 	t := &a.turns
@@ -97,14 +102,17 @@ func (a *activation) take(ctx context.Context, chain callctx.Chain, call callctx
 		a.mu.Unlock()
 		return h, false, nil
 	}
-	if len(t.queue) >= t.max {
+	if len(t.queue) >= t.max && (parks || !t.displace()) {
 		defer a.mu.Unlock()
-		return nil, false, fault.New(fault.Overloaded, "%d calls already wait for this object", len(t.queue))
+		return nil, false, t.full()
 	}
-	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks, done: make(chan struct{})}
+	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks,
+		ctx: ctx, since: a.node.executions.now(), done: make(chan struct{})}
 	t.queue = append(t.queue, w)
 	a.mu.Unlock()
+	since := c.stay.pause()
 	h, err = a.await(ctx, w)
+	c.stay.resume(since)
 	return h, false, err
 }
 
@@ -186,7 +194,7 @@ func (a *activation) withdraw(w *waiter, why error) {
 		}
 	}
 	w.settle(nil, why)
-	t.admit() // those behind w may go now
+	a.admit() // those behind w may go now
 }
 
 // reenterUnlock lets a call of the holding chain in. It unlocks a.mu.
@@ -268,7 +276,7 @@ func (a *activation) leave(h *hold, reentrant bool) {
 		return
 	}
 	t.drop(h)
-	t.admit()
+	a.admit()
 	a.settleRest()
 }
 
@@ -322,12 +330,65 @@ func (t *turnstile) drop(h *hold) {
 	}
 }
 
-// admit lets in, in order, all at the head of the queue that may enter now.
-func (t *turnstile) admit() {
-	for len(t.queue) > 0 {
-		w := t.queue[0]
-		if t.excl != nil || (!w.shared && len(t.shared) > 0) {
+// admit lets in all who may enter now: those at the head of the queue, or as a queue
+// that stands has it. a.mu is held.
+func (a *activation) admit() {
+	t := &a.turns
+	if len(t.queue) > 0 && t.mayGive() {
+		t.tidy(a.node.executions.now())
+		t.give()
+	}
+	if len(t.queue) == 0 {
+		t.codel = codel{}
+	}
+}
+
+// full is the answer to who finds no room in the queue.
+func (t *turnstile) full() error {
+	e := fault.New(fault.Overloaded, "%d calls already wait for this object", t.max)
+	e.RetryAfter = overloadRetry
+	return e
+}
+
+// displace sends the newest root call away, to make room for a call of a chain that is
+// inside already.
+func (t *turnstile) displace() bool {
+	for i, w := range slices.Backward(t.queue) {
+		if w.parks {
+			t.remove(i)
+			w.settle(nil, t.full())
+			return true
+		}
+	}
+	return false
+}
+
+// mayGive says that somebody who waits can enter: readers that are inside let no more
+// readers in before a writer who waits, whoever of them goes first.
+func (t *turnstile) mayGive() bool {
+	switch {
+	case t.excl != nil:
+		return false
+	case len(t.shared) == 0:
+		return true
+	case t.codel.standing:
+		return !slices.ContainsFunc(t.queue, func(w *waiter) bool { return !w.shared })
+	}
+	return t.queue[0].shared
+}
+
+// give lets in one after the other until one cannot enter.
+func (t *turnstile) give() {
+	for len(t.queue) > 0 && t.excl == nil {
+		i := t.next()
+		w := t.queue[i]
+		if !w.shared && len(t.shared) > 0 {
 			return
+		}
+		t.remove(i)
+		if err := w.ctx.Err(); err != nil { // it would only be sent away once it runs
+			w.settle(nil, fault.WaitedFor(err, "while waiting for a turn"))
+			continue
 		}
 		h := t.heldBy(w.chain) // two reads of one fan-out may have queued
 		if h == nil {
@@ -335,9 +396,18 @@ func (t *turnstile) admit() {
 		} else {
 			h.frames++
 		}
-		t.queue = t.queue[1:]
 		w.settle(h, nil)
 	}
+}
+
+// remove takes one out of the queue: mostly the first.
+func (t *turnstile) remove(i int) {
+	if i > 0 {
+		t.queue = slices.Delete(t.queue, i, i+1)
+		return
+	}
+	t.queue[0] = nil
+	t.queue = t.queue[1:]
 }
 
 // close refuses all further turns and sends the queue away. Frames that are inside,
