@@ -31,6 +31,7 @@ var longID = strings.Repeat("x", 513)
 // TestBadInput sends what no well-behaved client sends. Each gets a clear error, and
 // the next good call works: good looks after that.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, chatBinary)
 	p := s.start(t)
 	good := func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 // Two people talk; the server is killed under them and comes back; a third comes late.
 func TestTwoBrowsers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, chatBinary)
 	browser := startBrowser(t)
 	p := s.start(t)
@@ -68,6 +69,7 @@ func TestTwoBrowsers(t *testing.T) {
 
 // One person in several rooms, on a telephone in the dark.
 func TestRooms(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, chatBinary)
 	browser := startBrowser(t)
 	s.start(t)
@@ -114,6 +116,7 @@ func TestRooms(t *testing.T) {
 
 // What the room refuses is said on the page, and the reader decides what happens next.
 func TestRefusedOnPage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, chatBinary)
 	browser := startBrowser(t)
 	s.start(t)

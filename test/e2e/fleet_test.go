@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/test/logbook"
 )
 
 var (
@@ -25,34 +28,62 @@ var (
 )
 
 // fleet is a cluster of processes on this machine: nodes that share a SQLite file,
-// gates, and an etcd that outlives all of them.
+// gates, and an etcd that outlives all of them. On loopback, ways that can be cut lead
+// to the nodes and from them to etcd; in a world each process has a host.
 type fleet struct {
-	t    *testing.T
-	dir  string
-	etcd *embedded.Server
-	kv   etcdmanager.KV
+	t       *testing.T
+	dir     string
+	w       *world // nil on loopback
+	etcd    string // its endpoints
+	members []*member
+	kv      etcdmanager.KV
 
 	nodes, gates map[string]*program // by advertised address
 	roads        map[string]*road    // a node's way to etcd
 	inbound      map[string]*road    // everybody's way to a node
 	listen       map[string]string   // a node's own address
+	hosts        map[string]*host    // where a node or a gate is
+
+	all    []*program // that ever was a node
+	pauses []logbook.Pause
 }
 
 // stability is short, so that a test does not wait for what it is not about.
 const stability = 300 * time.Millisecond
 
+// newFleet is a fleet on loopback, whose etcd is in this process.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds and runs real processes: not with -short")
 	}
-	f := &fleet{t: t, dir: t.TempDir(), nodes: map[string]*program{}, gates: map[string]*program{},
-		roads: map[string]*road{}, inbound: map[string]*road{}, listen: map[string]string{}}
-	var err error
-	if f.etcd, err = embedded.Start(t.Context(), embedded.Config{Dir: filepath.Join(f.dir, "coordination")}); err != nil {
+	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: filepath.Join(t.TempDir(), "coordination")})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if f.kv, err = etcdmanager.Dial(etcdmanager.Config{Endpoints: []string{f.etcd.Endpoint()}}); err != nil {
+	t.Cleanup(func() { etcd.Close() })
+	return newFleetOn(t, nil, etcd.Endpoint())
+}
+
+// newFleetWith is a fleet in a world, or on loopback, with an etcd of three members.
+func newFleetWith(t *testing.T, w *world) *fleet {
+	t.Helper()
+	members := startMembers(t, w, 3)
+	var endpoints []string
+	for _, m := range members {
+		endpoints = append(endpoints, m.client)
+	}
+	f := newFleetOn(t, w, endpoints...)
+	f.members = members
+	return f
+}
+
+func newFleetOn(t *testing.T, w *world, endpoints ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, dir: t.TempDir(), w: w, etcd: strings.Join(endpoints, ","), nodes: map[string]*program{}, gates: map[string]*program{},
+		roads: map[string]*road{}, inbound: map[string]*road{}, listen: map[string]string{}, hosts: map[string]*host{}}
+	var err error
+	if f.kv, err = etcdmanager.Dial(etcdmanager.Config{Endpoints: endpoints}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -62,7 +93,6 @@ func newFleet(t *testing.T) *fleet {
 			}
 		}
 		f.kv.Close()
-		f.etcd.Close()
 	})
 	return f
 }
@@ -80,35 +110,66 @@ func (f *fleet) begin(nodes, gates int) []string {
 	return slices.Sorted(maps.Keys(f.gates))
 }
 
-func (f *fleet) launch(binary func() (string, error), etcd string, args ...string) *program {
+func (f *fleet) launch(binary func() (string, error), at *host, etcd string, args ...string) *program {
 	f.t.Helper()
 	path, err := binary()
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return (&site{binary: path, dir: f.dir}).launch(f.t, append(args, "--etcd", etcd)...)
+	s := &site{binary: path, dir: f.dir, host: at, env: []string{"GOVERSE_LOGBOOK_JOURNAL=" + f.dir}}
+	return s.launch(f.t, append(args, "--etcd", etcd)...)
 }
 
 // node starts a node at an address, a new one if it is "", and returns the address.
 func (f *fleet) node(address string) string {
 	f.t.Helper()
 	if address == "" {
-		own := freeAddress(f.t)
-		in := newRoad(f.t, own)
-		address = in.address()
-		f.inbound[address], f.listen[address], f.roads[address] = in, own, newRoad(f.t, f.etcd.Endpoint())
+		address = f.place()
 	}
-	f.nodes[address] = f.launch(logNode, f.roads[address].address(), "--listen", f.listen[address], "--advertise", address,
+	listen, etcd := address, f.etcd
+	if road := f.roads[address]; road != nil {
+		listen, etcd = f.listen[address], road.address()
+	}
+	p := f.launch(logNode, f.hosts[address], etcd, "--listen", listen, "--advertise", address,
 		"--data-dir", filepath.Join(f.dir, "data"), "--stability", stability.String())
+	f.nodes[address], f.all = p, append(f.all, p)
+	return address
+}
+
+// place is where a new node can be: on a host, or at the end of roads.
+func (f *fleet) place() string {
+	f.t.Helper()
+	if f.w != nil {
+		return f.host("47001")
+	}
+	own := freeAddress(f.t)
+	if f.members != nil {
+		return own
+	}
+	in := newRoad(f.t, own)
+	address := in.address()
+	f.inbound[address], f.listen[address], f.roads[address] = in, own, newRoad(f.t, f.etcd)
+	return address
+}
+
+// host is a new machine in the world, and the address of a port there.
+func (f *fleet) host(port string) string {
+	h := f.w.host()
+	address := net.JoinHostPort(h.address, port)
+	f.hosts[address] = h
 	return address
 }
 
 func (f *fleet) gate(address string) string {
 	f.t.Helper()
-	if address == "" {
+	switch {
+	case address != "":
+	case f.w != nil:
+		address = f.host("49000")
+	default:
 		address = freeAddress(f.t)
 	}
-	f.gates[address] = f.launch(gateBinary, f.etcd.Endpoint(), "--listen", address, "--http-listen", "127.0.0.1:0")
+	f.gates[address] = f.launch(gateBinary, f.hosts[address], f.etcd, "--listen", address, "--http-listen", "127.0.0.1:0")
 	return address
 }
 
@@ -132,23 +193,36 @@ func (f *fleet) kill(address string) {
 
 func (f *fleet) view() *consensusmanager.View {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	v, err := consensusmanager.Read(ctx, f.kv, consensusmanager.DefaultPrefix)
+	v, err := f.look(10 * time.Second)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return v
 }
 
+func (f *fleet) look(patience time.Duration) (*consensusmanager.View, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return consensusmanager.Read(ctx, f.kv, consensusmanager.DefaultPrefix)
+}
+
 // settle waits until every node has its share and every gate is there, and returns how
 // long that took.
 func (f *fleet) settle() time.Duration {
 	f.t.Helper()
+	return f.until(f.unsettled)
+}
+
+// until looks at the cluster until nothing is wrong with it, and returns how long that
+// took.
+func (f *fleet) until(wrong func(*consensusmanager.View) string) time.Duration {
+	f.t.Helper()
 	began := time.Now()
 	for {
-		why := f.unsettled(f.view())
-		if why == "" {
+		var why string
+		if v, err := f.look(2 * time.Second); err != nil { // an etcd that has just come back
+			why = err.Error()
+		} else if why = wrong(v); why == "" {
 			return time.Since(began)
 		}
 		if time.Since(began) > time.Minute {
@@ -156,6 +230,16 @@ func (f *fleet) settle() time.Duration {
 		}
 		time.Sleep(50 * time.Millisecond) // between two looks at real processes
 	}
+}
+
+// unheld says which shard has no living holder.
+func (f *fleet) unheld(v *consensusmanager.View) string {
+	for _, s := range v.Table.All() {
+		if state := s.State(v.Members()); state != sharding.Held && state != sharding.Moving {
+			return s.String()
+		}
+	}
+	return ""
 }
 
 func (f *fleet) unsettled(v *consensusmanager.View) string {

@@ -19,7 +19,7 @@ import (
 var (
 	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 5), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
 	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 10000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
-	seed     = flag.Uint64("e2e.seed", 0, "what TestKill's chances are made of; 0 = a new one")
+	seed     = flag.Uint64("e2e.seed", 0, "what the chances of TestKill, TestPartitions and TestEtcdTroubles are made of; 0 = a new one")
 	pictures = flag.String("e2e.pictures", "", "directory for pictures of the page; none without it")
 )
 
@@ -38,18 +38,28 @@ var workshop string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	var err error
-	if workshop, err = os.MkdirTemp("", "goverse-e2e-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	clean := openWorkshop()
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.RemoveAll(workshop)
+	clean()
 	os.Exit(code)
+}
+
+// openWorkshop makes the workshop, or takes over that of the process that started
+// this one.
+func openWorkshop() (clean func()) {
+	if workshop = os.Getenv(workshopVariable); workshop != "" {
+		return func() {}
+	}
+	var err error
+	if workshop, err = os.MkdirTemp("", "goverse-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return func() { os.RemoveAll(workshop) }
 }
 
 // The samples, each built once: with the race detector where the tests have it, and

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +36,7 @@ func TestNemesis(t *testing.T) {
 			f.awaitEachOf(l, was, killed)
 			f.node(victim)
 		}},
+		{"a pause of half a second", func(victim string) { f.pause(victim, time.Second/2) }},
 		{"a pause of a second", func(victim string) { f.pause(victim, time.Second) }},
 		{"a pause of twice the lease", func(victim string) { f.pause(victim, 10*time.Second) }},
 		{"no way to etcd for two seconds", func(victim string) { severed(f.roads[victim], 2*time.Second) }},
@@ -58,7 +58,8 @@ func TestNemesis(t *testing.T) {
 	p50, p99, worst := l.latencies()
 	ok, notExecuted, unknown := l.history.Count()
 	t.Logf("%d calls went well, %d did not run, of %d the outcome is unknown; p50 %v, p99 %v, worst %v", ok, notExecuted, unknown, p50, p99, worst)
-	l.judge(t, func(ref string) bool { return strings.HasPrefix(ref, "Volatile") })
+	l.judge(t, volatile)
+	f.judgeLives(l)
 }
 
 // refsOn is the logs of a load that live on a node.
@@ -108,9 +109,12 @@ func (f *fleet) awaitEachOf(l *load, refs map[string]bool, since time.Time) {
 
 // pause stops a process for a while, as a machine that is suspended.
 func (f *fleet) pause(node string, d time.Duration) {
-	f.nodes[node].signal(syscall.SIGSTOP)
+	p := f.nodes[node]
+	from := logbook.Now()
+	p.signal(syscall.SIGSTOP)
 	time.Sleep(d) // the fault itself
-	f.nodes[node].signal(syscall.SIGCONT)
+	p.signal(syscall.SIGCONT)
+	f.pauses = append(f.pauses, logbook.Pause{PID: p.cmd.Process.Pid, From: from, To: logbook.Now()})
 }
 
 // severed cuts a road for a while.

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/xiaonanln/goverse/test/logbook"
 )
 
 // site is where a program runs: its ports and its data outlive a process.
@@ -24,6 +26,8 @@ type site struct {
 	http, grpc, node string // addresses
 	dir              string // the process's working directory
 	data             string
+	host             *host    // where it runs; nil is here
+	env              []string // more of it
 }
 
 func newSite(t *testing.T, binary func() (string, error)) *site {
@@ -75,17 +79,22 @@ func (s *site) launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	cmd := exec.Command(s.binary, args...)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
+	cmd.Env = append(append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66"), s.env...)
 	dieWithUs(cmd)
 	p := &program{cmd: cmd, heard: make(chan struct{}), ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p, p
 	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if s.host != nil {
+		start = func() error { return s.host.start(cmd) }
+	}
+	if err := start(); err != nil {
 		t.Fatal(err)
 	}
 	p.begun = time.Now()
 	go func() {
 		p.err = cmd.Wait()
+		p.died = logbook.Now()
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
@@ -103,8 +112,9 @@ func (s *site) launch(t *testing.T, args ...string) *program {
 type program struct {
 	cmd   *exec.Cmd
 	begun time.Time
-	ended chan struct{} // closed when it is gone; then err is set
+	ended chan struct{} // closed when it is gone; then err and died are set
 	err   error
+	died  logbook.Moment // or a little before
 
 	mu    sync.Mutex
 	out   bytes.Buffer

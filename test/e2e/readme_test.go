@@ -17,8 +17,10 @@ import (
 // they promise: `$ go run` starts the program (and kills the one before), `$ curl`
 // runs as it is written, except for the port. In an answer, … is anything.
 func TestReadmes(t *testing.T) {
+	t.Parallel()
 	for sample, binary := range map[string]func() (string, error){"chat": chatBinary, "counter": counterBinary} {
 		t.Run(sample, func(t *testing.T) {
+			t.Parallel()
 			readme, err := os.ReadFile("../../samples/" + sample + "/README.md")
 			if err != nil {
 				t.Fatal(err)

@@ -54,4 +54,5 @@ func TestZero(t *testing.T) {
 		t.Errorf("%d calls failed: %q", notExecuted+unknown, l.history.Errors())
 	}
 	l.judge(t, never)
+	f.judgeLives(l)
 }

@@ -25,6 +25,8 @@ type log struct {
 	hash   uint64 // of ids
 	ledger *Ledger
 	place  any // where it lives
+
+	activation int64 // its name in the journal
 }
 
 // VolatileLog lives in memory only, and moves with its shard.
@@ -36,6 +38,7 @@ type DurableLog struct{ log }
 // OnCreated implements goverseapi.Object.
 func (l *log) OnCreated() {
 	l.ledger, l.place = ledgerOf(l.Context())
+	l.activation = journal.Load().activation()
 }
 
 // ToData implements goverseapi.Object.
@@ -53,6 +56,7 @@ func (l *log) FromData(m proto.Message) error {
 // then takes it. A context that ends first ends it without an effect.
 func (l *log) Append(ctx context.Context, e *logbook_pb.Entry) (*logbook_pb.Mark, error) {
 	defer l.ledger.enter(l)()
+	defer journal.Load().enter(l, e.GetId())()
 	if err := work(ctx, time.Duration(e.GetWorkMicros())*time.Microsecond); err != nil {
 		return nil, err
 	}
