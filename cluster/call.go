@@ -195,8 +195,12 @@ func (c *Cluster) try(ctx context.Context, to string, f *flight) (object.Payload
 // detour is a third node, a different one from time to time, or "".
 func (c *Cluster) detour(to string) string {
 	members := c.View().Members()
+	if len(members) == 0 {
+		return ""
+	}
+	first := mathrand.IntN(len(members))
 	for i := range members {
-		m := members[(i+mathrand.IntN(len(members)))%len(members)]
+		m := members[(first+i)%len(members)]
 		if m.Address != to && m.Address != c.cfg.Address {
 			return m.Address
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
@@ -22,8 +23,9 @@ import (
 // that still run in it are cancelled; after drainDeadline the move is given up, never
 // forced, and tried again later.
 const (
-	maxMoving     = 64 // shards that leave at once
+	maxMoving     = 64 // shards that are emptied at once
 	maxHanding    = 4  // transactions of them
+	gathering     = 5 * time.Millisecond
 	drainPatience = 5 * time.Second
 	drainDeadline = 2 * drainPatience
 )
@@ -46,6 +48,10 @@ type departure struct {
 	to     sharding.Member
 	stop   context.CancelFunc // ends the emptying, or the rest after it
 
+	around atomic.Bool // its state goes by a third node: set by whoever stages
+
+	empty    bool // nothing runs in it any more
+	handing  bool // in a transaction
 	slow     bool // its calls run on although their patience is over
 	recalled bool // the way to its receiver was found closed
 	resting  bool // it was in vain, and the shard is left in peace for a while
@@ -86,8 +92,8 @@ func (r *reconciler) move(v *consensusmanager.View, shards []*sharding.Shard) {
 // keeps no others.
 func (r *reconciler) room() int {
 	room := maxMoving
-	for i := range r.slots {
-		if d := r.slots[i].leaving; d != nil && !d.slow && !d.resting {
+	for id := range r.survey.all() {
+		if d := r.slots[id].leaving; d != nil && !d.slow && !d.resting && !d.handing {
 			room--
 		}
 	}
@@ -100,8 +106,8 @@ func (r *reconciler) recall(v *consensusmanager.View) {
 	if r.departing == 0 {
 		return
 	}
-	for i := range r.slots {
-		if d := r.slots[i].leaving; d != nil && !d.resting && !r.mayHand(v, d, v.Table.Shard(d.record.ID)) {
+	for id := range r.survey.all() {
+		if d := r.slots[id].leaving; d != nil && !d.resting && !r.mayHand(v, d, v.Table.Shard(id)) {
 			d.recalled = true
 			d.stop()
 		}
@@ -142,24 +148,74 @@ func newHandover() string {
 }
 
 // stage lays state at the next holder. To send it twice does no harm, so whatever the
-// road loses is sent again until ctx ends.
+// road loses is sent again until ctx ends, and where the road itself seems to be closed
+// by way of a third node.
 func (r *reconciler) stage(ctx context.Context, d *departure, objects []peer.Staged) error {
 	stage := &peer.Stage{
 		Shard: int(d.record.ID), Handover: d.id, Holder: r.reg.Owner(), Epoch: d.record.Epoch,
 		Target: d.to.Registration, Objects: objects,
 	}
 	for attempt := 0; ; attempt++ {
-		conn, err := r.c.conns.to(d.to.Address)
-		if err == nil {
-			err = conn.ServeStage(ctx, stage)
-		}
-		if err == nil || !passing(err) {
+		err := r.lay(ctx, d, stage, stagePatience<<min(attempt, 4))
+		if err == nil || ctx.Err() != nil || !passing(err) {
 			return err
 		}
 		if !stageBackoff.Wait(ctx, attempt) {
 			return err
 		}
 	}
+}
+
+// stagePatience is for how long a road may be silent before another is tried. It doubles
+// with each attempt: a slow one is not taken for closed for ever.
+const stagePatience = time.Second
+
+// lay is one attempt: on the way that the one before it found open first.
+func (r *reconciler) lay(ctx context.Context, d *departure, stage *peer.Stage, patience time.Duration) error {
+	around := d.around.Load()
+	err := r.layBy(ctx, d, stage, around, patience)
+	if err == nil || ctx.Err() != nil || !byRoad(err) {
+		return err
+	}
+	if other := r.layBy(ctx, d, stage, !around, patience); other == nil || !byRoad(other) {
+		d.around.Store(!around)
+		return other
+	}
+	return err
+}
+
+// byRoad says that an attempt may have failed because of the road alone.
+func byRoad(err error) bool {
+	kind := fault.KindOf(err)
+	return kind == fault.NotReady || kind == fault.Indeterminate
+}
+
+var (
+	errNoDetour = fault.New(fault.NotReady, "there is no third node")
+	errSilent   = fault.New(fault.Indeterminate, "the road is silent")
+)
+
+// layBy sends a stage straight to its target or around by a third node.
+func (r *reconciler) layBy(ctx context.Context, d *departure, stage *peer.Stage, around bool, patience time.Duration) error {
+	by := *stage
+	to := d.to.Address
+	if around {
+		if to = r.c.detour(d.to.Address); to == "" {
+			return errNoDetour
+		}
+		by.Relay, by.Hops = d.to.Address, 1
+		r.c.step("relay", "a stage to "+d.to.Address+" through "+to, nil)
+	}
+	conn, err := r.c.conns.to(to)
+	if err != nil {
+		return err
+	}
+	soon, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err = conn.ServeStage(soon, &by); err != nil && ctx.Err() == nil && soon.Err() != nil {
+		return errSilent
+	}
+	return err
 }
 
 // passing says that the same stage may be taken a moment later.
@@ -181,14 +237,46 @@ func (r *reconciler) vacated(d *departure, err error) {
 		}
 		r.comeBack([]*departure{d})
 	default:
-		r.vacant = append(r.vacant, d)
+		d.empty = true
+		if r.vacant = append(r.vacant, d); len(r.vacant) == 1 {
+			r.gather()
+		}
 	}
 }
 
-// handOn hands over what is vacant, as much as stands ready: a batch waits for no
-// shard that still runs.
+// gather lets the first that is ready wait a moment for those that are about to be, so
+// that one transaction carries them all.
+func (r *reconciler) gather() {
+	r.gathers++
+	mine := r.gathers
+	r.gathered = false
+	r.workers.Go(func() {
+		pause, cancel := context.WithTimeout(r.work, gathering)
+		defer cancel()
+		<-pause.Done()
+		r.posts <- func() { r.gathered = r.gathered || r.gathers == mine }
+	})
+}
+
+// complete says that a batch waits for no more: it is full, or all that is about to leave
+// is in it, or the moment is over and no other batch is under way, behind which it would
+// wait in etcd. A shard whose calls run on holds none up for longer than their patience.
+func (r *reconciler) complete() bool {
+	if len(r.vacant) >= consensusmanager.MaxBatch || r.gathered && r.handing == 0 {
+		return true
+	}
+	for id := range r.survey.all() {
+		if d := r.slots[id].leaving; d != nil && !d.empty && !d.slow && !d.recalled && !d.resting {
+			return false
+		}
+	}
+	return true
+}
+
+// handOn hands over what is vacant, as much as stands ready: a batch waits for a moment,
+// not for a shard whose calls run on.
 func (r *reconciler) handOn(v *consensusmanager.View) {
-	if len(r.vacant) == 0 || r.handing >= maxHanding {
+	if len(r.vacant) == 0 || r.handing >= maxHanding || !r.complete() {
 		return
 	}
 	var list []consensusmanager.Handover
@@ -217,6 +305,9 @@ func (r *reconciler) handOn(v *consensusmanager.View) {
 			continue
 		}
 		r.handing++
+		for _, d := range departures {
+			d.handing = true
+		}
 		r.workers.Go(func() { r.posts <- r.hand(r.work, batch, departures) })
 	}
 }
@@ -316,7 +407,7 @@ func (r *reconciler) rest(d *departure) {
 		return
 	}
 	rest, wake := context.WithCancel(r.work)
-	d.resting, d.stop = true, wake
+	d.resting, d.handing, d.stop = true, false, wake
 	returns := r.slots[d.record.ID].returns
 	r.workers.Go(func() {
 		defer wake()

@@ -10,7 +10,7 @@ import (
 	"github.com/xiaonanln/goverse/object"
 )
 
-// maxRelays bounds how many processes may pass a call on.
+// maxRelays bounds how many processes may pass a call or a stage on.
 const maxRelays = 2
 
 // Serve is host as the node's peers should see it: behind checks that need the
@@ -72,8 +72,25 @@ func (g *guard) passOn(ctx context.Context, req *peer.Request) (object.Payload, 
 // ServeStage implements peer.Service. State that was meant for an earlier
 // registration of this address is of no use.
 func (g *guard) ServeStage(ctx context.Context, stage *peer.Stage) error {
+	if stage.Relay != "" && stage.Relay != g.c.cfg.Address {
+		return g.carryOn(ctx, stage)
+	}
 	if self := g.c.Self(); self.Registration != stage.Target {
 		return fault.New(fault.WrongHolder, "the stage is for registration %s, and this is %s", stage.Target, or(self.Registration, "not registered"))
 	}
 	return g.Host.ServeStage(ctx, stage)
+}
+
+// carryOn relays a stage for a holder that has no way to the target itself.
+func (g *guard) carryOn(ctx context.Context, stage *peer.Stage) error {
+	if stage.Hops >= maxRelays || !g.c.View().Members().Has(stage.Relay) {
+		return fault.New(fault.NotReady, "%s knows no way to %s", g.c.cfg.Address, stage.Relay)
+	}
+	conn, err := g.c.conns.to(stage.Relay)
+	if err != nil {
+		return fault.New(fault.NotReady, "%w", err)
+	}
+	next := *stage
+	next.Hops++
+	return conn.ServeStage(ctx, &next)
 }

@@ -20,6 +20,12 @@ type Host interface {
 	// opened, and is returned with that fence. With an error none was opened.
 	Open(ctx context.Context, tenure Tenure, claims []Claim) (refused []Refusal, err error)
 
+	// Confirm stamps the store anew for shards that are open, under the claims by which
+	// they were opened, and changes nothing else. Those that the store knows at a fence
+	// as high or higher are returned with it: somebody else has held them meanwhile, and
+	// Drop must follow. With an error nothing is known.
+	Confirm(ctx context.Context, tenure Tenure, claims []Claim) (refused []Refusal, err error)
+
 	// Drain empties a shard that nobody takes: new root calls are parked, running chains
 	// finish, state is committed, activations end, and then what is parked is sent away.
 	// When it returns nil the shard is closed; with an error it is still open and still
@@ -54,7 +60,8 @@ type Host interface {
 	// Interrupt cancels the contexts of all calls that run now, because this node's lease
 	// is not trusted any more; reason says so. Shards stay open and activations live: if
 	// the lease is trusted again, calls go on being served. A call that was interrupted
-	// is answered as Fenced, unless its own save has proved that it counts.
+	// is answered as Fenced, unless its own save has proved that it counts. Trusted says
+	// no until Confirm has found the shards to be this node's still.
 	Interrupt(reason string)
 
 	// Lost yields shards that the host has shut by itself, because its store gave their
@@ -65,7 +72,7 @@ type Host interface {
 // Tenure is the registration under which shards are held.
 type Tenure struct {
 	Owner   string      // "<address>#<registration>": the owner of the store's fences
-	Trusted func() bool // whether the registration's lease still lets this node speak; asked for every call and again for every reply
+	Trusted func() bool // whether this node may still speak for it; asked for every call and again for every reply
 }
 
 // Claim is one shard that this node holds at Epoch.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
 )
@@ -104,24 +105,35 @@ func takenBy(v *consensusmanager.View, self string) bool {
 	return false
 }
 
-// Leaving must not wait for an etcd that does not answer: the end of the lease says
-// as much.
+// How long one word to etcd may take.
 const (
 	announceTimeout = time.Second
 	releaseTimeout  = 2 * time.Second
 	confirmation    = time.Second // for a view that is newer than one that was refused
 )
 
-// announce tells the others that this node gets no more shards, and says whether
-// etcd heard it.
+var announceBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: 500 * time.Millisecond}
+
+// announce tells the others that this node gets no more shards, and says whether etcd
+// heard it. What lives only in memory depends on it, so a moment without etcd is waited
+// out; but not for longer than the lease is trusted, because then nothing is served any
+// more, nor when there is nothing to give or nobody to take it, nor into the last
+// quarter of the budget, which is for the drain.
 func (r *reconciler) announce(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	ctx, cancel := context.WithDeadline(ctx, r.until.Add(-r.c.cfg.DrainBudget/4))
 	defer cancel()
-	_, err := r.reg.Drain(ctx)
-	if err != nil {
-		r.c.step("drain", "the others could not be told", err)
+	for attempt := 0; ; attempt++ {
+		try, done := context.WithTimeout(ctx, announceTimeout)
+		out, err := r.reg.Drain(try)
+		done()
+		if err == nil && out.Written {
+			return true
+		}
+		r.c.step("drain", "the others could not be told", orRefused(err))
+		if err == nil || !r.trusted() || r.idle() || !takenBy(r.c.View(), r.reg.Address) || !announceBackoff.Wait(ctx, attempt) {
+			return err == nil
+		}
 	}
-	return err == nil
 }
 
 // untilLost calls cancel when the registration is lost; stop ends the watch.

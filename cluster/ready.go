@@ -15,7 +15,8 @@ type progress struct {
 	view    *consensusmanager.View // by which it was measured
 	missing int                    // shards that are to be the node's and are not open
 	leaving bool
-	trouble error // why the last attempt to open some failed
+	doubt   bool  // the trust has lapsed, and the store has not confirmed what the node holds
+	trouble error // why the last attempt to open or confirm some failed
 }
 
 // Problems is why the process cannot take calls now; empty when it can. The reasons
@@ -85,6 +86,10 @@ func (c *Cluster) nodeProblems() []string {
 		return []string{"no shard was looked at yet"}
 	case p.leaving:
 		return []string{"this node is leaving"}
+	case p.doubt && p.trouble != nil:
+		return []string{fmt.Sprintf("the lease was not trusted for a while, and the store has not confirmed this node's shards: %v", p.trouble)}
+	case p.doubt:
+		return []string{"the lease was not trusted for a while, and the store has not confirmed this node's shards yet"}
 	case p.missing > 0 && p.trouble != nil:
 		return []string{fmt.Sprintf("%d shards of this node are not open: %v", p.missing, p.trouble)}
 	case p.missing > 0:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
@@ -35,16 +36,22 @@ type reconciler struct {
 	reg  *consensusmanager.Registration
 
 	slots     []slot
+	survey    survey
 	claiming  int
 	opening   int
 	departing int
 	handing   int
 	vacant    []*departure // ready to be handed over
+	gathers   int          // how often some were gathered
+	gathered  bool         // the moment for the last of them is over
 	failed    int          // openings and claims in a row
 	trouble   error
 	fatal     error
 	until     time.Time // leaving: when the budget ends
 	waking    bool      // a post is due that makes the loop look again
+
+	standing   atomic.Uint64 // after so many lapses of trust all was found in order; written by the loop
+	confirming bool          // the host is asked whether it is
 
 	work    context.Context // of what is under way
 	abort   context.CancelFunc
@@ -53,7 +60,7 @@ type reconciler struct {
 }
 
 func newReconciler(c *Cluster, host Host, reg *consensusmanager.Registration) *reconciler {
-	return &reconciler{c: c, host: host, reg: reg, slots: make([]slot, reg.Meta.Shards), posts: make(chan func())}
+	return &reconciler{c: c, host: host, reg: reg, slots: make([]slot, reg.Meta.Shards), survey: newSurvey(reg.Meta.Shards), posts: make(chan func())}
 }
 
 // run reconciles until the registration is lost, when it drops everything, or until
@@ -99,33 +106,6 @@ func (r *reconciler) welcome() {
 	})
 }
 
-// guardTrust interrupts what the host runs, once each time that the registration's
-// trust has run out.
-func (r *reconciler) guardTrust() {
-	select {
-	case <-r.reg.Confirmed():
-	case <-r.work.Done():
-	}
-	for r.work.Err() == nil {
-		if r.reg.Trusted() {
-			r.pauseUntil(r.reg.TrustedUntil())
-			continue
-		}
-		r.c.step("interrupt", "this node's lease is not trusted any more", nil)
-		r.host.Interrupt("this node's lease ended")
-		for r.work.Err() == nil && !r.reg.Trusted() {
-			r.pauseUntil(time.Now().Add(etcdmanager.RenewInterval / 4))
-		}
-	}
-}
-
-// pauseUntil waits for a time, or for the end of all work.
-func (r *reconciler) pauseUntil(t time.Time) {
-	pause, cancel := context.WithDeadline(r.work, t)
-	defer cancel()
-	<-pause.Done()
-}
-
 // shutByHost takes note of a shard whose fence the store gave away. If etcd still
 // names this node, it is opened again: the store then tells the fence to mint past,
 // or the other cluster that uses the store is found out.
@@ -155,17 +135,22 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 	if v.Table.Len() != len(r.slots) {
 		return // another life of the cluster: this registration is about to be lost
 	}
-	still := !r.reg.Fresh()
+	r.confirm()
+	still := !r.reg.Fresh() || r.inDoubt()
 	if still {
 		r.lookAgain()
 	}
-	list, missing := steps(v, r.reg.Self, r.slots, limits{still: still, frozen: r.c.m.Rules().Frozen(v)})
-	r.c.shards.Store(&progress{view: v, missing: missing, trouble: r.trouble, leaving: !r.until.IsZero()})
+	list, missing := r.survey.steps(v, r.reg.Self, r.slots, limits{still: still, frozen: r.c.m.Rules().Frozen(v)})
+	r.c.shards.Store(&progress{view: v, missing: missing, trouble: r.trouble, leaving: !r.until.IsZero(), doubt: r.inDoubt()})
 	byKind := map[StepKind][]*sharding.Shard{}
 	for _, s := range list {
 		byKind[s.Kind] = append(byKind[s.Kind], s.Shard)
 	}
 	r.dropGone(byKind[StepDrop])
+	if r.inDoubt() { // what is here may be another's by now: nothing of it is passed on
+		r.c.checkReady()
+		return
+	}
 	if r.until.IsZero() {
 		r.open(byKind[StepOpen])
 		r.claim(v, byKind[StepClaim])
@@ -237,6 +222,7 @@ func (r *reconciler) forget(id sharding.ID) {
 		h.leaving.stop()
 	}
 	*h = slot{}
+	r.survey.touch(id)
 }
 
 // drop closes every shard at once, those last whose opening was under way.
@@ -324,32 +310,37 @@ func orRefused(err error) error {
 
 // open lets calls into shards that this node holds, as many at once as wait for it.
 func (r *reconciler) open(shards []*sharding.Shard) {
-	for len(shards) > 0 && r.opening < maxOpening {
+	for len(shards) > 0 && r.opening < maxOpening && !r.inDoubt() {
 		batch := shards[:min(len(shards), maxOpen)]
 		shards = shards[len(batch):]
 		r.opening++
 		attempt := r.failed
+		list := r.claims(batch)
 		r.start(batch, func(ctx context.Context) func() {
-			refused, err := r.host.Open(ctx, r.tenure(), claims(batch))
+			refused, err := r.host.Open(ctx, r.tenure(), list)
 			if err != nil {
 				r.c.notice(event.Warn, fmt.Sprintf("%d shards could not be opened and will be tried again", len(batch)), err)
 				shardBackoff.Wait(ctx, attempt)
 				return func() { r.notOpened(batch, err) }
 			}
-			after := r.bump(ctx, batch, refused)
-			return func() { r.opened(batch, refused, after) }
+			return func() { r.opened(batch, refused) }
 		})
 	}
 }
 
 func (r *reconciler) tenure() Tenure {
-	return Tenure{Owner: r.reg.Owner(), Trusted: r.reg.Trusted}
+	return Tenure{Owner: r.reg.Owner(), Trusted: r.trusted}
 }
 
-func claims(shards []*sharding.Shard) []Claim {
+// claims is how shards are to be opened. State that came with a hand-over that the
+// store refused is not the newest: somebody held the shard after who handed it over.
+func (r *reconciler) claims(shards []*sharding.Shard) []Claim {
 	list := make([]Claim, len(shards))
 	for i, s := range shards {
 		list[i] = Claim{Shard: s.ID, Epoch: s.Epoch, Handover: s.Handover}
+		if s.Handover == r.slots[s.ID].stale {
+			list[i].Handover = ""
+		}
 	}
 	return list
 }
@@ -363,22 +354,31 @@ func (r *reconciler) notOpened(batch []*sharding.Shard, err error) {
 	}
 }
 
-func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal, after int64) {
+func (r *reconciler) opened(batch []*sharding.Shard, refused []Refusal) {
 	r.opening--
 	r.trouble = nil
 	r.succeeded(true)
 	for _, s := range batch {
 		h := &r.slots[s.ID]
-		*h = slot{phase: open, record: s, refusals: h.refusals, refused: h.refused}
+		*h = slot{phase: open, record: s, refusals: h.refusals, refused: h.refused, stale: h.stale}
 	}
+	var again []*sharding.Shard
+	floors := map[sharding.ID]uint64{}
 	for _, no := range refused {
 		h := &r.slots[no.Shard]
-		if h.record.Epoch > h.refused {
-			h.refusals, h.refused = h.refusals+1, h.record.Epoch
+		s := h.record
+		if s.Epoch > h.refused {
+			h.refusals, h.refused = h.refusals+1, s.Epoch
 		}
-		h.phase, h.record, h.after = closed, nil, after
+		h.phase, h.record, h.stale = closed, nil, s.Handover
 		r.trouble = fmt.Errorf("the store knows shard %d at epoch %d of %s", no.Shard, no.Epoch, no.Owner)
 		r.judge(no, h.refusals)
+		if no.Epoch < sharding.MaxEpoch {
+			again, floors[s.ID] = append(again, s), no.Epoch
+		}
+	}
+	if r.fatal == nil && len(again) > 0 {
+		r.mint(again, floors)
 	}
 }
 
@@ -403,28 +403,26 @@ func registrationOf(owner string) string {
 	return registration
 }
 
-// bump mints epochs past those that the store knows, and returns the revision from
-// which the view shows them.
-func (r *reconciler) bump(ctx context.Context, batch []*sharding.Shard, refused []Refusal) (after int64) {
-	floors := map[sharding.ID]uint64{}
-	for _, no := range refused {
-		if no.Epoch < sharding.MaxEpoch {
-			floors[no.Shard] = no.Epoch
+// mint raises the epochs of shards past floors, which the store knows, so that they can
+// be opened. Whoever has those may be of a history of etcd that was undone, and speak on
+// for as long as a lease lasts: that is waited for.
+func (r *reconciler) mint(shards []*sharding.Shard, floors map[sharding.ID]uint64) {
+	v := r.c.View()
+	r.start(shards, func(ctx context.Context) func() {
+		r.pauseUntil(r.reg.Alone())
+		after := v.Revision
+		for part := range slices.Chunk(shards, consensusmanager.MaxBatch) {
+			out, err := r.reg.Bump(ctx, part, floors)
+			r.c.step("bump", fmt.Sprintf("%d shards past the store's fences", len(part)), err)
+			after = max(after, out.Revision)
+			if err != nil || !out.Written {
+				shardBackoff.Wait(ctx, 0)
+			}
 		}
-	}
-	var shards []*sharding.Shard
-	for _, s := range batch {
-		if _, refused := floors[s.ID]; refused {
-			shards = append(shards, s)
+		return func() {
+			for _, s := range shards {
+				r.slots[s.ID].phase, r.slots[s.ID].after = closed, after
+			}
 		}
-	}
-	for part := range slices.Chunk(shards, consensusmanager.MaxBatch) {
-		out, err := r.reg.Bump(ctx, part, floors)
-		r.c.step("bump", fmt.Sprintf("%d shards past the store's fences", len(part)), err)
-		after = max(after, out.Revision)
-		if err != nil || !out.Written {
-			shardBackoff.Wait(ctx, 0)
-		}
-	}
-	return after
+	})
 }

@@ -55,7 +55,8 @@ func TestTheNextHolderDiesWhileItIsStagedTo(t *testing.T) {
 		a, b, c := w.node("a:1", budget), w.node("b:1", budget), w.node("c:1", budget)
 		w.ready(a, b, c)
 		w.split(a, b, c)
-		w.net.Partition("a:1", "b:1") // what is staged hangs
+		w.net.Partition("a:1", "b:1") // what is staged hangs,
+		w.net.Partition("c:1", "b:1") // and there is no way round
 		began, before := time.Now(), c.host.arrived()
 		a.stop()
 		w.settle(func() string {

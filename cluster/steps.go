@@ -29,6 +29,7 @@ type slot struct {
 	after    int64           // closed: the view counts from this revision on
 	refusals int             // how often the store refused the shard, each time at a higher epoch
 	refused  uint64          // the epoch at which it last did
+	stale    string          // the hand-over by which it was held then: what came with it is not the newest
 	returns  int             // how often it was to leave in vain
 }
 
@@ -60,38 +61,58 @@ type limits struct {
 	frozen bool // nothing may be taken over from the dead: the quorum is lost
 }
 
-// steps says what brings the node's shards to where v wants them, and how many that
-// are to be this node's are not open. It is pure, and names no shard that is busy.
-func steps(v *consensusmanager.View, self consensusmanager.Self, held []slot, limits limits) (list []Step, missing int) {
+// outlook is what the steps of all shards depend on at one view.
+type outlook struct {
+	members  sharding.Members
+	revision int64
+	self     consensusmanager.Self
+	claims   bool // this node may take shards up
+	frozen   bool
+}
+
+func newOutlook(v *consensusmanager.View, self consensusmanager.Self, limits limits) outlook {
 	members := v.Members()
 	me, _ := members.Find(self.Address)
-	claims := me.Registration == self.Registration && !me.Draining && !v.Hold && !limits.still
-	for i, s := range v.Table.All() {
-		h := &held[i]
-		if h.record == s && s.Target == s.Current {
-			continue // open, and nothing has happened since
-		}
-		mine, wanted := s.HeldBy(self.Address, self.Registration), s.Target == self.Address
-		stale := h.held() && (!mine || s.Epoch != h.record.Epoch)
-		if stale && h.leaving.made(s) {
-			continue // as was to be: the outcome will be posted
-		}
-		if (mine || wanted) && (!h.held() || stale) {
-			missing++
-		}
-		switch {
-		case stale:
-			list = append(list, Step{StepDrop, s})
-		case h.phase == open && s.State(members) == sharding.Moving && !s.Damaged:
-			list = append(list, Step{StepMove, s})
-		case h.phase != closed || v.Revision < h.after:
-		case mine:
-			list = append(list, Step{StepOpen, s})
-		case wanted && claims && !s.Damaged && claimable(s.State(members), limits.frozen):
-			list = append(list, Step{StepClaim, s})
-		}
+	return outlook{
+		members: members, revision: v.Revision, self: self, frozen: limits.frozen,
+		claims: me.Registration == self.Registration && !me.Draining && !v.Hold && !limits.still,
 	}
-	return list, missing
+}
+
+// need is how much a shard asks of a walk.
+type need uint8
+
+const (
+	atRest  need = iota // nothing but another record, or a touch of its slot, calls for a step
+	watched             // members, limits, a later view or an outcome may
+	absent              // so they may, and the shard is to be this node's and is not open
+)
+
+// step says what brings a shard to where its record wants it; 0 is nothing. It is pure.
+func (o *outlook) step(s *sharding.Shard, h *slot) (StepKind, need) {
+	mine, wanted := s.HeldBy(o.self.Address, o.self.Registration), s.Target == o.self.Address
+	stale := h.held() && (!mine || s.Epoch != h.record.Epoch)
+	is := watched
+	switch {
+	case stale && h.leaving.made(s):
+		return 0, watched // as was to be: the outcome will be posted
+	case (mine || wanted) && (!h.held() || stale):
+		is = absent
+	case h.phase == closed, h.phase == open && !stale && s.Target == s.Current:
+		is = atRest
+	}
+	switch {
+	case stale:
+		return StepDrop, is
+	case h.phase == open && s.State(o.members) == sharding.Moving && !s.Damaged:
+		return StepMove, is
+	case h.phase != closed || o.revision < h.after:
+	case mine:
+		return StepOpen, is
+	case wanted && o.claims && !s.Damaged && claimable(s.State(o.members), o.frozen):
+		return StepClaim, is
+	}
+	return 0, is
 }
 
 // claimable: the shard has no holder, or a dead one.

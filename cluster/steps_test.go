@@ -117,7 +117,7 @@ func TestSteps(t *testing.T) {
 		v := viewOf(t, c.nodes, c.hold, c.raw)
 		held := make([]slot, 4)
 		held[0] = c.slot
-		list, missing := steps(v, self, held, limits{})
+		list, missing := surveyed(v, self, held, limits{})
 		var got StepKind
 		if len(list) == 1 {
 			got = list[0].Kind
@@ -134,7 +134,7 @@ func TestStepsWithinLimits(t *testing.T) {
 	self := consensusmanager.Self{Address: "a", Registration: "a2"}
 	v := viewOf(t, []string{"a#a2"}, false, record(5, "", "", "a"), record(5, "c", "c1", "a"), record(5, "a", "a2", "a"))
 	for want, l := range map[string]limits{"[claim claim open]": {}, "[claim open]": {frozen: true}, "[open]": {still: true}} {
-		list, _ := steps(v, self, make([]slot, 4), l)
+		list, _ := surveyed(v, self, make([]slot, 4), l)
 		kinds := make([]StepKind, len(list))
 		for i, s := range list {
 			kinds[i] = s.Kind
@@ -151,7 +151,7 @@ func TestStepsOnDamage(t *testing.T) {
 	self := consensusmanager.Self{Address: "a", Registration: "a2"}
 	v := viewOf(t, []string{"a#a2"}, false, "junk", record(5, "a", "a2", "a"))
 	held := make([]slot, 4)
-	if list, _ := steps(v, self, held, limits{}); len(list) != 1 || list[0].Kind != StepOpen || list[0].Shard.ID != 1 {
+	if list, _ := surveyed(v, self, held, limits{}); len(list) != 1 || list[0].Kind != StepOpen || list[0].Shard.ID != 1 {
 		t.Errorf("%v", list)
 	}
 }

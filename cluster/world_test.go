@@ -204,17 +204,19 @@ type host struct {
 	w       *world
 	address string
 
-	mu      sync.Mutex // protects following fields
-	open    map[sharding.ID]uint64
-	tenure  Tenure
-	fail    error                // of Open
-	refuse  map[sharding.ID]bool // shards whose Drain fails
-	unfit   error                // of Vacate
-	answer  func(*peer.Request) error
-	opened  int
-	dropped []string    // the reasons of Drops
-	stopped []time.Time // the times of Interrupts
-	gates   map[string]func(peer.PushFrame) error
+	mu     sync.Mutex // protects following fields
+	open   map[sharding.ID]uint64
+	tenure Tenure
+	fail   error                // of Open
+	refuse map[sharding.ID]bool // shards whose Drain fails
+	unfit  error                // of Vacate
+	answer func(*peer.Request) error
+	opened int
+
+	confirms int
+	dropped  []string    // the reasons of Drops
+	stopped  []time.Time // the times of Interrupts
+	gates    map[string]func(peer.PushFrame) error
 
 	vacant map[sharding.ID]bool // shut, to be handed over
 	staged map[Staging]int      // how many objects were laid here
@@ -252,6 +254,20 @@ func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refus
 		}
 	}
 	return refused, nil
+}
+
+// Confirm stamps what is open, and nothing else.
+func (h *host) Confirm(ctx context.Context, tenure Tenure, claims []Claim) ([]Refusal, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail != nil {
+		return nil, h.fail
+	}
+	h.confirms++
+	return h.w.fences.stamp(tenure.Owner, claims), nil
 }
 
 // empties waits for a shard whose calls do not end.
@@ -465,6 +481,12 @@ func (f *fences) stamp(owner string, claims []Claim) (refused []Refusal) {
 		f.m[c.Shard] = fence{c.Epoch, owner}
 	}
 	return refused
+}
+
+func (f *fences) of(id sharding.ID) fence {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.m[id]
 }
 
 func (f *fences) set(id sharding.ID, epoch uint64, owner string) {

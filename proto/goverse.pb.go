@@ -883,6 +883,8 @@ type StageRequest struct {
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`      // under which the sender holds the shard
 	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`     // the receiver's registration, as the sender knows it
 	Objects       []*Staged              `protobuf:"bytes,6,rep,name=objects,proto3" json:"objects,omitempty"`
+	Hops          uint32                 `protobuf:"varint,7,opt,name=hops,proto3" json:"hops,omitempty"`
+	Relay         string                 `protobuf:"bytes,8,opt,name=relay,proto3" json:"relay,omitempty"` // set: the receiver passes the stage on to the node at this address
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -957,6 +959,20 @@ func (x *StageRequest) GetObjects() []*Staged {
 		return x.Objects
 	}
 	return nil
+}
+
+func (x *StageRequest) GetHops() uint32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+func (x *StageRequest) GetRelay() string {
+	if x != nil {
+		return x.Relay
+	}
+	return ""
 }
 
 type StageReply struct {
@@ -1265,14 +1281,16 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\n" +
 	"ProbeReply\x12\x12\n" +
 	"\x04path\x18\x01 \x03(\tR\x04path\x12$\n" +
-	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\xb1\x01\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\xdb\x01\n" +
 	"\fStageRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1a\n" +
 	"\bhandover\x18\x02 \x01(\tR\bhandover\x12\x16\n" +
 	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06target\x18\x05 \x01(\tR\x06target\x12)\n" +
-	"\aobjects\x18\x06 \x03(\v2\x0f.goverse.StagedR\aobjects\"2\n" +
+	"\aobjects\x18\x06 \x03(\v2\x0f.goverse.StagedR\aobjects\x12\x12\n" +
+	"\x04hops\x18\a \x01(\rR\x04hops\x12\x14\n" +
+	"\x05relay\x18\b \x01(\tR\x05relay\"2\n" +
 	"\n" +
 	"StageReply\x12$\n" +
 	"\x05fault\x18\x01 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x96\x01\n" +

@@ -6,6 +6,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/node"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // HostOf shows a node to the cluster, which does not know nodes.
@@ -15,16 +16,30 @@ type host struct{ *node.Node }
 
 // Open implements cluster.Host.
 func (h host) Open(ctx context.Context, tenure cluster.Tenure, claims []cluster.Claim) ([]cluster.Refusal, error) {
+	refused, err := h.Node.Open(ctx, tenure.Owner, tenure.Trusted, claimsOf(claims))
+	return refusalsOf(refused), err
+}
+
+// Confirm implements cluster.Host.
+func (h host) Confirm(ctx context.Context, tenure cluster.Tenure, claims []cluster.Claim) ([]cluster.Refusal, error) {
+	refused, err := h.Node.Confirm(ctx, tenure.Owner, claimsOf(claims))
+	return refusalsOf(refused), err
+}
+
+func claimsOf(claims []cluster.Claim) []node.Claim {
 	list := make([]node.Claim, len(claims))
 	for i, c := range claims {
 		list[i] = node.Claim(c)
 	}
-	refused, err := h.Node.Open(ctx, tenure.Owner, tenure.Trusted, list)
-	refusals := make([]cluster.Refusal, len(refused))
+	return list
+}
+
+func refusalsOf(refused []object.Fence) []cluster.Refusal {
+	list := make([]cluster.Refusal, len(refused))
 	for i, f := range refused {
-		refusals[i] = cluster.Refusal{Shard: sharding.ID(f.Shard), Epoch: f.Epoch, Owner: f.Owner}
+		list[i] = cluster.Refusal{Shard: sharding.ID(f.Shard), Epoch: f.Epoch, Owner: f.Owner}
 	}
-	return refusals, err
+	return list
 }
 
 // Vacate implements cluster.Host.

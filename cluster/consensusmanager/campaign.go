@@ -27,20 +27,28 @@ func (m *Manager) campaign(ctx context.Context, r *Registration) {
 	case <-r.Confirmed():
 	case <-ctx.Done():
 	}
+	var moves moves
 	for failed := 0; ctx.Err() == nil; {
 		v := m.View()
 		if !r.Fresh() { // the others may be about to take it for dead
 			pause(ctx, v, stalePause)
 			continue
 		}
-		rules := m.Rules()
+		rules, again := m.Rules(), m.cfg.ReloadInterval
+		slow, next := moves.slow(v, r.Self, time.Now())
+		if rules.Slow = slow; !next.IsZero() {
+			again = min(again, time.Until(next))
+		}
 		intents := Decide(v, r.Self, rules, time.Now())
 		switch {
 		case len(intents) == 0 && rules.Still:
 			pause(ctx, v, stillPause)
 			continue
 		case len(intents) == 0:
-			pause(ctx, v, m.cfg.ReloadInterval)
+			pause(ctx, v, again)
+			continue
+		case intents[0].Kind == Wait:
+			pause(ctx, v, min(again, time.Until(intents[0].Until)))
 			continue
 		}
 		revision, err := m.carryOut(ctx, r, v, intents[0])
@@ -104,7 +112,6 @@ func (m *Manager) carryOut(ctx context.Context, r *Registration, v *View, i Inte
 	case Retarget:
 		return m.retarget(ctx, r, v, i.Changes)
 	}
-	pause(ctx, v, time.Until(i.Until))
 	return 0, nil
 }
 

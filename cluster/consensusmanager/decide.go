@@ -20,6 +20,8 @@ type Rules struct {
 	Stability  time.Duration // for how long a node must have been there to count as steady
 	InFlight   int           // shards of one node that move at a time: sharding.DefaultInFlight if zero
 	Still      bool          // nothing moves that need not
+
+	Slow map[sharding.ID]bool // moves that take so long that others do not wait for them
 }
 
 // QuorumLoss is what a cluster that was formed does while fewer nodes are ready than
@@ -99,7 +101,7 @@ func Decide(v *View, self Self, rules Rules, now time.Time) []Intent {
 	}
 	members := v.aged(rules.Stability, now)
 	changes := sharding.Plan(sharding.Input{
-		Table: v.Table, Nodes: members, Balance: !rules.Still, InFlight: rules.InFlight, Frozen: rules.Frozen(v),
+		Table: v.Table, Nodes: members, Balance: !rules.Still, InFlight: rules.InFlight, Slow: rules.Slow, Frozen: rules.Frozen(v),
 	})
 	if len(changes) > 0 {
 		return []Intent{{Kind: Retarget, Changes: changes}}

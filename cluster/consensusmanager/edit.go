@@ -220,12 +220,23 @@ func own[M ~map[string]V, V any](e *edit, f family, m *M) {
 }
 
 func (e *edit) done() (*View, []string) {
-	e.next.Table = e.next.Table.With(e.shards...)
+	before := e.next.Table
+	e.next.Table = before.With(e.shards...)
 	if e.living {
 		e.next.members = live(e.next)
 		e.next.lives = livesAfter(e.old.lives, e.old.members, e.next.members, e.now)
 	}
+	e.census(before)
 	return e.next, e.alarms
+}
+
+// census counts on from the old view's, if that was asked for and nothing but shards has
+// changed.
+func (e *edit) census(before *sharding.Table) {
+	if was := e.old.census.Load(); was != nil && !e.living && before == e.old.Table {
+		counted := e.next.Table.CensusAfter(before, *was, e.next.members)
+		e.next.census.Store(&counted)
+	}
 }
 
 // live derives the nodes whose registration lives.

@@ -42,6 +42,7 @@ type Registration struct {
 
 	revision int64 // of T-REG
 	restored int64 // how often etcd had been restored before
+	lapses   *lapses
 }
 
 // Owner is how stores name the registration.
@@ -175,16 +176,18 @@ func (m *Manager) join(ctx context.Context, v *View, before *Registration) (*Reg
 	if err := m.taken(v); err != nil {
 		return nil, err
 	}
-	lease, err := etcdmanager.Acquire(ctx, m.cfg.KVs, etcdmanager.LeaseConfig{TTL: m.cfg.LeaseTTL, Failed: m.renewalFailed})
+	lapses := newLapses()
+	lease, err := etcdmanager.Acquire(ctx, lapses.under(m.cfg.KVs), etcdmanager.LeaseConfig{TTL: m.cfg.LeaseTTL, Failed: m.renewalFailed})
 	if err != nil {
 		return nil, err
 	}
+	lapses.of(lease)
 	r, err := m.enter(ctx, meta, before, lease)
 	if err != nil {
 		m.abandon(ctx, lease)
 		return nil, err
 	}
-	r.restored = restored
+	r.restored, r.lapses = restored, lapses
 	return r, nil
 }
 
@@ -284,7 +287,7 @@ func (m *Manager) enter(ctx context.Context, meta *Meta, before *Registration, l
 		}
 	}
 	r := m.registration(meta, lease)
-	hold, err := m.lockDelay(ctx, before != nil && !before.Meta.Same(meta))
+	hold, err := m.lockDelay(ctx, before != nil && (!before.Meta.Same(meta) || m.forgot(before)))
 	if err != nil {
 		return nil, err
 	}
@@ -309,6 +312,12 @@ func (m *Manager) enter(ctx context.Context, meta *Meta, before *Registration, l
 		return nil, m.takenBy(other.Registration)
 	}
 	return nil, errors.New("register: the cluster's meta has just changed")
+}
+
+// forgot says that etcd has lost its memory since an earlier registration of this
+// process: others may hold, and speak for, what etcd now gives to somebody else.
+func (m *Manager) forgot(before *Registration) bool {
+	return m.restored.Load() != before.restored || errors.Is(before.Err(), etcdmanager.ErrRegression)
 }
 
 func (m *Manager) registration(meta *Meta, lease *etcdmanager.Lease) *Registration {

@@ -8,11 +8,11 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 )
 
-// MaxBatch is how many shards one transaction may change; with at most MaxGuards
-// other guards it stays below what etcd takes.
+// MaxBatch is how many shards one transaction may change, and MaxGuards how many other
+// guards it may have. Together they are no more than etcd takes.
 const (
 	MaxBatch  = 120
-	MaxGuards = 8
+	MaxGuards = 32
 )
 
 // claimGuards, planGuards and handGuards are how many guards T-CLAIM, T-PLAN and
@@ -242,38 +242,40 @@ func (w writer) drain(value []byte, lease etcdmanager.LeaseID) etcdmanager.Txn {
 	}
 }
 
-// PlanBatches cuts a plan into transactions: at most MaxBatch shards and as many
-// targets as the guards have room for.
+// PlanBatches cuts a plan into transactions: at most MaxBatch shards, fewer of
+// very many targets.
 func PlanBatches(changes []sharding.Change) [][]sharding.Change {
 	sorted := slices.SortedStableFunc(slices.Values(changes), func(a, b sharding.Change) int { return strings.Compare(a.To, b.To) })
-	return batches(sorted, func(c sharding.Change) string { return c.To }, MaxGuards-planGuards)
+	return batches(sorted, func(c sharding.Change) string { return c.To }, planGuards)
 }
 
-// ClaimBatches cuts claims into transactions: at most MaxBatch shards and as many
-// dead holders as the guards have room for.
+// ClaimBatches cuts claims into transactions: at most MaxBatch shards, fewer of
+// very many dead holders.
 func ClaimBatches(shards []*sharding.Shard) [][]*sharding.Shard {
 	sorted := slices.SortedStableFunc(slices.Values(shards), func(a, b *sharding.Shard) int { return strings.Compare(a.Registration, b.Registration) })
-	return batches(sorted, func(s *sharding.Shard) string { return s.Registration }, MaxGuards-claimGuards)
+	return batches(sorted, func(s *sharding.Shard) string { return s.Registration }, claimGuards)
 }
 
-// HandBatches cuts hand-overs into transactions: at most MaxBatch shards and as many
-// receivers as the guards have room for.
+// HandBatches cuts hand-overs into transactions: at most MaxBatch shards, fewer
+// of very many receivers.
 func HandBatches(list []Handover) [][]Handover {
 	sorted := slices.SortedStableFunc(slices.Values(list), func(a, b Handover) int { return strings.Compare(a.To.Registration, b.To.Registration) })
-	return batches(sorted, func(h Handover) string { return h.To.Registration }, MaxGuards-handGuards)
+	return batches(sorted, func(h Handover) string { return h.To.Registration }, handGuards)
 }
 
-// batches cuts a list, in which equal groups stand together, after MaxBatch elements
-// or before the group that would be one too many.
-func batches[E any](list []E, group func(E) string, groups int) [][]E {
+// batches cuts a list, in which equal groups stand together, before the element that
+// would be one too many, itself or with the guard of its group. There are guards
+// already.
+func batches[E any](list []E, group func(E) string, guards int) [][]E {
 	var cut [][]E
 	for start := 0; start < len(list); {
-		end, seen := start, 0
+		end, others := start, guards
 		for ; end < len(list) && end-start < MaxBatch; end++ {
 			if end == start || group(list[end]) != group(list[end-1]) {
-				if seen++; seen > groups {
-					break
-				}
+				others++
+			}
+			if others > MaxGuards || end-start+1+others > etcdmanager.MaxTxnOps {
+				break
 			}
 		}
 		cut = append(cut, list[start:end])

@@ -157,6 +157,12 @@ func TestBatchesAreFull(t *testing.T) {
 	if n := len(PlanBatches(changes)); n != 9 {
 		t.Errorf("%d batches for 1000 shards", n)
 	}
+	for i := range changes {
+		changes[i].To = fmt.Sprint("n", i/10)
+	}
+	if n := len(PlanBatches(changes)); n != 9 { // 112 shards of 12 targets and 4 other guards are 128
+		t.Errorf("%d batches for 1000 shards of 100 targets", n)
+	}
 	if PlanBatches(nil) != nil || ClaimBatches(nil) != nil {
 		t.Error("batches of nothing")
 	}

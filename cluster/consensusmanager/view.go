@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
@@ -34,8 +34,7 @@ type View struct {
 	values  map[string]etcdmanager.Item // what v was made from, but for the shards' records
 	partial bool                        // shards may have records that v was not made from
 
-	once       sync.Once // protects following field
-	census     sharding.Census
+	census     atomic.Pointer[sharding.Census] // nil: nobody has asked for it yet
 	superseded chan struct{}
 }
 
@@ -100,10 +99,16 @@ func (v *View) Ready() int {
 	return n
 }
 
-// Census counts the shards by state. It is derived once for each view.
+// Census counts the shards by state. Once somebody has asked, later views with the same
+// members count on from there.
 func (v *View) Census() sharding.Census {
-	v.once.Do(func() { v.census = v.Table.Census(v.members) })
-	return v.census
+	c := v.census.Load()
+	if c == nil {
+		counted := v.Table.Census(v.members)
+		c = &counted
+		v.census.Store(c)
+	}
+	return *c
 }
 
 // Damage lists the keys whose values make no sense, with what is wrong.

@@ -36,7 +36,8 @@ type process struct {
 	*Manager
 	w     *world
 	conn  *memkv.Conn
-	moves bool // it hands over
+	moves bool        // it hands over
+	hangs atomic.Bool // it does not for now
 	stop  context.CancelFunc
 	done  chan error
 
@@ -132,7 +133,7 @@ func (p *process) act(ctx context.Context, r *Registration, v *View) bool {
 		if s.Target == r.Address && (state == sharding.Assigned || state == sharding.Orphaned) && !v.Hold {
 			claims = append(claims, s)
 		}
-		if to, ok := v.Members().Find(s.Target); ok && p.moves && state == sharding.Moving && s.HeldBy(r.Address, r.Registration) {
+		if to, ok := v.Members().Find(s.Target); ok && p.moves && !p.hangs.Load() && state == sharding.Moving && s.HeldBy(r.Address, r.Registration) {
 			moves = append(moves, Handover{Shard: s, To: Self{to.Address, to.Registration}, ID: "h"})
 		}
 	}

@@ -18,6 +18,9 @@ type Input struct {
 	// InFlight bounds, for each node, how many shards move away from or to it at a time
 	// because of Balance: DefaultInFlight if zero.
 	InFlight int
+	// Slow is the shards on their way that do not count as such: their moves take so long
+	// that others must not wait for them.
+	Slow map[ID]bool
 	// Frozen: no shard is taken over. Only those of leaving nodes get another target.
 	Frozen bool
 }
@@ -118,7 +121,7 @@ func (p *planner) standing(s *Shard) standing {
 // repair gives a target to every shard that has none that will do.
 func (p *planner) repair() []Change {
 	var changes, lost []Change // a lost shard's new target depends on all the others
-	for _, shard := range p.Table.shards {
+	for _, shard := range p.Table.All() {
 		s := p.standing(shard)
 		change := Change{Shard: s.ID, To: s.Target}
 		place := s.target
@@ -212,30 +215,29 @@ func (p *planner) spread(lost []Change) []Change {
 }
 
 // balance moves what is held from nodes that have too many to nodes that have too few,
-// as far as the bound on moves allows: the fullest and the emptiest first.
+// as far as the bound on moves allows: the fullest and the emptiest first, and from one to
+// the other all that it can, because shards that leave one node for one other together
+// cost one transaction.
 func (p *planner) balance() []Change {
-	limit := p.InFlight
-	if limit == 0 {
-		limit = DefaultInFlight
-	}
 	group := p.group()
 	if many, few := p.uneven(group); !slices.ContainsFunc(group, func(i int) bool { return p.load[i] > many || p.load[i] < few }) {
 		return nil
 	}
-	held, moving := p.movable()
+	held, room := p.movable()
 	var changes []Change
-	for {
+	for from, to := -1, -1; ; {
 		many, few := p.uneven(group)
-		from, to := -1, -1
-		for _, i := range group {
-			if moving[i] >= limit {
-				continue
-			}
-			if p.load[i] > many && len(held[i]) > 0 && (from < 0 || p.load[i] > p.load[from]) {
-				from = i
-			}
-			if p.load[i] < few && (to < 0 || p.load[i] < p.load[to]) {
-				to = i
+		gives := func(i int) bool { return room[i] > 0 && p.load[i] > many && len(held[i]) > 0 }
+		takes := func(i int) bool { return room[i] > 0 && p.load[i] < few }
+		if from < 0 || !gives(from) || !takes(to) {
+			from, to = -1, -1
+			for _, i := range group {
+				if gives(i) && (from < 0 || p.load[i] > p.load[from]) {
+					from = i
+				}
+				if takes(i) && (to < 0 || p.load[i] < p.load[to]) {
+					to = i
+				}
 			}
 		}
 		if from < 0 || to < 0 {
@@ -245,8 +247,8 @@ func (p *planner) balance() []Change {
 		held[from] = held[from][1:]
 		p.load[from]--
 		p.load[to]++
-		moving[from]++
-		moving[to]++
+		room[from]--
+		room[to]--
 	}
 }
 
@@ -277,20 +279,35 @@ func (p *planner) group() []int {
 	return group
 }
 
-// movable is, for each node, the shards that may leave it, and how many are on their
-// way from it or to it.
-func (p *planner) movable() (held [][]ID, moving []int) {
-	held, moving = make([][]ID, len(p.Nodes)), make([]int, len(p.Nodes))
-	for _, shard := range p.Table.shards {
+// movable is, for each node, the shards that may leave it, and how many may begin to move
+// from it or to it. Where more than half of the bound is on its way none may: else each
+// shard that arrives would call for a plan of its own.
+func (p *planner) movable() (held [][]ID, room []int) {
+	limit := p.InFlight
+	if limit == 0 {
+		limit = DefaultInFlight
+	}
+	held, room = make([][]ID, len(p.Nodes)), make([]int, len(p.Nodes))
+	for i := range room {
+		room[i] = limit
+	}
+	for _, shard := range p.Table.All() {
 		switch s := p.standing(shard); s.state {
 		case Held:
 			held[s.holder] = append(held[s.holder], s.ID)
 		case Moving:
-			moving[s.holder]++
-			moving[s.target]++
+			if !p.Slow[s.ID] {
+				room[s.holder]--
+				room[s.target]--
+			}
 		}
 	}
-	return held, moving
+	for i := range room {
+		if limit-room[i] > limit/2 {
+			room[i] = 0
+		}
+	}
+	return held, room
 }
 
 // uneven says which load is too much, above many, and which too little, below few.

@@ -685,7 +685,7 @@ func TestTableCheck(t *testing.T) {
 			t.Errorf("a table with %v passed", bad)
 		}
 	}
-	swapped := &Table{shards: []*Shard{table.shards[1], table.shards[0]}}
+	swapped := &Table{n: 2, pages: []*page{{table.Shard(1), table.Shard(0)}}}
 	if swapped.Check() == nil {
 		t.Error("a table in the wrong order passed")
 	}

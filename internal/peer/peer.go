@@ -40,6 +40,8 @@ type Stage struct {
 	Epoch    uint64 // under which the sender holds the shard
 	Target   string // the receiver's registration; another one refuses
 	Objects  []Staged
+	Hops     int    // how many processes have passed it on
+	Relay    string // set: the receiver passes it on to the node at this address
 }
 
 // Staged is one object's state, taken while nothing ran on it.

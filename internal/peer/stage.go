@@ -19,7 +19,7 @@ const MaxStage = 1 << 20
 func encodeStage(s *Stage) ([]byte, error) {
 	m := &goverse_pb.StageRequest{
 		Shard: uint32(s.Shard), Handover: s.Handover, Holder: s.Holder, Epoch: s.Epoch, Target: s.Target,
-		Objects: make([]*goverse_pb.Staged, len(s.Objects)),
+		Objects: make([]*goverse_pb.Staged, len(s.Objects)), Hops: uint32(s.Hops), Relay: s.Relay,
 	}
 	for i, o := range s.Objects {
 		m.Objects[i] = &goverse_pb.Staged{
@@ -39,7 +39,7 @@ func encodeStage(s *Stage) ([]byte, error) {
 func decodeStage(m *goverse_pb.StageRequest) *Stage {
 	s := &Stage{
 		Shard: int(m.Shard), Handover: m.Handover, Holder: m.Holder, Epoch: m.Epoch, Target: m.Target,
-		Objects: make([]Staged, len(m.Objects)),
+		Objects: make([]Staged, len(m.Objects)), Hops: int(m.Hops), Relay: m.Relay,
 	}
 	for i, o := range m.Objects {
 		s.Objects[i] = Staged{

@@ -95,16 +95,19 @@ type runner struct {
 	reads   *reads
 	snap    memkv.Snapshot
 	loud    bool
-	crashed bool // volatile state may be lost
-	split   bool // some members have lost their way to each other
-	forgot  bool // etcd lost its memory: alarms are in order
-	undone  bool // etcd was put back to what it had been
+	crashed bool               // volatile state may be lost
+	cuts    map[[2]string]bool // which members have lost their way to each other
+	forgot  bool               // etcd lost its memory: alarms are in order
 	due     []promise
 
 	mu     sync.Mutex // protects following fields
 	next   int        // names the appends
 	latest time.Time  // when something happened last
+	passed []passage  // what acknowledged appends took by way of another log
 }
+
+// passage is an entry that went by way of a log.
+type passage struct{ ref, id string }
 
 // promise is something that will happen.
 type promise struct {
@@ -141,6 +144,9 @@ func (r *runner) tell() {
 	}
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		r.pass(time.Now().Add(time.Duration(r.chance.Int64N(int64(4 * time.Second)))))
+		if r.planned {
+			r.rush(&calling)
+		}
 		r.happen()
 		r.stir()
 		r.check()
@@ -266,11 +272,56 @@ func (r *runner) append(c *goversetest.Client, ref string, e *logbook_pb.Entry) 
 	a.Ended, a.Err = time.Now(), err
 	if err == nil {
 		a.Mark = reply.(*logbook_pb.Mark)
+		r.passes(ref, e)
 	}
 	if late := a.Ended.Sub(a.Began) - deadline; late > 250*time.Millisecond {
 		r.w.T.Errorf("seed %d: the reply to %s came %v after its deadline: %v", r.seed, e.GetId(), late, err)
 	}
 	r.history.Add(ref, a)
+}
+
+// passes notes where an acknowledged entry has left its trace beside its own log.
+func (r *runner) passes(ref string, e *logbook_pb.Entry) {
+	if e.GetVia() == "" {
+		return
+	}
+	typ, _, _ := strings.Cut(ref, "/")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.passed = append(r.passed, passage{typ + "/" + e.GetVia(), "via-" + e.GetId()})
+}
+
+// traces says where an acknowledged call was carried out in part.
+func (r *runner) traces(final map[string][]string, lossy func(ref string) bool) (problems []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.passed {
+		if !lossy(p.ref) && !slices.Contains(final[p.ref], p.id) {
+			problems = append(problems, fmt.Sprintf("%s: %s is not there, and the call that it was part of went well", p.ref, p.id))
+		}
+	}
+	return problems
+}
+
+// rush lets a call come to every log, and take its time, just before something happens:
+// some are at rest then and are called back by others that are not.
+func (r *runner) rush(calling *sync.WaitGroup) {
+	for i := range logs {
+		for _, typ := range []string{"DurableLog", "VolatileLog"} {
+			e := &logbook_pb.Entry{Id: r.name(), WorkMicros: r.chance.Int64N(250_000)}
+			if i+1 < logs {
+				e.Via = fmt.Sprint(i + 1 + r.chance.IntN(logs-i-1))
+			}
+			gate := r.any(r.w.Gates())
+			calling.Go(func() {
+				if c, err := r.w.TryConnect(gate); err == nil {
+					r.append(c, fmt.Sprintf("%s/%d", typ, i), e)
+					c.Close()
+				}
+			})
+		}
+	}
+	r.w.Advance(time.Duration(r.chance.Int64N(int64(50 * time.Millisecond))))
 }
 
 func (r *runner) read(c *goversetest.Client, ref string) {
@@ -301,7 +352,8 @@ func (r *runner) judge() {
 	}
 	lossy := func(ref string) bool { return r.crashed && strings.HasPrefix(ref, "Volatile") }
 	problems := r.history.Check(final, lossy)
-	problems = append(problems, r.reads.check(r.history, final, func(ref string) bool { return r.undone || lossy(ref) })...)
+	problems = append(problems, r.reads.check(r.history, final, lossy)...)
+	problems = append(problems, r.traces(final, lossy)...)
 	problems = append(problems, r.ranAlthoughRefused()...)
 	ok, notExecuted, unknown := r.history.Count()
 	r.note("%d appends, %d not executed, %d unknown", ok, notExecuted, unknown)
@@ -352,13 +404,49 @@ func (r *runner) crash() {
 	r.w.Crash(victim)
 }
 
-// stop ends a node as planned. Where it finds no way to the others, what it has only
-// in memory ends with it.
+// stop ends a node as planned. Where it finds no way to another, not even by a third one,
+// what it has only in memory ends with it.
 func (r *runner) stop() {
 	if len(r.w.Nodes()) > 1 {
-		r.crashed = r.crashed || r.split
-		r.w.Stop(r.any(r.w.Nodes()))
+		victim := r.any(r.w.Nodes())
+		r.crashed = r.crashed || !r.reachesAll(victim)
+		r.w.Stop(victim)
 	}
+}
+
+// reachesAll says that a node has a way to each other one, and that where it has none of
+// its own every third node has one: which of them passes on is a matter of chance.
+func (r *runner) reachesAll(node string) bool {
+	for _, to := range r.w.Nodes() {
+		if to == node || !r.apart(node, to) {
+			continue
+		}
+		thirds := 0
+		for _, by := range r.w.Nodes() {
+			if by == node || by == to {
+				continue
+			}
+			if r.apart(node, by) || r.apart(by, to) {
+				return false
+			}
+			thirds++
+		}
+		if thirds == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *runner) apart(a, b string) bool { return r.cuts[[2]string{min(a, b), max(a, b)}] }
+
+// cutOff notes that a and b have no way to each other, or only one.
+func (r *runner) cutOff(a, b string) (string, string) {
+	if r.cuts == nil {
+		r.cuts = map[[2]string]bool{}
+	}
+	r.cuts[[2]string{min(a, b), max(a, b)}] = true
+	return a, b
 }
 
 func (r *runner) start() {
@@ -381,12 +469,12 @@ func (r *runner) cut()         { r.crashed = true; r.w.CutFromEtcd(r.any(r.membe
 func (r *runner) etcdDeaf()    { r.crashed = true; r.w.LoseEtcdAnswers(r.any(r.members())) }
 func (r *runner) etcdLate()    { r.crashed = true; r.w.DelayEtcd(r.any(r.members())) }
 func (r *runner) restartEtcd() { r.w.RestartEtcd() }
-func (r *runner) heal()        { r.split, r.due = false, nil; r.w.Heal() }
+func (r *runner) heal()        { r.cuts, r.due = nil, nil; r.w.Heal() }
 func (r *runner) delay()       { r.w.Delay(time.Duration(r.chance.Int64N(int64(300 * time.Millisecond)))) }
 
 // pause lets a member stand still for up to three times its lease.
 func (r *runner) pause() {
-	r.crashed, r.split = true, true
+	r.crashed = true
 	victim := r.any(r.members())
 	r.w.Pause(victim)
 	r.in(500*time.Millisecond+time.Duration(r.chance.Int64N(int64(15*time.Second))), func() {
@@ -416,15 +504,13 @@ func (r *runner) two() (a, b string) {
 
 func (r *runner) partition() {
 	if len(r.members()) > 1 {
-		r.split = true
-		r.w.Partition(r.two())
+		r.w.Partition(r.cutOff(r.two()))
 	}
 }
 
 func (r *runner) oneWay() {
 	if len(r.members()) > 1 {
-		r.split = true
-		r.w.PartitionOneWay(r.two())
+		r.w.PartitionOneWay(r.cutOff(r.two()))
 	}
 }
 
@@ -441,12 +527,11 @@ func (r *runner) wipeEtcd() {
 	r.w.RestoreEtcd(memkv.Snapshot{})
 }
 
-// restoreEtcd also gives shards back to nodes that had lost them while they were away
-// from etcd: from there the history before looks like the one after, and what others
-// did in between is undone.
+// restoreEtcd also gives shards back, by the record, to nodes that had lost them while
+// they were away from etcd: to those the history before looks like the one after. What
+// lives in memory may be lost with it; order and reads are judged as ever.
 func (r *runner) restoreEtcd() {
-	r.crashed, r.forgot, r.undone = true, true, true
-	r.witness.excuse()
+	r.crashed, r.forgot = true, true
 	r.w.RestoreEtcd(r.snap)
 }
 

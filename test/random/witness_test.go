@@ -82,7 +82,6 @@ type witness struct {
 	dead     map[object.Runtime]bool
 	newest   map[string]*seen
 	retired  map[*seen]bool
-	excused  bool
 	problems []string
 }
 
@@ -120,18 +119,10 @@ func (w *witness) killed(ctx context.Context) {
 	w.dead[node] = true
 }
 
-// excuse says that the order of activations means nothing from now on. That no two run
-// at once still holds.
-func (w *witness) excuse() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.excused = true
-}
-
 func (w *witness) begins(ref string, s *seen) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.excused || w.dead[s.node] {
+	if w.dead[s.node] {
 		return
 	}
 	if w.retired[s] {
