@@ -83,6 +83,7 @@ var house = []room{
 	{6, "test/...", nil},
 	{6, "bench/...", nil},
 	{6, "script/...", nil},
+	{6, "examples/...", []string{"samples/counter/proto"}},
 }
 
 const faces, programs = 5, 6

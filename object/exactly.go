@@ -10,10 +10,13 @@ import (
 //
 //   - Save.Calls and Save.Effects are kept if the save is Committed, and not if it is
 //     not. A copy of a save that has landed keeps nothing again.
-//   - A call id that the object has a record of already makes the save Rejected with
-//     ErrCallRecorded; so does, as an Invalid, an effect id that any object has used.
+//   - A call id that the object has a record of already, expired or not, makes the save
+//     Rejected with ErrCallRecorded; so does, as an Invalid, the id of an effect of any
+//     object that was not ended. Fence and version are judged first.
 //   - A deletion may carry both. The records of an object outlive it. To delete what
 //     does not exist, with records, is Rejected: there is no version to keep them at.
+//   - A deleted object is not forgotten while an effect of it was not ended: one of its
+//     name would begin its versions, and the keys of its effects, again.
 type ExactlyOnceProvider interface {
 	FencedProvider
 
@@ -22,7 +25,8 @@ type ExactlyOnceProvider interface {
 	FindCall(ctx context.Context, ref Ref, callID string) (CallRecord, error)
 
 	// RecentCalls returns the ids of an object's newest records, at most limit, and
-	// whether these are all that it has: who remembers them need not ask for others.
+	// whether these are all that it has, expired ones included: who remembers them need
+	// not ask for others.
 	RecentCalls(ctx context.Context, ref Ref, limit int) (ids []string, all bool, err error)
 
 	// PendingEffects returns effects of a shard that were not ended, after a key, in
@@ -40,10 +44,10 @@ type ExactlyOnceProvider interface {
 
 // CallRecord is what became of a call that has an id.
 type CallRecord struct {
-	ID      string // 1 to 512 bytes; unique for the object
+	ID      string // 1 to 512 bytes of UTF-8 without NUL; unique for the object
 	Status  CallStatus
 	Result  []byte        // the runtime's; a provider keeps it as it is, nil as empty
-	Keep    time.Duration // how long the record is kept, by the provider's clock; set in a Save
+	Keep    time.Duration // above 0: how long the record is kept, by the provider's clock; set in a Save
 	Version uint64        // of the object's state that has the call's effects; set by FindCall
 }
 
@@ -62,7 +66,7 @@ const (
 // Effect is something that is to leave after its object's commit: a one-way call or
 // a push.
 type Effect struct {
-	ID       string // unique in the store, 1 to 512 bytes: the call id of the delivery
+	ID       string // unique among those not ended, 1 to 512 bytes: the call id of the delivery
 	Kind     EffectKind
 	Target   Ref       // EffectPush: the type is empty, the id is the client's
 	Payload  []byte    // the runtime's; a provider keeps it as it is
@@ -98,10 +102,14 @@ type PendingEffect struct {
 type TxProvider interface {
 	FencedProvider
 
-	// CommitWith is Commit of one save in a transaction of its own, in which hook runs
-	// first. hook may run again if the transaction is repeated. An error of hook, or a
-	// panic, undoes everything and is returned as a *HookError; nothing of the save
-	// took effect. The transaction is bounded to about two seconds.
+	// CommitWith is Commit of one save in a transaction of its own, in which hook runs,
+	// before the save or after it. What hook did counts if the save is Committed by this
+	// transaction, and is undone with every other verdict, and for a copy of a save that
+	// has landed: its hook has done its work. hook may not run at all if the save does
+	// not count, and may run again if the transaction is repeated. An error of hook, or a
+	// panic, undoes everything and is returned as a *HookError; nothing of the save took
+	// effect. To delete what does not exist, with a hook, is Rejected. The transaction is
+	// bounded to about two seconds: a hook that has not returned by then has failed.
 	CommitWith(ctx context.Context, owner string, save Save, hook func(context.Context, Tx) error) (Verdict, error)
 }
 
@@ -142,10 +150,10 @@ type Listed struct {
 type FenceKeeper interface {
 	FencedProvider
 
-	// Confirm holds the fences of owner against the store's, locked so that none of
-	// them changes while it looks, and returns those that are not the store's. What was
-	// read from an object before Confirm began is then the newest acknowledged state of
-	// each shard that is not returned.
+	// Confirm holds the fences of owner against the store's, each as it is at one instant
+	// after Confirm began, and returns those that are not the store's; the Owner fields
+	// of fences are not looked at. What was read from an object before Confirm began is
+	// then the newest acknowledged state of each shard that is not returned.
 	Confirm(ctx context.Context, owner string, fences []Fence) (lost []Fence, err error)
 }
 

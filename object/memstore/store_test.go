@@ -1,6 +1,7 @@
 package memstore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -150,5 +151,107 @@ func TestBadStamps(t *testing.T) {
 	}
 	if _, err := s.Stamp(t.Context(), "", []object.Fence{{Shard: 1, Epoch: 1}}); err == nil {
 		t.Error("stamped for nobody")
+	}
+}
+
+// What a hook gave to Then happens if the transaction commits, with the state; a
+// commit that lands late takes it along.
+func TestThen(t *testing.T) {
+	lost := errors.New("lost")
+	for _, c := range []struct {
+		name   string
+		fault  memstore.Fault
+		hook   error
+		before int // what was done when CommitWith returned
+		after  int // and after Land
+	}{
+		{name: "commits", before: 1, after: 1},
+		{name: "hook fails", hook: errors.New("no")},
+		{name: "nothing happened", fault: memstore.Fault{Err: object.ErrNotCommitted}},
+		{name: "answer lost", fault: memstore.Fault{Err: lost, Applied: true}, before: 1, after: 1},
+		{name: "happens later", fault: memstore.Fault{Err: lost, Held: true}, after: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, done := stamped(t), 0
+			s.Fail(func(op memstore.Op) memstore.Fault {
+				if op.Kind == memstore.Commit {
+					return c.fault
+				}
+				return memstore.Fault{}
+			})
+			try := func() error {
+				_, err := s.CommitWith(t.Context(), fence.Owner, save("1", 0, 1), func(_ context.Context, tx object.Tx) error {
+					memstore.Then(tx, func() { done++ })
+					return c.hook
+				})
+				return err
+			}
+			if err, want := try(), cmp.Or(c.hook, c.fault.Err); !errors.Is(err, want) || done != c.before {
+				t.Fatalf("error %v, want %v; done %d times", err, want, done)
+			}
+			s.Land()
+			if done != c.after {
+				t.Fatalf("done %d times after all has landed", done)
+			}
+			wantVersion(t, s, uint64(c.after))
+			s.Fail(nil)
+			if err := try(); !errors.Is(err, c.hook) || c.hook == nil && done != 1 {
+				t.Fatalf("repeated: error %v, done %d times", err, done)
+			}
+		})
+	}
+}
+
+// A hook may use the store, and may lose the object to somebody meanwhile.
+func TestHookIsOvertaken(t *testing.T) {
+	s, done := stamped(t), 0
+	v, err := s.CommitWith(t.Context(), fence.Owner, save("1", 0, 1), func(ctx context.Context, tx object.Tx) error {
+		memstore.Then(tx, func() { done++ })
+		return s.SaveObject(ctx, ref.Type, ref.ID, []byte("2"))
+	})
+	if err != nil || v.Kind != object.Conflict || done != 0 {
+		t.Fatal(v, err, done)
+	}
+}
+
+// Each operation asks the plan before it does anything.
+func TestEveryOperationMayFail(t *testing.T) {
+	s, down, ctx := stamped(t), errors.New("down"), t.Context()
+	saved := save("1", 0, 1)
+	saved.Calls = []object.CallRecord{{ID: "c", Status: object.CallDone, Keep: time.Nanosecond}}
+	saved.Effects = []object.Effect{{ID: "e", Kind: object.EffectPush, Target: object.Ref{ID: "client"}}}
+	if vs, err := s.Commit(ctx, fence.Owner, []object.Save{saved}); err != nil || vs[0].Kind != object.Committed {
+		t.Fatal(vs, err)
+	}
+	key := object.EffectKey{Shard: fence.Shard, Source: ref, Version: 1}
+	asked := map[memstore.OpKind]bool{}
+	s.Fail(func(op memstore.Op) memstore.Fault { asked[op.Kind] = true; return memstore.Fault{Err: down} })
+	for kind, try := range map[memstore.OpKind]func() error{
+		memstore.FindCall:       func() error { _, err := s.FindCall(ctx, ref, "c"); return err },
+		memstore.RecentCalls:    func() error { _, _, err := s.RecentCalls(ctx, ref, 1); return err },
+		memstore.PendingEffects: func() error { _, err := s.PendingEffects(ctx, 7, object.EffectKey{}, 1); return err },
+		memstore.EndEffects:     func() error { _, err := s.EndEffects(ctx, fence, []object.EffectKey{key}); return err },
+		memstore.CollectCalls:   func() error { _, err := s.CollectCalls(ctx, fence); return err },
+		memstore.Confirm:        func() error { _, err := s.Confirm(ctx, fence.Owner, nil); return err },
+		memstore.List:           func() error { _, err := s.List(ctx, "T", "", 1); return err },
+	} {
+		if err := try(); !errors.Is(err, down) || !asked[kind] {
+			t.Errorf("%s: error %v, asked %v", kind, err, asked[kind])
+		}
+	}
+	s.Fail(nil)
+	if list, err := s.PendingEffects(ctx, fence.Shard, object.EffectKey{}, 9); err != nil || len(list) != 1 {
+		t.Errorf("after EndEffects that did not happen: %v, %v", list, err)
+	}
+	if _, err := s.FindCall(ctx, ref, "c"); err != nil {
+		t.Errorf("after CollectCalls that did not happen: %v", err)
+	}
+	s.Fail(func(memstore.Op) memstore.Fault { return memstore.Fault{Err: down, Applied: true} })
+	if ok, err := s.EndEffects(ctx, fence, []object.EffectKey{key}); ok || !errors.Is(err, down) {
+		t.Error(ok, err)
+	}
+	s.Fail(nil)
+	if list, err := s.PendingEffects(ctx, fence.Shard, object.EffectKey{}, 9); err != nil || len(list) != 0 {
+		t.Errorf("after EndEffects whose answer was lost: %v, %v", list, err)
 	}
 }

@@ -8,14 +8,16 @@
 //
 // Every provider is held to the basic part. One that is an object.FencedProvider is
 // held to the fenced part too: fences, versions, verdicts, deletions that stay.
-// A provider with CollectTombstones (see Collector) is held to that as well. The
-// test's log says what the provider keeps and what it does not.
+// Whatever it offers besides it is held to as well: object.ExactlyOnceProvider,
+// TxProvider, Lister, FenceKeeper, ClusterBinder, and Collector. The test's log says
+// what the provider keeps, what it does not, and what it does not offer.
 package objecttest
 
 import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,8 +43,10 @@ func Run(t *testing.T, open func(t testing.TB) object.PersistenceProvider) {
 	var s summary
 	for _, c := range checks() {
 		t.Run(c.name, func(t *testing.T) {
-			err := c.examine(t.Context(), open(t))
+			p := open(t)
+			err := c.examine(t.Context(), p)
 			s.add(c, err)
+			s.offers = offers(p)
 			switch {
 			case err == errNotOffered:
 				t.Skipf("not offered: %s", c.keeps)
@@ -63,7 +67,7 @@ type check struct {
 }
 
 func checks() []check {
-	return append(append(append(basicChecks(), fencedChecks()...), dataChecks()...), raceChecks()...)
+	return slices.Concat(basicChecks(), fencedChecks(), dataChecks(), recordChecks(), hookChecks(), surveyChecks(), raceChecks())
 }
 
 var errNotOffered = fmt.Errorf("not offered")
@@ -87,8 +91,28 @@ func collects(p object.PersistenceProvider) bool {
 	return ok && fenced(p)
 }
 
+// offers names what a provider is.
+func offers(p object.PersistenceProvider) string {
+	names := []string{"PersistenceProvider"}
+	for _, part := range []struct {
+		name string
+		is   func(object.PersistenceProvider) bool
+	}{
+		{"FencedProvider", fenced}, {"ExactlyOnceProvider", exactlyOnce}, {"TxProvider", transacts}, {"Lister", lists},
+		{"FenceKeeper", confirms}, {"ClusterBinder", binds}, {"Collector", collects},
+	} {
+		if part.is(p) {
+			names = append(names, part.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // summary is what the log says at the end.
-type summary struct{ keeps, not []string }
+type summary struct {
+	offers     string
+	keeps, not []string
+}
 
 func (s *summary) add(c check, err error) {
 	if err == nil {
@@ -98,9 +122,11 @@ func (s *summary) add(c check, err error) {
 	}
 }
 
-// String has a line "keeps: ..." or "does not keep: ..." for each promise.
+// String has a line "is: ..." with the interfaces, and a line "keeps: ..." or "does
+// not keep: ..." for each promise.
 func (s *summary) String() string {
 	var b strings.Builder
+	b.WriteString("\nis: " + s.offers)
 	for _, p := range s.keeps {
 		b.WriteString("\nkeeps: " + p)
 	}
@@ -113,14 +139,16 @@ func (s *summary) String() string {
 // kit is what one check works with: a provider, and names that nobody else uses.
 type kit struct {
 	object.PersistenceProvider
-	fp     object.FencedProvider // nil if the provider has no fences
+	fp     object.FencedProvider      // nil if the provider has no fences
+	eo     object.ExactlyOnceProvider // nil if it keeps no records
 	tag    string
 	shards int
 }
 
 func newKit(p object.PersistenceProvider) *kit {
 	fp, _ := p.(object.FencedProvider)
-	return &kit{PersistenceProvider: p, fp: fp, tag: object.NewID(), shards: rand.IntN(8192)}
+	eo, _ := p.(object.ExactlyOnceProvider)
+	return &kit{PersistenceProvider: p, fp: fp, eo: eo, tag: object.NewID(), shards: rand.IntN(8192)}
 }
 
 // ref names an object of this check's own.

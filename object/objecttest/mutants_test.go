@@ -32,6 +32,17 @@ type mutant struct {
 	record  func(ctx context.Context, ref object.Ref) (object.Record, error)
 	commit  func(ctx context.Context, owner string, saves []object.Save) ([]object.Verdict, error)
 	collect func(ctx context.Context, f object.Fence, age time.Duration, live []object.Ref) (int, error)
+
+	findCall     func(ctx context.Context, ref object.Ref, id string) (object.CallRecord, error)
+	recentCalls  func(ctx context.Context, ref object.Ref, limit int) ([]string, bool, error)
+	pending      func(ctx context.Context, shard int, after object.EffectKey, limit int) ([]object.PendingEffect, error)
+	endEffects   func(ctx context.Context, f object.Fence, keys []object.EffectKey) (bool, error)
+	collectCalls func(ctx context.Context, f object.Fence) (int, error)
+	commitWith   func(ctx context.Context, owner string, s object.Save, f hook) (object.Verdict, error)
+	list         func(ctx context.Context, typ, after string, limit int) ([]object.Listed, error)
+	confirm      func(ctx context.Context, owner string, fences []object.Fence) ([]object.Fence, error)
+	bind         func(ctx context.Context, cluster string) (string, error)
+	table        table // what hooks write to
 }
 
 func (m *mutant) SaveObject(ctx context.Context, typ, id string, data []byte) error {
@@ -120,11 +131,14 @@ func (m *mutant) asHolder(s object.Save) (string, object.Save) {
 	return f.Owner, s
 }
 
-// mutants lists, for each check, providers that it must catch.
-var mutants = []struct {
+// brokenStore is a mutant of one check.
+type brokenStore struct {
 	check, name string
 	breaks      func(m *mutant)
-}{
+}
+
+// mutants lists, for each check, providers that it must catch.
+var mutants = append(recordMutants, []brokenStore{
 	{"SaveLoad", "forgets updates", func(m *mutant) {
 		m.save = func(ctx context.Context, typ, id string, data []byte) error {
 			if _, err := m.Store.LoadObject(ctx, typ, id); err == nil {
@@ -540,7 +554,7 @@ var mutants = []struct {
 			return object.Verdict{Kind: object.Committed, Version: s.Base + 1}
 		})
 	}},
-}
+}...)
 
 // rename gives every object of the basic part another name.
 func (m *mutant) rename(f func(typ, id string) (string, string)) {
@@ -599,17 +613,13 @@ func TestMutants(t *testing.T) {
 	byName := map[string]check{}
 	for _, c := range checks() {
 		byName[c.name] = c
-		if !slices.ContainsFunc(mutants, func(m struct {
-			check, name string
-			breaks      func(*mutant)
-		}) bool {
-			return m.check == c.name
-		}) {
+		if !slices.ContainsFunc(mutants, func(m brokenStore) bool { return m.check == c.name }) {
 			t.Errorf("no mutant breaks %s: nobody knows whether it can fail", c.name)
 		}
 	}
 	for _, mu := range mutants {
 		t.Run(mu.check+"/"+mu.name, func(t *testing.T) {
+			t.Parallel() // some wait
 			m := &mutant{Store: memstore.New()}
 			mu.breaks(m)
 			c, ok := byName[mu.check]
@@ -648,8 +658,13 @@ func TestBasicProvider(t *testing.T) {
 		}
 		s.add(c, err)
 	}
+	s.offers = offers(basic{memstore.New()})
 	out := s.String()
+	if all := "PersistenceProvider, FencedProvider, ExactlyOnceProvider, TxProvider, Lister, FenceKeeper, ClusterBinder, Collector"; offers(memstore.New()) != all {
+		t.Errorf("a memstore is %s, want %s", offers(memstore.New()), all)
+	}
 	for _, line := range []string{
+		"\nis: PersistenceProvider\n",
 		"\nkeeps: the last saved state is loaded",
 		"\ndoes not keep: a late save never brings a deleted object back",
 	} {

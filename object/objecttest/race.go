@@ -1,6 +1,7 @@
 package objecttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,35 +78,75 @@ const (
 
 // handOvers hands a shard over again and again while the old holder keeps saving.
 func handOvers(ctx context.Context, k *kit) error {
-	ref := k.ref("a")
-	old, err := k.hold(ctx, "0")
-	if err != nil {
-		return err
-	}
-	var acknowledged atomic.Uint64
-	for round := range handOverRounds {
-		if old, err = k.handOver(ctx, ref, old, round, &acknowledged); err != nil {
-			return fmt.Errorf("hand-over %d: %w", round+1, err)
-		}
-	}
-	n := acknowledged.Load()
-	return k.wantRecord(ctx, ref, doc(int(n)), n)
+	report, err := RaceHandOvers(ctx, handOverRounds, k.fp)
+	return cmp.Or(err, report.First)
 }
 
-// handOver deposes old in the middle of its saves. What the heir loads after its
-// stamp must stay until the heir itself saves, and the saves that were acknowledged
-// must all be in it.
-func (k *kit) handOver(ctx context.Context, ref object.Ref, old *holder, round int, acknowledged *atomic.Uint64) (*holder, error) {
-	z := haunt(ctx, old, ref, acknowledged)
+// HandOverReport is what a race run has found.
+type HandOverReport struct {
+	HandOvers    int
+	Bad          int   // hand-overs after which the state was not the newest acknowledged one
+	First        error // the first of them, in words; nil if none was bad
+	Acknowledged int   // saves, over the whole run
+}
+
+// String is a line for the test's log.
+func (r HandOverReport) String() string {
+	return fmt.Sprintf("%d hand-overs, %d bad, %d saves acknowledged", r.HandOvers, r.Bad, r.Acknowledged)
+}
+
+// RaceHandOvers hands one shard over n times, from a holder that keeps saving while,
+// and after, the next one stamps the shard and loads the object: first at the old
+// holder's own epoch, which a store must refuse, then above it. A hand-over is bad if
+// the object changes after that load, if a save that was acknowledged is not in it,
+// or if the heir's own first save fails.
+//
+// Holders use the providers in turn: give it several that share a store, as nodes do.
+// An error says that the run could not be finished; a bad hand-over is none.
+func RaceHandOvers(ctx context.Context, n int, providers ...object.FencedProvider) (HandOverReport, error) {
+	r := &race{kit: newKit(providers[0]), providers: providers}
+	old, err := r.hold(ctx, "0")
+	if err != nil {
+		return r.report, err
+	}
+	for r.report.HandOvers < n {
+		if old, err = r.handOver(ctx, old); err != nil {
+			return r.report, fmt.Errorf("hand-over %d: %w", r.report.HandOvers+1, err)
+		}
+		r.report.HandOvers++
+	}
+	return r.report, nil
+}
+
+// race is one run.
+type race struct {
+	*kit
+	providers []object.FencedProvider
+	report    HandOverReport
+	version   atomic.Uint64 // of the object, going by what was acknowledged
+}
+
+// bad counts a bad hand-over once.
+func (r *race) bad(err error) {
+	r.report.Bad++
+	if r.report.First == nil {
+		r.report.First = fmt.Errorf("hand-over %d: %w", r.report.HandOvers+1, err)
+	}
+}
+
+// handOver deposes old in the middle of its saves, and judges what the heir finds.
+func (r *race) handOver(ctx context.Context, old *holder) (*holder, error) {
+	ref, before := r.ref("a"), r.version.Load()
+	z := haunt(ctx, old, ref, &r.version)
 	defer z.rest()
 	if err := z.wait(z.busy); err != nil {
 		return nil, err
 	}
-	heir, err := k.take(ctx, fmt.Sprint(round+1), old.Shard)
+	heir, err := r.heir(ctx, old)
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := k.fp.Load(ctx, ref)
+	loaded, err := heir.fp.Load(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +154,53 @@ func (k *kit) handOver(ctx context.Context, ref object.Ref, old *holder, round i
 	if err := z.wait(z.done); err != nil {
 		return nil, err
 	}
-	if err := k.wantRecord(ctx, ref, loaded.Data, loaded.Version); err != nil {
-		return nil, fmt.Errorf("changed under the old fence: %w", err)
+	if err := r.fresh(ctx, heir, loaded); err != nil {
+		r.bad(err)
 	}
-	if n := acknowledged.Load(); n != loaded.Version {
-		return nil, fmt.Errorf("%d saves were acknowledged, the heir loaded version %d", n, loaded.Version)
+	r.report.Acknowledged += int(r.version.Load() - before)
+	now, err := heir.fp.Load(ctx, ref)
+	r.version.Store(now.Version) // whatever was bad, the next round begins clean
+	return heir, err
+}
+
+// heir stamps the shard for the next holder.
+func (r *race) heir(ctx context.Context, old *holder) (*holder, error) {
+	next := r.report.HandOvers + 1
+	h := &holder{fp: r.providers[next%len(r.providers)], Fence: old.Fence}
+	h.Owner = fmt.Sprintf("kit:1#%d-%s", next, r.tag)
+	for {
+		refused, err := h.fp.Stamp(ctx, h.Owner, []object.Fence{h.Fence})
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("stamp: %w", err)
+		case len(refused) == 0:
+			return h, nil
+		case h.Epoch > refused[0].Epoch:
+			return nil, fmt.Errorf("stamp %+v was refused by the lower fence %+v", h.Fence, refused[0])
+		}
+		h.Epoch = refused[0].Epoch + 1
+	}
+}
+
+// fresh holds what the heir has loaded against what is stored once the old holder
+// has fallen silent, and against what was acknowledged to it.
+func (r *race) fresh(ctx context.Context, heir *holder, loaded object.Record) error {
+	ref := r.ref("a")
+	if err := r.wantRecord(ctx, ref, loaded.Data, loaded.Version); err != nil {
+		return fmt.Errorf("changed under the old fence: %w", err)
+	}
+	if err := same(loaded.Data, doc(int(loaded.Version))); err != nil {
+		return fmt.Errorf("version %d was saved from a version that was not the newest: %w", loaded.Version, err)
+	}
+	if n := r.version.Load(); n != loaded.Version {
+		return fmt.Errorf("saves up to version %d were acknowledged, the heir loaded version %d", n, loaded.Version)
 	}
 	v, err := countUp(ctx, heir, ref)
 	if err != nil || v != loaded.Version+1 {
-		return nil, fmt.Errorf("the heir's first save made version %d, error %v, want %d", v, err, loaded.Version+1)
+		return fmt.Errorf("the heir's first save made version %d, error %v, want %d", v, err, loaded.Version+1)
 	}
-	acknowledged.Add(1)
-	return heir, nil
+	r.version.Add(1)
+	return nil
 }
 
 // zombie is a holder that goes on saving after it was deposed.

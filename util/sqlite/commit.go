@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -80,6 +81,10 @@ func apply(w *conn, owner string, s *object.Save, now int64) (object.Verdict, er
 		return object.Verdict{}, err
 	}
 	wrote, err := writeRow(w, owner, s, now)
+	if wrote && len(s.Calls)+len(s.Effects) > 0 {
+		err = keep(w, s, now)
+		wrote = err == nil
+	}
 	if err != nil && troubleOf(err) != refused {
 		return object.Verdict{}, err
 	}
@@ -91,7 +96,10 @@ func apply(w *conn, owner string, s *object.Save, now int64) (object.Verdict, er
 	if _, err := w.exec(bg, `RELEASE o`); err != nil {
 		return object.Verdict{}, err
 	}
+	var no *recordRefused
 	switch {
+	case errors.As(err, &no):
+		return object.Verdict{Kind: object.Rejected, Err: no.why}, nil
 	case err != nil:
 		return object.Verdict{Kind: object.Rejected, Err: fault.New(fault.Invalid, "the state of %s is not storable: %w", s.Ref, err)}, nil
 	case wrote:
@@ -138,7 +146,10 @@ func judge(w *conn, owner string, s *object.Save) (object.Verdict, error) {
 	}
 	landed := version == s.Base+1 && saveID == uuid(s.SaveID)
 	nothing := version == s.Base && gone && s.Data == nil
-	if landed || nothing {
+	switch {
+	case nothing && len(s.Calls)+len(s.Effects) > 0:
+		return object.Verdict{Kind: object.Rejected, Err: fault.New(fault.Invalid, "%s does not exist: its deletion has no version to keep records at", s.Ref)}, nil
+	case landed || nothing:
 		return object.Verdict{Kind: object.Committed, Version: version}, nil
 	}
 	return object.Verdict{Kind: object.Conflict}, nil

@@ -25,6 +25,7 @@ type Config struct {
 	// Path-shm: copy, move or delete all three together, with no process running.
 	Path string
 	// BusyTimeout bounds how long a write waits for another process's write; 5 s if 0.
+	// Open and InitSchema wait for 30 s at least.
 	BusyTimeout time.Duration
 	// Readers is how many connections read at the same time, beside the one that
 	// writes; 4 if 0, at most 64.

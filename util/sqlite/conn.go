@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	driversqlite "modernc.org/sqlite"
 )
@@ -16,6 +17,9 @@ import (
 type conn struct {
 	raw   rawConn
 	stmts map[string]*stmt
+
+	guarded bool        // the authorizer is in place
+	lent    atomic.Bool // a hook has it: see CommitWith
 }
 
 // rawConn is what the driver's connection can do.
@@ -23,7 +27,9 @@ type rawConn interface {
 	driver.Conn
 	driver.ConnPrepareContext
 	driver.ExecerContext
+	driver.QueryerContext
 	driversqlite.DBStatus
+	driversqlite.AuthorizerRegisterer
 }
 
 type stmt struct {

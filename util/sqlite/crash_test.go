@@ -47,6 +47,8 @@ func child(spec string) error {
 		return errors.Join(err, count(p, f, "x", n, os.Stdout))
 	case "keep": // in the shard that the parent has stamped
 		return count(p, kept, "x", n, os.Stdout)
+	case "wide": // many pages in each commit
+		return countWide(ctx, p, os.Stdout)
 	case "share": // beside others
 		id, err := p.StoreID(ctx)
 		fmt.Println("store", id)

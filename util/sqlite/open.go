@@ -119,7 +119,7 @@ func (db *DB) prepareWriter(ctx context.Context, w *conn) error {
 // get SQLITE_BUSY at once, whatever SQLite's own busy timeout.
 func (db *DB) becomeWAL(ctx context.Context, w *conn) error {
 	var mode string
-	err := db.patiently(ctx, func() (err error) {
+	err := db.patiently(ctx, db.startPatience(), func() (err error) {
 		mode, err = w.text(ctx, `PRAGMA journal_mode`)
 		if err == nil && mode != "wal" {
 			mode, err = w.text(ctx, `PRAGMA journal_mode=WAL`)

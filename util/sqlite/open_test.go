@@ -2,11 +2,13 @@ package sqlite
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,7 +119,7 @@ func TestNewerSchema(t *testing.T) {
 	}
 	script(t, path, `UPDATE goverse_meta SET v='soon' WHERE k='schema_version'`)
 	wantRefused(t, path, ErrDamaged, "soon")
-	script(t, path, `UPDATE goverse_meta SET v='1' WHERE k='schema_version'; DELETE FROM goverse_meta WHERE k='store_id'`)
+	script(t, path, fmt.Sprintf(`UPDATE goverse_meta SET v='%d' WHERE k='schema_version';`, len(migrations))+` DELETE FROM goverse_meta WHERE k='store_id'`)
 	wantRefused(t, path, ErrDamaged, "store_id")
 }
 
@@ -352,12 +354,78 @@ func TestMigration(t *testing.T) {
 	if err := db.InitSchema(t.Context()); err == nil {
 		t.Fatal("nonsense was made")
 	}
-	migrations = migrations[:2]
+	migrations = migrations[:len(had)+1]
 	if err := db.InitSchema(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(schemaOf(t, db), "goverse_half") {
 		t.Error("half a step was kept")
+	}
+}
+
+// A file that the first version of the tables was made for, by the program of that
+// time: everything in it is there afterwards, and what is new works.
+func TestFirstSchema(t *testing.T) {
+	const storeID = "4f2bbba29e6f2e9a864ab062dab9274a"
+	path, owner := tempPath(t), "node:1#a"
+	unpack(t, "testdata/version1.db.gz", path)
+	before := readFile(t, path)
+	db, err := Open(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewSQLitePersistenceProvider(db)
+	if _, err := p.StoreID(t.Context()); !errors.Is(err, ErrNoSchema) {
+		t.Errorf("an old file was used before InitSchema: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, path), before) {
+		t.Error("the file was changed without InitSchema")
+	}
+	db = openDB(t, path)
+	p = NewSQLitePersistenceProvider(db)
+	if id, err := p.StoreID(t.Context()); err != nil || id != storeID {
+		t.Errorf("the store is %q, error %v, and was %q", id, err, storeID)
+	}
+	for id, want := range map[string]object.Record{
+		"kept": {Version: 2, Data: []byte(`{"n": 2}`)}, "gone": {Version: 2}, "tool": {Version: 1, Data: []byte(`"tool"`)},
+	} {
+		r, err := p.Load(t.Context(), object.Ref{Type: "Old", ID: id})
+		if err != nil || r.Version != want.Version || !bytes.Equal(r.Data, want.Data) || r.Created.IsZero() {
+			t.Errorf("%s is %+v, error %v, want %+v", id, r, err, want)
+		}
+	}
+	fences := []object.Fence{{Shard: 7, Epoch: 3}, {Shard: 8, Epoch: 1}}
+	if lost, err := p.Confirm(t.Context(), owner, fences); err != nil || len(lost) > 0 {
+		t.Errorf("lost %+v, error %v", lost, err)
+	}
+	save := object.Save{
+		Ref: object.Ref{Type: "Old", ID: "kept"}, Data: []byte(`{"n": 3}`), Base: 2, Shard: 7, Epoch: 3, SaveID: [16]byte{9},
+		Calls:   []object.CallRecord{{ID: "c", Status: object.CallDone, Keep: time.Hour}},
+		Effects: []object.Effect{{ID: "e", Kind: object.EffectPush, Target: object.Ref{ID: "client"}}},
+	}
+	if vs, err := p.Commit(t.Context(), owner, []object.Save{save}); err != nil || vs[0].Kind != object.Committed {
+		t.Error(vs, err)
+	}
+	if list, err := p.List(t.Context(), "Old", "", 10); err != nil || len(list) != 2 {
+		t.Error(list, err)
+	}
+}
+
+func unpack(t *testing.T, from, to string) {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(readFile(t, from)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

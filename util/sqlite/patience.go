@@ -8,14 +8,18 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// patiently repeats f while another process is in its way, for BusyTimeout at most.
+// leastStartPatience is the least that a start waits for other processes: they may all be
+// starting, and a start that gives up takes its program with it.
+const leastStartPatience = 30 * time.Second
+
+// patiently repeats f while another process is in its way, for d at most.
 //
 // SQLite's own wait looks again ever more rarely, up to ten times a second, and a
 // process that saves without a pause has the lock nearly always: others could starve.
 // This one looks about as often as such a process commits, at instants that do not
 // fall into step with it.
-func (db *DB) patiently(ctx context.Context, f func() error) error {
-	until := time.Now().Add(db.cfg.BusyTimeout)
+func (db *DB) patiently(ctx context.Context, d time.Duration, f func() error) error {
+	until := time.Now().Add(d)
 	for {
 		err := f()
 		if !busy(err) || ctx.Err() != nil || !time.Now().Before(until) {
@@ -30,6 +34,8 @@ func (db *DB) patiently(ctx context.Context, f func() error) error {
 		}
 	}
 }
+
+func (db *DB) startPatience() time.Duration { return max(leastStartPatience, db.cfg.BusyTimeout) }
 
 func busy(err error) bool {
 	code := primaryCode(err)

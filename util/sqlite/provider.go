@@ -18,7 +18,13 @@ import (
 // Provider keeps objects in a DB. All methods may be called concurrently.
 type Provider struct{ db *DB }
 
-var _ object.FencedProvider = (*Provider)(nil)
+var (
+	_ object.ExactlyOnceProvider = (*Provider)(nil)
+	_ object.TxProvider          = (*Provider)(nil)
+	_ object.Lister              = (*Provider)(nil)
+	_ object.FenceKeeper         = (*Provider)(nil)
+	_ object.ClusterBinder       = (*Provider)(nil)
+)
 
 // NewSQLitePersistenceProvider returns a provider on db, which stays the caller's to
 // close. Its tables must have been made: see DB.InitSchema.
@@ -167,25 +173,41 @@ func (p *Provider) write(ctx context.Context, f func(w *conn) error) error {
 		return notCommitted(err)
 	}
 	defer p.db.putWriter(w)
-	return p.db.transact(ctx, w, func() error { return f(w) })
+	return p.db.transact(ctx, w, p.db.cfg.BusyTimeout, func() error { return f(w) })
 }
 
-// read returns the first row of a query. ctx bounds the wait for a reader; the query
-// itself takes microseconds.
-func (p *Provider) read(ctx context.Context, sql string, args ...driver.Value) (row []driver.Value, err error) {
+// reading runs f with a reader. ctx bounds the wait for it; the queries themselves
+// take microseconds.
+func (p *Provider) reading(ctx context.Context, f func(r *conn) error) error {
 	if err := p.db.ready(); err != nil {
-		return nil, err
+		return err
 	}
 	r, err := p.db.takeReader(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	row, err = r.row(context.Background(), sql, args...)
+	err = f(r)
 	p.db.putReader(r, err)
 	if err != nil {
-		return nil, explain(p.db.cfg.Path, err)
+		return explain(p.db.cfg.Path, err)
 	}
-	return row, nil
+	return nil
+}
+
+// read returns the first row of a query.
+func (p *Provider) read(ctx context.Context, sql string, args ...driver.Value) (row []driver.Value, err error) {
+	err = p.reading(ctx, func(r *conn) (err error) {
+		row, err = r.row(context.Background(), sql, args...)
+		return err
+	})
+	return row, err
+}
+
+// readAll hands each row of a query to f, which must not keep it.
+func (p *Provider) readAll(ctx context.Context, f func(row []driver.Value), sql string, args ...driver.Value) error {
+	return p.reading(ctx, func(r *conn) error {
+		return r.query(context.Background(), func(row []driver.Value) error { f(row); return nil }, sql, args...)
+	})
 }
 
 func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -41,6 +41,36 @@ CREATE TABLE goverse_objects (
 CREATE INDEX goverse_objects_type ON goverse_objects (object_type, created_at) WHERE deleted_at IS NULL;
 
 CREATE INDEX goverse_objects_gone ON goverse_objects (shard_id, deleted_at) WHERE deleted_at IS NOT NULL;
+`, `
+CREATE TABLE goverse_calls (
+  object_type TEXT NOT NULL,
+  object_id TEXT NOT NULL,
+  call_id TEXT NOT NULL,
+  shard_id INTEGER NOT NULL,
+  status INTEGER NOT NULL CHECK (status BETWEEN 1 AND 3),
+  result BLOB NOT NULL,
+  version INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (object_type, object_id, call_id)
+) STRICT;
+
+CREATE INDEX goverse_calls_expiry ON goverse_calls (shard_id, expires_at);
+
+CREATE TABLE goverse_outbox (
+  shard_id INTEGER NOT NULL,
+  object_type TEXT NOT NULL,
+  object_id TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  ord INTEGER NOT NULL,
+  kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 2),
+  effect_id TEXT NOT NULL UNIQUE,
+  target_type TEXT,
+  target_id TEXT NOT NULL,
+  payload BLOB NOT NULL,
+  not_after INTEGER,
+  CHECK ((kind = 2) = (target_type IS NULL)),
+  PRIMARY KEY (shard_id, object_type, object_id, version, ord)
+) STRICT;
 `}
 
 // InitSchema makes the tables, or brings older ones up to date. It may be called
@@ -53,11 +83,11 @@ func (db *DB) InitSchema(ctx context.Context) error {
 	defer db.putWriter(w)
 	// A start that has nothing to write does not queue behind those who write.
 	if version, err := schemaVersion(ctx, w); err != nil || version != len(migrations) {
-		if err := db.transact(ctx, w, func() error { return migrate(ctx, w) }); err != nil {
+		if err := db.transact(ctx, w, db.startPatience(), func() error { return migrate(ctx, w) }); err != nil {
 			return fmt.Errorf("init schema: %w", err)
 		}
 	}
-	return db.patiently(ctx, func() error { return db.readSchema(ctx, w) })
+	return db.patiently(ctx, db.startPatience(), func() error { return db.readSchema(ctx, w) })
 }
 
 // migrate runs in a transaction that holds the write lock.

@@ -90,6 +90,42 @@ func (p pair) Commit(ctx context.Context, owner string, saves []object.Save) ([]
 
 func (p pair) Lanes() int { return p.any().Lanes() }
 
+func (p pair) FindCall(ctx context.Context, ref object.Ref, id string) (object.CallRecord, error) {
+	return p.any().FindCall(ctx, ref, id)
+}
+
+func (p pair) RecentCalls(ctx context.Context, ref object.Ref, limit int) ([]string, bool, error) {
+	return p.any().RecentCalls(ctx, ref, limit)
+}
+
+func (p pair) PendingEffects(ctx context.Context, shard int, after object.EffectKey, limit int) ([]object.PendingEffect, error) {
+	return p.any().PendingEffects(ctx, shard, after, limit)
+}
+
+func (p pair) EndEffects(ctx context.Context, f object.Fence, keys []object.EffectKey) (bool, error) {
+	return p.any().EndEffects(ctx, f, keys)
+}
+
+func (p pair) CollectCalls(ctx context.Context, f object.Fence) (int, error) {
+	return p.any().CollectCalls(ctx, f)
+}
+
+func (p pair) CommitWith(ctx context.Context, owner string, s object.Save, hook func(context.Context, object.Tx) error) (object.Verdict, error) {
+	return p.any().CommitWith(ctx, owner, s, hook)
+}
+
+func (p pair) List(ctx context.Context, typ, after string, limit int) ([]object.Listed, error) {
+	return p.any().List(ctx, typ, after, limit)
+}
+
+func (p pair) Confirm(ctx context.Context, owner string, fences []object.Fence) ([]object.Fence, error) {
+	return p.any().Confirm(ctx, owner, fences)
+}
+
+func (p pair) BindCluster(ctx context.Context, cluster string) (string, error) {
+	return p.any().BindCluster(ctx, cluster)
+}
+
 func TestContractOfTwo(t *testing.T) {
 	objecttest.Run(t, func(t testing.TB) object.PersistenceProvider {
 		path := tempPath(t)

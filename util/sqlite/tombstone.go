@@ -16,7 +16,9 @@ const collectLimit = 1000
 // CollectTombstones forgets deleted objects of fence's shard whose deletion is older
 // than olderThan, except the live ones, and returns how many: at most 1000, call it
 // again for more. It does nothing unless fence is the shard's. olderThan must exceed
-// the time in which a late save or a repeated call may still arrive (25 hours).
+// the time in which a late save or a repeated call may still arrive (25 hours). An
+// object with effects that were not ended stays: a new one of its name would begin
+// its versions, and with them the keys of its effects, again.
 func (p *Provider) CollectTombstones(ctx context.Context, fence object.Fence, olderThan time.Duration, live []object.Ref) (n int, err error) {
 	err = p.write(ctx, func(w *conn) error {
 		has, err := fenceOf(w, fence.Shard)
@@ -43,8 +45,10 @@ func (p *Provider) CollectTombstones(ctx context.Context, fence object.Fence, ol
 
 // tombstones lists the rows to forget.
 func tombstones(w *conn, shard int, before int64, live []object.Ref) (ids []int64, err error) {
-	const find = `SELECT rowid, object_type, object_id FROM goverse_objects
-  WHERE shard_id=?1 AND deleted_at IS NOT NULL AND deleted_at < ?2 ORDER BY deleted_at LIMIT ?3`
+	const find = `SELECT rowid, object_type, object_id FROM goverse_objects o
+  WHERE shard_id=?1 AND deleted_at IS NOT NULL AND deleted_at < ?2
+  AND NOT EXISTS (SELECT 1 FROM goverse_outbox e WHERE e.shard_id=?1 AND e.object_type=o.object_type AND e.object_id=o.object_id)
+  ORDER BY deleted_at LIMIT ?3`
 	lives := make(map[object.Ref]bool, len(live))
 	for _, ref := range live {
 		lives[ref] = true

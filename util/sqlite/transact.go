@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // checkpointPages is how many pages the WAL may gain before they are copied into the
@@ -11,9 +12,9 @@ const checkpointPages = 1000
 
 // transact runs f in one transaction that holds the file's write lock. The error
 // wraps object.ErrNotCommitted if surely nothing was written; any other means that
-// nobody knows. ctx bounds the wait for the lock and nothing after it.
-func (db *DB) transact(ctx context.Context, w *conn, f func() error) error {
-	err := db.patiently(ctx, func() error {
+// nobody knows. ctx and patience bound the wait for the lock and nothing after it.
+func (db *DB) transact(ctx context.Context, w *conn, patience time.Duration, f func() error) error {
+	err := db.patiently(ctx, patience, func() error {
 		_, err := w.exec(ctx, `BEGIN IMMEDIATE`)
 		return err
 	})

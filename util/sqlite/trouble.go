@@ -29,7 +29,7 @@ const (
 	stopped         // a context ended, or another process holds the lock: try again later
 	full            // no space: nothing was written, the file is well
 	refused         // this row is not storable
-	faulty          // the statement is wrong, not the file
+	faulty          // the statement, or the program's own hook, is wrong, not the file
 	broken          // I/O error, corruption, unknown: the file is suspect
 )
 
@@ -40,6 +40,14 @@ func troubleOf(err error) trouble {
 	}
 	var coded interface{ Code() int }
 	if !errors.As(err, &coded) {
+		var no *recordRefused
+		var hook *object.HookError
+		switch {
+		case errors.As(err, &no):
+			return refused
+		case errors.As(err, &hook):
+			return faulty
+		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return stopped
 		}
@@ -52,7 +60,7 @@ func troubleOf(err error) trouble {
 		return full
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
 		return refused
-	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_SCHEMA:
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_AUTH:
 		return faulty
 	default:
 		return broken
@@ -75,7 +83,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("%s: %w: it is no SQLite database: move it away, or name another file: %w", path, ErrDamaged, err)
 	case sqlite3.SQLITE_CORRUPT:
 		return fmt.Errorf("%s: %w: keep a copy, then restore a backup or try sqlite3's .recover: %w", path, ErrDamaged, err)
-	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 		advice = ": the file cannot be opened: its directory must exist, and this user must be allowed to write the file and the directory"
 	case sqlite3.SQLITE_READONLY:
 		advice = ": the file cannot be written: this user must be allowed to write the file and its directory"
