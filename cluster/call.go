@@ -31,6 +31,7 @@ type flight struct {
 	last   error         // why the last attempt did not run
 	ran    bool          // perhaps: the outcome of an attempt was lost
 	wait   time.Duration // at least, before the next attempt
+	cutoff time.Time     // of waiting; zero: it has not waited yet
 }
 
 // hint is what a node answered that knew of a newer holder than the view.
@@ -115,8 +116,10 @@ func (c *Cluster) route(ctx context.Context, v **consensusmanager.View, f *fligh
 			return "", fault.New(fault.NotReady, "%w", errStopped)
 		default:
 		}
-		if f.last != nil && ctx.Err() != nil {
-			return "", c.waited(ctx.Err(), *v, f)
+		if f.last != nil {
+			if cause := f.spent(ctx); cause != nil {
+				return "", c.waited(cause, *v, f)
+			}
 		}
 		if to := c.holder(*v, f); to != "" {
 			return to, nil
@@ -132,11 +135,37 @@ func (c *Cluster) awaitHolder(ctx context.Context, v *consensusmanager.View, f *
 	if v.Table.Len() > 0 && f.pinned == "" {
 		defer c.wanted.add(sharding.ID(f.req.Shard))()
 	}
+	ctx, cancel := f.patience(ctx)
+	defer cancel()
 	select {
 	case <-v.Superseded():
 	case <-c.stopped:
 	case <-ctx.Done():
 		return c.waited(ctx.Err(), v, f)
+	}
+	return nil
+}
+
+// answerTime is kept back of the time of a call that only waits: its caller gives up at
+// the deadline, and has to have heard by then that nothing ran.
+const answerTime = 50 * time.Millisecond
+
+// patience is ctx for as long as f may wait while nobody is asked.
+func (f *flight) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if f.cutoff.IsZero() {
+		deadline, _ := ctx.Deadline() // Call has seen to it
+		f.cutoff = deadline.Add(-min(answerTime, time.Until(deadline)/10))
+	}
+	return context.WithDeadline(ctx, f.cutoff)
+}
+
+// spent is why f may not wait any more, or nil.
+func (f *flight) spent(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !f.cutoff.IsZero() && !time.Now().Before(f.cutoff) {
+		return context.DeadlineExceeded
 	}
 	return nil
 }
@@ -257,6 +286,8 @@ func (c *Cluster) hinted(f *flight) bool { return f.hint.address != "" }
 
 // moved waits until the view names another holder than v did, d at the longest.
 func (c *Cluster) moved(ctx context.Context, v *consensusmanager.View, f *flight, d time.Duration) {
+	ctx, cancel := f.patience(ctx)
+	defer cancel()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	address, epoch := v.Holder(sharding.ID(f.req.Shard))

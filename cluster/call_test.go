@@ -177,7 +177,8 @@ func TestZombieCaller(t *testing.T) {
 }
 
 // The caller's deadline bounds all of it, and so does the configured one when the
-// caller has none; the error says what was waited for, and that nothing ran.
+// caller has none; the error says what was waited for, and that nothing ran. Whoever
+// only waits hears it in time to pass it on.
 func TestDeadlines(t *testing.T) {
 	bubble(t, func(w *world) {
 		a, _, g := twoNodes(w)
@@ -194,8 +195,8 @@ func TestDeadlines(t *testing.T) {
 			begin := time.Now()
 			_, err := g.c.Call(ctx, who("shard#0/x"))
 			cancel()
-			if took := time.Since(begin); took < want || took > want+250*time.Millisecond {
-				t.Errorf("it took %v, want %v", took, want)
+			if took := time.Since(begin); took < want-answerTime || took >= want {
+				t.Errorf("it took %v, want just less than %v", took, want)
 			}
 			if fault.KindOf(err) != fault.Deadline || fault.OutcomeOf(err) != fault.NotExecuted || !strings.Contains(err.Error(), "the door is shut") ||
 				!strings.Contains(err.Error(), "CallObject Room/shard#0/x.Who") {
@@ -230,7 +231,7 @@ func TestCallsWaitForTheCluster(t *testing.T) {
 		g := w.gate(gateG)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if _, err := g.c.Call(ctx, who("x")); err == nil || !strings.Contains(err.Error(), "no node has created the cluster yet") {
+		if _, err := g.c.Call(ctx, who("x")); err == nil || !strings.Contains(err.Error(), "no node has created the cluster yet") || ctx.Err() != nil {
 			t.Error(err)
 		}
 		answers := make(chan error, 100)
