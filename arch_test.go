@@ -126,10 +126,10 @@ type owner struct {
 var owners = []owner{
 	{"go.etcd.io", []string{"cluster/etcdmanager", "cluster/etcdmanager/embedded"}, "etcd is etcdmanager's: everyone else knows its contract, which memkv has too"},
 	{"modernc.org/sqlite", []string{"util/sqlite"}, "a database driver belongs to its store"},
-	{"github.com/jackc/pgx", []string{"util/postgres"}, "a database driver belongs to its store"},
+	{"github.com/jackc/pgx", []string{"util/postgres", "test/pg"}, "a database driver belongs to its store"},
 	{"database/sql", []string{"util/sqlite", "util/postgres"}, "SQL belongs to the stores"},
 	{"github.com/spf13/cobra", []string{"cmd/goverse"}, "only the command line is one"},
-	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest"}, "only a test kit is for tests"},
+	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest", "test/pg"}, "only a test kit is for tests"},
 }
 
 // habit bans what a package's source must not say.

@@ -8,9 +8,11 @@
 #   script/test.sh --no-race   without the race detector
 #   script/test.sh --no-fuzz   without fuzzing
 #
-# FUZZTIME          how long each fuzz target runs (default 10s)
-# GOVERSE_CHROMIUM  the browser for the browser test (default: the first on PATH)
-# GOFLAGS           is honoured, as by every go command
+# FUZZTIME               how long each fuzz target runs (default 10s)
+# GOVERSE_CHROMIUM       the browser for the browser test (default: the first on PATH)
+# GOVERSE_TEST_POSTGRES  a PostgreSQL to test with, as a URL whose user may create databases
+#                        (default: the tests start a private one)
+# GOFLAGS                is honoured, as by every go command
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
@@ -123,6 +125,49 @@ need_browser() {
   without "the browser test: no chromium here and it could not be installed (as root on Debian: apt-get install chromium; or set GOVERSE_CHROMIUM)"
 }
 
+# find_postgres: the directory of a PostgreSQL server's programs, as test/pg looks for it.
+find_postgres() {
+  local dir
+  for dir in "$(dirname "$(command -v postgres 2>/dev/null)" 2>/dev/null)" "$(pg_config --bindir 2>/dev/null)" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
+    if [ -x "$dir/postgres" ] && [ -x "$dir/initdb" ]; then
+      echo "$dir"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# apt_postgres: installs the server's programs. Debian's package would also make a
+# cluster of its own and start it: that is switched off first.
+apt_postgres() {
+  local conf=/etc/postgresql-common/createcluster.conf
+  apt postgresql-common || return 1
+  if ! grep -qs '^ *create_main_cluster *= *false' "$conf"; then
+    echo "$conf: create_main_cluster = false, so that no server is started beside the tests' own"
+    echo 'create_main_cluster = false' >>"$conf" || return 1
+  fi
+  apt postgresql
+}
+
+need_postgres() {
+  if [ -n "${GOVERSE_TEST_POSTGRES:-}" ]; then
+    echo "PostgreSQL: the one that GOVERSE_TEST_POSTGRES names"
+    return 0
+  fi
+  local dir
+  if dir=$(find_postgres) || { apt_postgres && dir=$(find_postgres); }; then
+    echo "PostgreSQL: $dir"
+    return 0
+  fi
+  without "the PostgreSQL tests: no server here and it could not be installed (as root on Debian: apt-get install postgresql; or set GOVERSE_TEST_POSTGRES)"
+}
+
+# need_tool COMMAND PACKAGE WHAT: a small program of the system's.
+need_tool() {
+  PATH=$PATH:/usr/sbin:/sbin
+  command -v "$1" >/dev/null || apt "$2" || without "$3: no $1 here and it could not be installed (as root on Debian: apt-get install $2)"
+}
+
 # The checks.
 
 formatted() {
@@ -184,6 +229,9 @@ say "what is needed"
 need_go
 need_c_compiler
 need_browser
+need_postgres
+need_tool strace strace "faults of a real disk"
+need_tool ip iproute2 "processes in network namespaces"
 [ -z "$nofuzz" ] || without "fuzzing: switched off by $nofuzz"
 
 step "gofmt" formatted
