@@ -13,8 +13,11 @@ import (
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
+	"github.com/xiaonanln/goverse/object"
 	chat_pb "github.com/xiaonanln/goverse/samples/chat/proto"
+	"github.com/xiaonanln/goverse/test/pg"
 	"github.com/xiaonanln/goverse/util/logger"
+	"github.com/xiaonanln/goverse/util/postgres"
 )
 
 // The statements between the seed marks are the design's own, to the letter. Around
@@ -109,5 +112,61 @@ func TestSeedLogger(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("the log has no line %q:\n%s", want, out)
 		}
+	}
+}
+
+// localPostgres has the snippet's server where the tests have theirs: on another port.
+type localPostgres struct{ port int }
+
+func (l localPostgres) DefaultConfig() *postgres.Config {
+	config := postgres.DefaultConfig()
+	config.Port = l.port
+	return config
+}
+
+func (localPostgres) NewDB(config *postgres.Config) (*postgres.DB, error) {
+	return postgres.NewDB(config)
+}
+
+func (localPostgres) NewPostgresPersistenceProvider(db *postgres.DB) *postgres.Provider {
+	return postgres.NewPostgresPersistenceProvider(db)
+}
+
+func TestSeedPersistence(t *testing.T) {
+	server := pg.Private(t)
+	server.DatabaseNamed(t, "goverse")
+	s, err := goverseapi.NewServerWithConfig(&goverseapi.ServerConfig{EtcdAddress: "localhost:2379"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, node, postgres := t.Context(), s.Node, localPostgres{server.Port()}
+	// seed: persistence
+	// PostgreSQL connection
+	config := postgres.DefaultConfig()
+	config.Host = "localhost"
+	config.Database = "goverse"
+	config.User = "goverse"
+	config.Password = "goverse"
+
+	db, err := postgres.NewDB(config)
+	db.InitSchema(ctx)
+
+	// Set as node's persistence provider
+	provider := postgres.NewPostgresPersistenceProvider(db)
+	node.SetPersistenceProvider(provider)
+	// seed: end
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := provider.SaveObject(ctx, "ChatRoom", "general", []byte(`{"a":1}`)); err != nil {
+		t.Error(err)
+	}
+	if node.PersistenceProvider() != object.PersistenceProvider(provider) {
+		t.Error("the node has another provider")
 	}
 }

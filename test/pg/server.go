@@ -313,7 +313,12 @@ func Database(t testing.TB) (url string) {
 // Database makes an empty database and drops it with the test.
 func (s *Server) Database(t testing.TB) (url string) {
 	t.Helper()
-	name := fmt.Sprintf("goverse_test_%d_%d", os.Getpid(), serial.Add(1))
+	return s.DatabaseNamed(t, fmt.Sprintf("goverse_test_%d_%d", os.Getpid(), serial.Add(1)))
+}
+
+// DatabaseNamed is Database with a name of the test's choice, in lower case.
+func (s *Server) DatabaseNamed(t testing.TB, name string) (url string) {
+	t.Helper()
 	if err := s.exec(`CREATE DATABASE ` + name + ` ENCODING 'UTF8' TEMPLATE template0`); err != nil {
 		t.Fatal(err)
 	}
@@ -325,6 +330,13 @@ func (s *Server) Database(t testing.TB) (url string) {
 	u := *s.url
 	u.Path = "/" + name
 	return u.String()
+}
+
+// Port is the port of 127.0.0.1 at which a private server listens. Its superuser is
+// goverse, with any password.
+func (s *Server) Port() int {
+	port, _ := strconv.Atoi(s.url.Port()) // this package has written it
+	return port
 }
 
 func (s *Server) exec(sql string) error {
