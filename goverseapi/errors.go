@@ -24,6 +24,9 @@ var (
 	ErrUnknownType     error = &fault.Error{Kind: fault.UnknownType}
 	ErrUnknownMethod   error = &fault.Error{Kind: fault.UnknownMethod}
 	ErrStaleCaller     error = &fault.Error{Kind: fault.StaleCaller}
+	ErrExpiredCallID   error = &fault.Error{Kind: fault.ExpiredCallID}
+	ErrCallIDReused    error = &fault.Error{Kind: fault.CallIDReused}
+	ErrCallSettled     error = &fault.Error{Kind: fault.CallSettled}
 	ErrWrongHolder     error = &fault.Error{Kind: fault.WrongHolder}
 	ErrDraining        error = &fault.Error{Kind: fault.Draining}
 	ErrNotReady        error = &fault.Error{Kind: fault.NotReady}

@@ -13,11 +13,12 @@ const (
 	OpCall Op = iota
 	OpCreate
 	OpDelete
+	OpSettle // what became of the call ID; if it has not run, it never will
 )
 
 // String is the operation's name in errors and logs.
 func (op Op) String() string {
-	return [...]string{"CallObject", "CreateObject", "DeleteObject"}[op]
+	return [...]string{"CallObject", "CreateObject", "DeleteObject", "Settle"}[op]
 }
 
 // Call is one request to an object. Who asks and within which chain travels in
@@ -26,12 +27,19 @@ type Call struct {
 	Op       Op
 	Ref      Ref
 	Method   string // OpCall only
-	ID       string // the call's id, if it has one
+	ID       string // the call's id, if it has one: it runs once, however often it is made
 	Payload  Payload
 	ReadOnly bool // fail unless the method is read-only
 
 	// AtLeastOnce: where it is unknown whether the call ran, it is made again.
 	AtLeastOnce bool
+
+	// OneWay: nobody waits for a reply. The call is accepted, and delivered later.
+	OneWay bool
+
+	// IDIfKept: the ID counts where the object's type keeps results. Elsewhere the call
+	// is made as if it had none; without this it is refused there.
+	IDIfKept bool
 }
 
 // Subject is how the call is named in errors: Type/id.Method.

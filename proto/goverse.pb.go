@@ -88,6 +88,7 @@ const (
 	Op_OP_CALL        Op = 1
 	Op_OP_CREATE      Op = 2
 	Op_OP_DELETE      Op = 3
+	Op_OP_SETTLE      Op = 4 // what became of the call call_id
 )
 
 // Enum value maps for Op.
@@ -97,12 +98,14 @@ var (
 		1: "OP_CALL",
 		2: "OP_CREATE",
 		3: "OP_DELETE",
+		4: "OP_SETTLE",
 	}
 	Op_value = map[string]int32{
 		"OP_UNSPECIFIED": 0,
 		"OP_CALL":        1,
 		"OP_CREATE":      2,
 		"OP_DELETE":      3,
+		"OP_SETTLE":      4,
 	}
 )
 
@@ -148,7 +151,8 @@ type CallRequest struct {
 	Epoch         uint64                 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`                                      // the epoch the sender routed by; 0 when it has none
 	TimeoutMicros int64                  `protobuf:"varint,12,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"` // remaining time, never wall time; 0 = no deadline
 	Hops          uint32                 `protobuf:"varint,13,opt,name=hops,proto3" json:"hops,omitempty"`
-	Relay         string                 `protobuf:"bytes,14,opt,name=relay,proto3" json:"relay,omitempty"` // set: the receiver passes the call on to the node at this address
+	Relay         string                 `protobuf:"bytes,14,opt,name=relay,proto3" json:"relay,omitempty"`                                        // set: the receiver passes the call on to the node at this address
+	CallIdIfKept  bool                   `protobuf:"varint,15,opt,name=call_id_if_kept,json=callIdIfKept,proto3" json:"call_id_if_kept,omitempty"` // call_id counts only where the object's type keeps results
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +283,13 @@ func (x *CallRequest) GetRelay() string {
 		return x.Relay
 	}
 	return ""
+}
+
+func (x *CallRequest) GetCallIdIfKept() bool {
+	if x != nil {
+		return x.CallIdIfKept
+	}
+	return false
 }
 
 type CallReply struct {
@@ -1216,11 +1227,186 @@ func (x *PushFrame) GetJson() []byte {
 	return nil
 }
 
+// StoredResult is what a call that has an id came to.
+type StoredResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // of the method and its request: the id is theirs alone
+	Reply         *anypb.Any             `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`
+	Fault         *Fault                 `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"` // set: the method returned this error
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredResult) Reset() {
+	*x = StoredResult{}
+	mi := &file_proto_goverse_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredResult) ProtoMessage() {}
+
+func (x *StoredResult) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredResult.ProtoReflect.Descriptor instead.
+func (*StoredResult) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StoredResult) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *StoredResult) GetReply() *anypb.Any {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+func (x *StoredResult) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+// StoredSend is a one-way call that is to leave.
+type StoredSend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	Request       *anypb.Any             `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,3,opt,name=caller,proto3" json:"caller,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredSend) Reset() {
+	*x = StoredSend{}
+	mi := &file_proto_goverse_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredSend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredSend) ProtoMessage() {}
+
+func (x *StoredSend) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredSend.ProtoReflect.Descriptor instead.
+func (*StoredSend) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StoredSend) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *StoredSend) GetRequest() *anypb.Any {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *StoredSend) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// StoredPush is a message to one client that is to leave.
+type StoredPush struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       *anypb.Any             `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredPush) Reset() {
+	*x = StoredPush{}
+	mi := &file_proto_goverse_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredPush) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredPush) ProtoMessage() {}
+
+func (x *StoredPush) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredPush.ProtoReflect.Descriptor instead.
+func (*StoredPush) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StoredPush) GetMessage() *anypb.Any {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *StoredPush) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
 var File_proto_goverse_proto protoreflect.FileDescriptor
 
 const file_proto_goverse_proto_rawDesc = "" +
 	"\n" +
-	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\x94\x03\n" +
+	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\xbb\x03\n" +
 	"\vCallRequest\x12\x1b\n" +
 	"\x02op\x18\x01 \x01(\x0e2\v.goverse.OpR\x02op\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
@@ -1236,7 +1422,8 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12%\n" +
 	"\x0etimeout_micros\x18\f \x01(\x03R\rtimeoutMicros\x12\x12\n" +
 	"\x04hops\x18\r \x01(\rR\x04hops\x12\x14\n" +
-	"\x05relay\x18\x0e \x01(\tR\x05relay\"]\n" +
+	"\x05relay\x18\x0e \x01(\tR\x05relay\x12%\n" +
+	"\x0fcall_id_if_kept\x18\x0f \x01(\bR\fcallIdIfKept\"]\n" +
 	"\tCallReply\x12*\n" +
 	"\apayload\x18\x01 \x01(\v2\x10.goverse.PayloadR\apayload\x12$\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"W\n" +
@@ -1308,19 +1495,33 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"client_ids\x18\x01 \x03(\tR\tclientIds\x12\x1c\n" +
 	"\tbroadcast\x18\x02 \x01(\bR\tbroadcast\x12.\n" +
 	"\amessage\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
-	"\x04json\x18\x04 \x01(\fR\x04json*T\n" +
+	"\x04json\x18\x04 \x01(\fR\x04json\"x\n" +
+	"\fStoredResult\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12*\n" +
+	"\x05reply\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x12$\n" +
+	"\x05fault\x18\x03 \x01(\v2\x0e.goverse.FaultR\x05fault\"}\n" +
+	"\n" +
+	"StoredSend\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12.\n" +
+	"\arequest\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12'\n" +
+	"\x06caller\x18\x03 \x01(\v2\x0f.goverse.CallerR\x06caller\"P\n" +
+	"\n" +
+	"StoredPush\x12.\n" +
+	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json*T\n" +
 	"\x12ReliableCallStatus\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\v\n" +
 	"\aSUCCESS\x10\x02\x12\n" +
 	"\n" +
 	"\x06FAILED\x10\x03\x12\v\n" +
-	"\aSKIPPED\x10\x04*C\n" +
+	"\aSKIPPED\x10\x04*R\n" +
 	"\x02Op\x12\x12\n" +
 	"\x0eOP_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
-	"\tOP_DELETE\x10\x032\xe1\x01\n" +
+	"\tOP_DELETE\x10\x03\x12\r\n" +
+	"\tOP_SETTLE\x10\x042\xe1\x01\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
 	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
@@ -1340,7 +1541,7 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0), // 0: goverse.ReliableCallStatus
 	(Op)(0),                 // 1: goverse.Op
@@ -1358,7 +1559,10 @@ var file_proto_goverse_proto_goTypes = []any{
 	(*Staged)(nil),          // 13: goverse.Staged
 	(*PushesRequest)(nil),   // 14: goverse.PushesRequest
 	(*PushFrame)(nil),       // 15: goverse.PushFrame
-	(*anypb.Any)(nil),       // 16: google.protobuf.Any
+	(*StoredResult)(nil),    // 16: goverse.StoredResult
+	(*StoredSend)(nil),      // 17: goverse.StoredSend
+	(*StoredPush)(nil),      // 18: goverse.StoredPush
+	(*anypb.Any)(nil),       // 19: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -1367,25 +1571,30 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	16, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	19, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
 	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
 	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
 	8,  // 10: goverse.StageReply.fault:type_name -> goverse.Fault
-	16, // 11: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	2,  // 12: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	14, // 13: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	11, // 14: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	9,  // 15: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
-	3,  // 16: goverse.PeerService.Call:output_type -> goverse.CallReply
-	15, // 17: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	12, // 18: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	10, // 19: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 11: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	19, // 12: goverse.StoredResult.reply:type_name -> google.protobuf.Any
+	8,  // 13: goverse.StoredResult.fault:type_name -> goverse.Fault
+	19, // 14: goverse.StoredSend.request:type_name -> google.protobuf.Any
+	5,  // 15: goverse.StoredSend.caller:type_name -> goverse.Caller
+	19, // 16: goverse.StoredPush.message:type_name -> google.protobuf.Any
+	2,  // 17: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	14, // 18: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	11, // 19: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	9,  // 20: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	3,  // 21: goverse.PeerService.Call:output_type -> goverse.CallReply
+	15, // 22: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	12, // 23: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	10, // 24: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	21, // [21:25] is the sub-list for method output_type
+	17, // [17:21] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -1403,7 +1612,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,6 +41,9 @@ var (
 	ErrExists          error = &fault.Error{Kind: fault.Exists}
 	ErrUnknownType     error = &fault.Error{Kind: fault.UnknownType}
 	ErrUnknownMethod   error = &fault.Error{Kind: fault.UnknownMethod}
+	ErrExpiredCallID   error = &fault.Error{Kind: fault.ExpiredCallID}
+	ErrCallIDReused    error = &fault.Error{Kind: fault.CallIDReused}
+	ErrCallSettled     error = &fault.Error{Kind: fault.CallSettled}
 	ErrWrongHolder     error = &fault.Error{Kind: fault.WrongHolder}
 	ErrDraining        error = &fault.Error{Kind: fault.Draining}
 	ErrNotReady        error = &fault.Error{Kind: fault.NotReady}

@@ -38,6 +38,7 @@ const (
 	Deadline
 	TooLarge
 	NotReadOnly
+	CallSettled
 )
 
 // Outcome says whether a failed call ran.
@@ -101,6 +102,7 @@ var table = []Row{
 	{Deadline, "deadline exceeded", codes.DeadlineExceeded, http.StatusGatewayTimeout, "TIMEOUT", OutcomeUnknown, false},
 	{TooLarge, "too large", codes.ResourceExhausted, http.StatusRequestEntityTooLarge, "TOO_LARGE", NotExecuted, false},
 	{NotReadOnly, "not read-only", codes.FailedPrecondition, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", NotExecuted, false},
+	{CallSettled, "call settled", codes.FailedPrecondition, http.StatusConflict, "CONFLICT", NotExecuted, false},
 }
 
 // Row returns the table's row for k. An unknown number, as a newer peer might

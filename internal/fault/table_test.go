@@ -39,6 +39,7 @@ const frozen = `
 22 deadline exceeded DeadlineExceeded 504 TIMEOUT Unknown
 23 too large ResourceExhausted 413 TOO_LARGE NotExecuted
 24 not read-only FailedPrecondition 405 METHOD_NOT_ALLOWED NotExecuted
+25 call settled FailedPrecondition 409 CONFLICT NotExecuted
 `
 
 func TestTableIsFrozen(t *testing.T) {

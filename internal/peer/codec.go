@@ -39,8 +39,8 @@ func encodeRequest(ctx context.Context, req *Request) ([]byte, error) {
 	m := &goverse_pb.CallRequest{
 		Op: goverse_pb.Op(req.Op) + goverse_pb.Op_OP_CALL, Type: req.Ref.Type, Id: req.Ref.ID, Method: req.Method,
 		CallId: req.ID, Payload: payload, ReadOnly: req.ReadOnly,
-		Caller: encodeCaller(&info.Caller), Chain: encodeChain(&info.Chain),
-		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops), Relay: req.Relay,
+		Caller: EncodeCaller(&info.Caller), Chain: encodeChain(&info.Chain),
+		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops), Relay: req.Relay, CallIdIfKept: req.IDIfKept,
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining := time.Until(deadline)
@@ -92,11 +92,17 @@ func payloadSize(p *goverse_pb.Payload) int {
 	return len(p.GetBinary().GetValue()) + len(p.GetJson())
 }
 
-func encodeCaller(c *callctx.Caller) *goverse_pb.Caller {
+// EncodeCaller is who asked, on the wire and in a store.
+func EncodeCaller(c *callctx.Caller) *goverse_pb.Caller {
 	if c.ClientID == "" && c.UserID == "" && len(c.Roles) == 0 && !c.Client {
 		return nil
 	}
 	return &goverse_pb.Caller{ClientId: c.ClientID, UserId: c.UserID, Roles: c.Roles, Client: c.Client}
+}
+
+// DecodeCaller is what EncodeCaller was given.
+func DecodeCaller(m *goverse_pb.Caller) callctx.Caller {
+	return callctx.Caller{ClientID: m.GetClientId(), UserID: m.GetUserId(), Roles: m.GetRoles(), Client: m.GetClient()}
 }
 
 func encodeChain(c *callctx.Chain) *goverse_pb.Chain {
@@ -130,20 +136,18 @@ func micros(n int64) time.Duration {
 }
 
 func decodeRequest(m *goverse_pb.CallRequest) (*Request, *callctx.Info, error) {
-	if m.Op < goverse_pb.Op_OP_CALL || m.Op > goverse_pb.Op_OP_DELETE {
+	if m.Op < goverse_pb.Op_OP_CALL || m.Op > goverse_pb.Op_OP_SETTLE {
 		return nil, nil, fault.New(fault.Invalid, "operation %d is unknown here: is the sender of a newer version?", m.Op)
 	}
 	chain, err := decodeChain(m.Chain)
 	if err != nil {
 		return nil, nil, err
 	}
-	info := &callctx.Info{CallID: m.CallId, Chain: chain, Caller: callctx.Caller{
-		ClientID: m.Caller.GetClientId(), UserID: m.Caller.GetUserId(), Roles: m.Caller.GetRoles(), Client: m.Caller.GetClient(),
-	}}
+	info := &callctx.Info{CallID: m.CallId, Chain: chain, Caller: DecodeCaller(m.Caller)}
 	return &Request{
 		Call: object.Call{
 			Op: object.Op(m.Op - goverse_pb.Op_OP_CALL), Ref: object.Ref{Type: m.Type, ID: m.Id}, Method: m.Method,
-			ID: m.CallId, Payload: decodePayload(m.Payload), ReadOnly: m.ReadOnly,
+			ID: m.CallId, IDIfKept: m.CallIdIfKept, Payload: decodePayload(m.Payload), ReadOnly: m.ReadOnly,
 		},
 		Shard: int(m.Shard), Epoch: m.Epoch, Hops: int(m.Hops), Relay: m.Relay,
 	}, info, nil

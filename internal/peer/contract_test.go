@@ -157,7 +157,7 @@ func TestACallCarriesEverything(t *testing.T) {
 	exercise(t, func(t *testing.T, w world) {
 		sent := &Request{
 			Call: object.Call{Op: object.OpCall, Ref: object.Ref{Type: "Room", ID: "general"}, Method: "Join",
-				ID: "call-1", Payload: object.OfJSON([]byte(`{"a":1}`)), ReadOnly: true},
+				ID: "call-1", IDIfKept: true, Payload: object.OfJSON([]byte(`{"a":1}`)), ReadOnly: true},
 			Shard: 8191, Epoch: 1 << 60, Hops: 3,
 		}
 		info := &callctx.Info{
