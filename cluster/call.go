@@ -98,6 +98,9 @@ func valid(call *object.Call) *fault.Error {
 	if err := object.ValidName(call.Ref.Type); err != nil {
 		return fault.New(fault.Invalid, "type: %w", err)
 	}
+	if err := object.ValidID(call.ID); err != nil && (call.ID != "" || call.Op == object.OpSettle) {
+		return fault.New(fault.Invalid, "the call's id: %w", err)
+	}
 	if call.Op != object.OpCall {
 		return nil
 	}
@@ -239,12 +242,12 @@ func (c *Cluster) detour(to string) string {
 
 // again is the retry law: only what the table says is to be routed anew, and only
 // if it surely did not run. An overloaded node is asked again within the budget, and
-// a call that may run twice after its outcome was lost.
+// after its outcome was lost a call that may run twice, or that has an id.
 func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 	e := fault.Of(err)
 	f.wait = e.RetryAfter
 	switch {
-	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce:
+	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce, f.once() && isUnknown(e):
 		f.ran = true
 	case fault.OutcomeOf(e) != fault.NotExecuted:
 		return false
@@ -259,6 +262,16 @@ func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 	}
 	f.hint = hint{taken: f.hint.taken}
 	return true
+}
+
+// once says that the call may always be made again: its id is kept with its result.
+func (f *flight) once() bool { return f.req.ID != "" && !f.req.IDIfKept }
+
+// isUnknown: an answer was lost, the holder was deposed while the call ran, or its store
+// does not say whether it committed.
+func isUnknown(e *fault.Error) bool {
+	lost := e.Kind == fault.Indeterminate || e.Kind == fault.Fenced || e.Kind == fault.StoreFailed
+	return lost && fault.OutcomeOf(e) == fault.OutcomeUnknown
 }
 
 // explain adds to a refusal what only the picture of the cluster tells.

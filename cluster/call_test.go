@@ -107,6 +107,26 @@ func TestAtLeastOnce(t *testing.T) {
 	}
 }
 
+// A call with an id is made again whenever nobody knows what became of it; one whose id
+// may not count where it goes, only as any other.
+func TestCallsWithAnID(t *testing.T) {
+	for _, row := range fault.Table() {
+		for _, ifKept := range []bool{false, true} {
+			bubble(t, func(w *world) {
+				a, _, g := twoNodes(w)
+				asked := a.host.failsThrice(fault.New(row.Kind, "no").With(fault.OutcomeUnknown))
+				call := who("shard#0/x")
+				call.ID, call.IDIfKept = "an-id", ifKept
+				_, err := g.c.Call(context.Background(), call)
+				lost := row.Kind == fault.Indeterminate || row.Kind == fault.Fenced || row.Kind == fault.StoreFailed
+				if want := lost && !ifKept; want != (err == nil) || want != (asked.Load() == 4) {
+					t.Errorf("%s, %v: asked %d times: %v", row.Name, ifKept, asked.Load(), err)
+				}
+			})
+		}
+	}
+}
+
 // Retries of overloaded calls are a tenth of the calls, beside what a quiet process
 // has saved up.
 func TestRetryBudget(t *testing.T) {

@@ -88,6 +88,9 @@ func Call(ctx context.Context, objType, id, method string, req proto.Message, op
 	for _, opt := range opts {
 		opt(&c)
 	}
+	if c.once && c.call.ID == "" {
+		return nil, fault.New(fault.Invalid, "an empty call id; mint one with GenerateCallID and keep it for when you make the call again").On(c.call.Op.String(), c.call.Subject())
+	}
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
@@ -103,6 +106,7 @@ type CallOption func(*calling)
 type calling struct {
 	call    object.Call
 	timeout time.Duration
+	once    bool
 }
 
 // WithAtLeastOnce makes a call again when its outcome was lost, as when the node that

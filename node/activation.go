@@ -52,6 +52,7 @@ type activation struct {
 	frames   frames
 	lastUsed time.Time
 	save     saving
+	calls    ledger
 	seed     *peer.Staged    // what it comes alive from, if that came with the shard
 	door     door            // whom the slot lets in
 	nudge    chan<- struct{} // the slot's

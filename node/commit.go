@@ -137,7 +137,7 @@ func (l *lane) batch() (batch []flight) {
 		if a.save.waiting && a.save.flying == 0 {
 			if save, needed := a.save.take(a); needed {
 				batch = append(batch, flight{a, save})
-				bytes += len(save.Data)
+				bytes += sizeOf(&save)
 			} else {
 				settled = append(settled, a)
 			}
@@ -146,6 +146,17 @@ func (l *lane) batch() (batch []flight) {
 		a.mu.Unlock()
 	}
 	return batch
+}
+
+func sizeOf(save *object.Save) int {
+	size := len(save.Data)
+	for i := range save.Calls {
+		size += len(save.Calls[i].Result)
+	}
+	for i := range save.Effects {
+		size += len(save.Effects[i].Payload)
+	}
+	return size
 }
 
 // commit brings one batch to its verdicts. An unknown outcome is repeated
@@ -217,6 +228,10 @@ func (f flight) judge(v object.Verdict, repeated bool) {
 	case object.Rejected:
 		if kind := fault.KindOf(v.Err); kind == fault.Invalid || kind == fault.TooLarge {
 			a.grounded(unstorable(kind, v.Err))
+			return
+		}
+		if errors.Is(v.Err, object.ErrCallRecorded) { // made again, the call gets that record
+			a.grounded(fault.New(fault.Indeterminate, "nothing of the call is stored, because there is a record of one with an id that was saved with it: %w", v.Err))
 			return
 		}
 		a.grounded(fault.New(fault.StoreFailed, "the store refuses the state; the call's effects are not stored: %w", v.Err).With(fault.NotExecuted))

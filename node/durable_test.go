@@ -643,6 +643,7 @@ func TestPanicOfAReentrant(t *testing.T) {
 func TestVolatileOption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, kept, object.WithDurability(object.Volatile))
+		synctest.Wait() // until it has looked for what other nodes left to be sent
 		w.store.Fail(func(memstore.Op) memstore.Fault { t.Error("the store was asked"); return memstore.Fault{} })
 		w.set(func(h *hooks) { h.toData = func(*Thing) (proto.Message, error) { t.Error("ToData"); return nil, nil } })
 		w.must(w.create(bg, "x"))

@@ -31,6 +31,8 @@ type frame struct {
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
 
+	rare *rare // nil mostly: guarded by mu, and after the method's end its goroutine's own
+
 	mu     sync.Mutex
 	out    int          // calls out that have not returned
 	outs   []object.Ref // whom they call
@@ -38,8 +40,42 @@ type frame struct {
 	pushes []*encodedPush
 }
 
-// call takes a turn, runs the method and settles it.
+// rare is what few methods have.
+type rare struct {
+	run   *run               // what it stands for, if its call has an id and the id counts
+	sends []sent             // to be recorded with its state
+	kept  records            // what is
+	nth   map[outCall]uint64 // how often it called whom, if its call has an id
+}
+
+// run is what the method stands for, or nil: for who holds mu, or after its end.
+func (f *frame) run() *run {
+	if f.rare == nil {
+		return nil
+	}
+	return f.rare.run
+}
+
+// more makes room for what few methods have.
+func (f *frame) more() *rare {
+	if f.rare == nil {
+		f.rare = new(rare)
+	}
+	return f.rare
+}
+
+// call answers a call: one with an id by what it came to once.
 func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
+	if c.once {
+		return a.callOnce(ctx, c)
+	}
+	return a.run(ctx, c, nil)
+}
+
+// run takes a turn, runs the method and settles it. It is what r stands for, if that is
+// not nil, and then ends with its caller's time but not with its caller, because others
+// may have joined it.
+func (a *activation) run(ctx context.Context, c *call, r *run) (proto.Message, error) {
 	turn := callctx.Turn{Type: c.ref.Type, ID: c.ref.ID, Method: c.method.Name,
 		Shard: a.life.shard, Epoch: a.life.epoch, Shared: c.method.ReadOnly}
 	h, reentrant, err := a.take(ctx, c, turn)
@@ -47,12 +83,20 @@ func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
 		return nil, err
 	}
 	f := &frame{act: a, hold: h, reentrant: reentrant}
-	if err := f.begin(ctx, c, turn); err != nil {
+	outer := ctx
+	if r != nil {
+		f.rare = &rare{run: r}
+		var cancel context.CancelFunc
+		outer, cancel = detached(ctx)
+		defer cancel()
+	}
+	if err := f.begin(outer, c, turn); err != nil {
 		a.leave(h, reentrant)
 		return nil, err
 	}
 	reply, err := f.invoke(c)
 	f.end()
+	f.conclude(c, reply, err)
 	return f.settle(ctx, c, reply, err)
 }
 
@@ -128,6 +172,7 @@ func (f *frame) end() {
 func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed error) (proto.Message, error) {
 	a := f.act
 	seq, err := f.keep(c)
+	f.endRun(seq, failed, err)
 	a.leave(f.hold, f.reentrant)
 	switch {
 	case f.panicked:
@@ -146,15 +191,27 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 			return nil, err
 		}
 	}
+	if r := f.run(); r != nil {
+		a.noteLanded()
+		return r.reply, r.failed
+	}
+	if err := answer(reply, failed); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// answer is what a method's end means to its caller: nil, or why there is no reply.
+func answer(reply proto.Message, failed error) error {
 	switch {
 	case failed != nil:
 		// A fault that the method got from a call of its own speaks of that call; this
 		// one ran.
-		return nil, &fault.Error{Kind: fault.Failed, Err: failed}
+		return &fault.Error{Kind: fault.Failed, Err: failed}
 	case reply == nil:
-		return nil, fault.New(fault.Failed, "the method returned neither a reply nor an error")
+		return fault.New(fault.Failed, "the method returned neither a reply nor an error")
 	}
-	return reply, nil
+	return nil
 }
 
 // keep offers the state that the call left and files its pushes behind it. It runs
@@ -166,10 +223,11 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 	before := a.save.seq
 	changing := !c.method.ReadOnly && !f.panicked
 	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
-	save := changing && !f.inner && a.ending == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
+	with := f.gather()
+	save := (changing || !with.none()) && !f.inner && a.ending == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
 	a.mu.Unlock()
 	if save {
-		if seq, err = a.keepState(); err != nil {
+		if seq, err = a.keepState(with); err != nil {
 			a.doom("its state could not be saved", err)
 			return 0, err
 		}
@@ -251,6 +309,9 @@ func (a *activation) mayAct() error {
 // Call is a call out of the method. Its turn is lent to the chain meanwhile. A
 // method whose node may not answer any more may not call either.
 func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if call.OneWay {
+		return object.Payload{}, f.send(call)
+	}
 	if err := f.act.mayAct(); err != nil {
 		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
 	}
@@ -259,7 +320,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
 	}
 	defer f.unlend(call.Ref)
-	return f.act.node.cfg.Call(ctx, call)
+	return f.act.node.cfg.Call(ctx, f.child(call))
 }
 
 func (f *frame) lend(to object.Ref) bool {
@@ -311,6 +372,11 @@ func (f *frame) Push(ctx context.Context, push object.Push) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.act.keep == object.Durable && !f.ended {
+		if f.run() != nil {
+			if err := f.recordPush(p); err != nil {
+				return err
+			}
+		}
 		f.pushes = append(f.pushes, p)
 		return nil
 	}

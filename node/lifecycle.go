@@ -21,7 +21,7 @@ func (a *activation) create() error {
 	if err != nil || a.stored || a.keep == object.Volatile {
 		return err
 	}
-	seq, err := a.keepState()
+	seq, err := a.keepState(records{})
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (a *activation) saveNow(ctx context.Context, chain callctx.Chain, turn call
 	if err != nil {
 		return err
 	}
-	seq, err := a.keepState()
+	seq, err := a.keepState(records{})
 	a.leave(h, reentrant)
 	if err != nil {
 		a.doom("its state could not be saved", err)
@@ -68,6 +68,10 @@ func (a *activation) turnFor(who string) callctx.Turn {
 func (a *activation) delete(ctx context.Context, c *call) error {
 	h, reentrant, err := a.take(ctx, c, a.turnFor("DeleteObject"))
 	if err != nil {
+		return err
+	}
+	if err := a.refuseOwnEnd(c.chain); err != nil {
+		a.leave(h, reentrant)
 		return err
 	}
 	a.end("deleted")
@@ -96,7 +100,7 @@ func (a *activation) offerDeletion() (seq uint64, err error) {
 		return 0, nil
 	}
 	a.mu.Lock()
-	fresh := a.save.offer(nil)
+	fresh := a.save.offer(nil, records{})
 	seq, err = a.save.seq, a.save.failed
 	a.mu.Unlock()
 	if fresh {
@@ -165,7 +169,7 @@ func (a *activation) flushIfFree() {
 	if !ok {
 		return
 	}
-	_, err := a.keepState()
+	_, err := a.keepState(records{})
 	a.leave(h, false)
 	if err != nil {
 		a.doom("its state could not be saved", err)
@@ -186,7 +190,7 @@ func (a *activation) lastFlush() {
 	var err error
 	for attempt := 0; ; attempt++ {
 		var seq uint64
-		if seq, err = a.keepState(); err == nil {
+		if seq, err = a.keepState(records{}); err == nil {
 			err = a.awaitDurable(ctx, seq)
 		}
 		if !errors.Is(err, object.ErrNotCommitted) || ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -68,7 +69,9 @@ type Node struct {
 	stages     stages
 	executions executions
 
-	commits  *commits // nil without a store
+	commits  *commits                   // nil without a store
+	exactly  object.ExactlyOnceProvider // nil without one that keeps results
+	outbox   outbox
 	waits    waits
 	pushes   pushes
 	running  sync.WaitGroup // goroutines of activations
@@ -106,6 +109,7 @@ func New(cfg Config) *Node {
 	for i := range n.slots {
 		n.slots[i].node, n.slots[i].shard = n, i
 	}
+	n.outbox.init(n)
 	n.pushes.on = cfg.Listener
 	n.pushes.outlets = map[string]*outlet{}
 	return n
@@ -156,6 +160,7 @@ func (n *Node) Start() {
 	default:
 		n.commits = newCommits(unfenced{p}, n.on)
 	}
+	n.exactly, _ = n.provider.(object.ExactlyOnceProvider)
 }
 
 // started says that the store is settled.
@@ -172,8 +177,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.Start()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
+	n.outbox.begin(background)
+	workers.Go(n.outbox.wait)
 	if n.commits != nil {
 		workers.Go(func() { n.commits.run(background) })
+		workers.Go(func() { n.collect(background) })
 	}
 	n.sweep(ctx) // until ctx ends
 	n.stopping.Store(true)
@@ -263,6 +271,9 @@ func (n *Node) read(a *activation) (object.Record, error) {
 
 // Call implements object.Runtime for code outside any method.
 func (n *Node) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if call.OneWay {
+		return object.Payload{}, n.send(object.Ref{}, callctx.From(ctx).Caller, call)
+	}
 	return n.cfg.Call(ctx, call)
 }
 

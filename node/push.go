@@ -44,6 +44,7 @@ type encodedPush struct {
 	nth    uint64 // the order in which pushes were made
 	frame  peer.PushFrame
 	byGate map[string][]string // gate -> its client ids; nil to broadcast
+	call   *object.Effect      // instead: a Send that no store keeps
 }
 
 // encode makes a push's message immune to later changes.
@@ -172,4 +173,10 @@ func (o *outlet) take() ([]peer.PushFrame, error) {
 	frames := o.queue
 	o.queue, o.bytes = nil, 0
 	return frames, o.err
+}
+
+// gateOf is the gate that a client's id names.
+func gateOf(clientID string) string {
+	gate, _, _ := strings.Cut(clientID, "/")
+	return gate
 }

@@ -36,6 +36,23 @@ type saving struct {
 	gate     []*passage
 	effects  []effect
 	emptying bool // somebody is sending effects
+
+	with  records // what is to be kept with newest
+	aloft records // with the save on its way
+	prior []byte  // a state with records that a deletion must not overtake
+}
+
+// records are what a store keeps in the very save of a state.
+type records struct {
+	calls   []object.CallRecord
+	effects []object.Effect
+}
+
+func (k *records) none() bool { return len(k.calls) == 0 && len(k.effects) == 0 }
+
+func (k *records) add(more records) {
+	k.calls = append(k.calls, more.calls...)
+	k.effects = append(k.effects, more.effects...)
 }
 
 // passage is one reply that waits at the gate for number seq.
@@ -54,16 +71,19 @@ type effect struct {
 // settled says that no save waits or is on its way.
 func (s *saving) settled() bool { return !s.waiting && s.flying == 0 }
 
-// offer hands over a state: data, or nil to delete. It reports whether there is
-// something new to save.
-func (s *saving) offer(data []byte) bool {
+// offer hands over a state: data, or nil to delete, and what is to be kept with it. It
+// reports whether there is something new to save.
+func (s *saving) offer(data []byte, with records) bool {
 	switch {
 	case s.deleted || s.failed != nil:
 		return false
-	case data != nil && bytes.Equal(data, s.newest):
+	case data != nil && with.none() && bytes.Equal(data, s.newest):
 		s.dirty = false // it was handed over before
 		return false
+	case data == nil && s.version == 0 && s.flying == 0 && !s.with.none():
+		s.prior = s.newest // there is no version to keep records at but this state's
 	}
+	s.with.add(with)
 	s.seq++
 	s.newest, s.deleted, s.dirty = data, data == nil, false
 	fresh := !s.waiting
@@ -75,11 +95,16 @@ func (s *saving) offer(data []byte) bool {
 // its states was saved needs no save.
 func (s *saving) take(a *activation) (save object.Save, needed bool) {
 	s.waiting, s.flying = false, s.seq
-	if s.newest == nil && s.version == 0 {
+	if s.newest == nil && s.version == 0 && s.prior == nil {
 		s.landed(0)
 		return save, false
 	}
 	save = object.Save{Ref: a.ref, Data: s.newest, Base: s.version, Shard: a.life.shard, Epoch: a.life.epoch}
+	if s.prior != nil { // the deletion, which is the last of all, goes next
+		save.Data, s.prior, s.waiting, s.flying = s.prior, nil, true, s.seq-1
+	}
+	save.Calls, save.Effects = s.with.calls, s.with.effects
+	s.aloft, s.with = s.with, records{}
 	rand.Read(save.SaveID[:]) // never fails
 	return save, true
 }
@@ -162,9 +187,12 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 func (a *activation) committed(version uint64) {
 	a.mu.Lock()
 	a.save.landed(version)
+	effects := a.save.aloft.effects
+	a.save.aloft = records{}
 	again := a.save.waiting
 	a.settleRest()
 	a.mu.Unlock()
+	a.node.outbox.add(a, version, effects)
 	if again {
 		a.node.commits.enqueue(a)
 	}
@@ -225,7 +253,11 @@ func (a *activation) sendEffects() {
 		push := s.effects[0].push
 		s.effects = s.effects[1:]
 		a.mu.Unlock()
-		a.node.pushes.send(push)
+		if push.call != nil {
+			a.node.outbox.accept(a.ref, *push.call)
+		} else {
+			a.node.pushes.send(push)
+		}
 		a.mu.Lock()
 	}
 	s.emptying = false
@@ -260,10 +292,12 @@ func unstorable(kind fault.Kind, err error) error {
 	return fault.New(kind, "the state cannot be stored; the call's effects are not stored: %w", err).With(fault.NotExecuted)
 }
 
+var errDeletedMeanwhile = fault.New(fault.StoreFailed, "the object was deleted while the call ran, and keeps nothing any more")
+
 // keepState snapshots and offers the state after a call and tells the number that
 // the call's reply waits for. Snapshots of one activation are taken one at a time,
 // so that a later number never has the older state.
-func (a *activation) keepState() (uint64, error) {
+func (a *activation) keepState(with records) (uint64, error) {
 	a.snapshots.Lock()
 	defer a.snapshots.Unlock()
 	data, err := a.snapshot()
@@ -275,7 +309,11 @@ func (a *activation) keepState() (uint64, error) {
 		defer a.mu.Unlock()
 		return 0, a.ending
 	}
-	fresh := a.save.offer(data)
+	if a.save.deleted && !with.none() {
+		defer a.mu.Unlock()
+		return 0, errDeletedMeanwhile
+	}
+	fresh := a.save.offer(data, with)
 	seq := a.save.seq
 	a.mu.Unlock()
 	if fresh {

@@ -21,6 +21,7 @@ import (
 type call struct {
 	op      object.Op
 	own     bool // the node's: it waits for a turn only, and is never sent away for load
+	once    bool // the id counts: the call runs once
 	ref     object.Ref
 	typ     *object.Type
 	method  *object.Method // OpCall
@@ -68,8 +69,13 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 			return object.Payload{}, err
 		}
 	}
+	if c.id != "" || c.op == object.OpSettle {
+		if err := s.admitID(c, req.IDIfKept); err != nil {
+			return object.Payload{}, err
+		}
+	}
 	reply, err := s.serve(ctx, c)
-	if err != nil || req.Op != object.OpCall {
+	if err != nil || req.Op != object.OpCall && req.Op != object.OpSettle {
 		return object.Payload{}, err
 	}
 	return encodeReply(reply, req.Payload.Form)
@@ -191,6 +197,8 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 		return nil, a.created(begun)
 	case object.OpDelete:
 		return nil, a.delete(ctx, c)
+	case object.OpSettle:
+		return a.callOnce(ctx, c)
 	default:
 		return a.call(ctx, c)
 	}

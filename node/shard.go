@@ -166,6 +166,9 @@ func (s *slot) become(state slotState) {
 		s.nudge = nil
 	}
 	s.state, s.parted = state, nil
+	if state == shut {
+		s.node.outbox.close(s.shard)
+	}
 	for _, a := range s.acts {
 		a.setDoor(doorOf[state], s.nudge)
 	}
@@ -207,6 +210,7 @@ func (s *slot) open(life tenure, staged map[object.Ref]*peer.Staged) {
 	}
 	s.life, s.next, s.staged = life, successor{}, staged
 	s.become(open)
+	s.node.outbox.open(life)
 	born := s.revive()
 	s.mu.Unlock()
 	fence(old, "the shard was taken up anew")

@@ -41,6 +41,20 @@ type hold struct {
 	busy      bool           // exclusive: some frame's code is running
 	line      []*waiter      // exclusive: frames of the chain that wait for busy to end
 	pushes    []*encodedPush // of re-entrants, behind the outermost frame's commit
+	rare      *rareHold      // nil mostly
+}
+
+// rareHold is what few chains leave behind, for the outermost frame.
+type rareHold struct {
+	sends []sent // of re-entrants, to be recorded with the outermost frame's state
+	runs  []*run // of re-entrants, until that state is handed over
+}
+
+func (h *hold) more() *rareHold {
+	if h.rare == nil {
+		h.rare = new(rareHold)
+	}
+	return h.rare
 }
 
 // waiter is a call that waits for a turn, or a frame that waits for its code's turn.

@@ -699,8 +699,8 @@ func TestCallerAndCallID(t *testing.T) {
 		}
 		_, err := w.call(ctx, "y.Change", func(ctx context.Context, o *Thing) error {
 			inner := callctx.From(ctx)
-			if inner.CallID != "" {
-				t.Errorf("the nested call has its caller's id %q", inner.CallID)
+			if want := object.ChildCallID("the-id", 0, object.Ref{Type: "Thing", ID: "y"}, "Change"); inner.CallID != want {
+				t.Errorf("the nested call has the id %q, want %q", inner.CallID, want)
 			}
 			if inner.Caller.UserID != "u" || inner.Chain.ID != info.Chain.ID || len(inner.Chain.Path) != 2 {
 				t.Errorf("%+v", inner)
@@ -709,6 +709,6 @@ func TestCallerAndCallID(t *testing.T) {
 		})
 		return err
 	}))
-	_, err := w.Call(ctx, object.Call{Ref: ref, Method: "Change", ID: "the-id"})
+	_, err := w.Call(ctx, object.Call{Ref: ref, Method: "Change", ID: "the-id", IDIfKept: true})
 	w.must(err)
 }

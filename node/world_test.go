@@ -130,6 +130,7 @@ type world struct {
 	stop     context.CancelFunc
 	ended    chan struct{}
 	runErr   error
+	road     atomic.Pointer[func(object.Call) error] // what becomes of calls on their way
 
 	mu      sync.Mutex
 	hooks   hooks
@@ -165,6 +166,11 @@ func start(t testing.TB, setups ...any) *world {
 	w.trusted.Store(true)
 	cfg := Config{Address: "n:1", NumShards: shards, Types: w.types, Listener: w.listener()}
 	cfg.Call = func(ctx context.Context, call object.Call) (object.Payload, error) {
+		if road := w.road.Load(); road != nil {
+			if err := (*road)(call); err != nil {
+				return object.Payload{}, err
+			}
+		}
 		return w.ServeCall(ctx, &peer.Request{Call: call})
 	}
 	options := []object.TypeOption{object.ReadOnlyMethods("Read", "Look")}
@@ -326,7 +332,10 @@ func (w *world) call(ctx context.Context, target string, do ...script) (int64, e
 	if len(do) > 0 {
 		ctx = context.WithValue(ctx, scriptKey{ref.Type, ref.ID, method}, do[0])
 	}
-	reply, err := w.send(ctx, object.Call{Ref: ref, Method: method})
+	return number(w.send(ctx, object.Call{Ref: ref, Method: method}))
+}
+
+func number(reply object.Payload, err error) (int64, error) {
 	if err != nil {
 		return 0, err
 	}

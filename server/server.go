@@ -86,6 +86,9 @@ func (s *Server) Run(ctx context.Context) error {
 // Call implements object.Runtime: it runs a call wherever its object lives. Before
 // the server has joined its cluster the call waits, within its deadline.
 func (s *Server) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if call.OneWay {
+		return s.Node.Call(ctx, call)
+	}
 	if d := s.timeout(call.Op); d != s.cfg.DefaultCallTimeout {
 		if _, ok := ctx.Deadline(); !ok {
 			var cancel context.CancelFunc
