@@ -59,12 +59,14 @@ func (c *Client) callObject(ctx context.Context, f *flight, objType, objID, meth
 }
 
 // ReliableCallObject calls a method under an id that the caller chose: however often
-// the call is made with that id, it runs once, and each time has the same result. So
-// the client repeats it also when an answer was lost.
+// the call is made with that id, it runs once, and each time has the same result, for
+// 24 hours. So the client repeats it within its time also when an answer was lost, at
+// another gate if this one goes; afterwards the caller may, with the same id.
 //
 // The status is the gate's word: SUCCESS comes with the reply, FAILED with the
-// method's error, every other with an error that says what is known. A gate that keeps
-// no results refuses such calls: ErrUnknownMethod, NotExecuted.
+// method's error, SKIPPED with ErrCallSettled, every other with an error that says what
+// is known. A cluster that does not keep the object's results refuses such calls:
+// ErrInvalid, NotExecuted.
 func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID, method string, req proto.Message) (proto.Message, goverse_pb.ReliableCallStatus, error) {
 	f := newFlight("ReliableCallObject", objType, objID, "."+method, []CallOption{WithAtLeastOnce()})
 	if callID == "" {
@@ -74,20 +76,33 @@ func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID,
 	if err != nil {
 		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "the request: %w", err))
 	}
-	var answer *gate_pb.ReliableCallObjectResponse
+	var answer, last *gate_pb.ReliableCallObjectResponse
 	err = c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
 		answer, err = l.calls.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
 			CallId: callID, Type: objType, Id: objID, Method: method, Request: request,
 		})
-		if status.Code(err) == codes.Unimplemented && !carriesFault(err) {
+		switch {
+		case status.Code(err) == codes.Unimplemented && !carriesFault(err):
 			return fault.New(fault.UnknownMethod, "%s", status.Convert(err).Message()) // a method's own error would be in the answer
+		case err == nil && doubtful[answer.Status]:
+			last = answer
+			return fault.New(fault.Indeterminate, "the gate answers %s: %s", answer.Status, answer.Error)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, err
+	switch {
+	case err == nil:
+		return f.reliable(answer)
+	case last != nil && OutcomeOf(err) == Unknown: // the last word on it
+		return f.reliable(last)
 	}
-	return f.reliable(answer)
+	return nil, goverse_pb.ReliableCallStatus_UNKNOWN, err
+}
+
+// doubtful is what a gate answers that does not know, or not yet.
+var doubtful = map[string]bool{
+	goverse_pb.ReliableCallStatus_PENDING.String(): true,
+	goverse_pb.ReliableCallStatus_UNKNOWN.String(): true,
 }
 
 // reliable is what a gate's answer to ReliableCallObject means.
@@ -104,7 +119,7 @@ func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (proto.Message,
 	case goverse_pb.ReliableCallStatus_FAILED:
 		return nil, s, f.named(fault.New(fault.Failed, "%s", text))
 	case goverse_pb.ReliableCallStatus_SKIPPED:
-		return nil, s, f.named(fault.New(fault.Failed, "the call was skipped: %s", text).With(NotExecuted))
+		return nil, s, f.named(fault.New(fault.CallSettled, "%s", text))
 	case goverse_pb.ReliableCallStatus_PENDING:
 		return nil, s, f.named(fault.New(fault.Indeterminate, "the call has not ended yet, ask again with its id: %s", text))
 	default:

@@ -197,7 +197,7 @@ func TestReliableCalls(t *testing.T) {
 		kind    error
 		outcome Outcome
 	}{
-		{"SUCCESS", success, nil, Executed}, {"FAILED", failed, ErrFailed, Executed}, {"SKIPPED", skipped, ErrFailed, NotExecuted},
+		{"SUCCESS", success, nil, Executed}, {"FAILED", failed, ErrFailed, Executed}, {"SKIPPED", skipped, ErrCallSettled, NotExecuted},
 		{"PENDING", pending, ErrIndeterminate, Unknown}, {"UNKNOWN", unknown, ErrIndeterminate, Unknown}, {"", unknown, ErrIndeterminate, Unknown},
 		{"NEWER", unknown, ErrIndeterminate, Unknown},
 	} {
@@ -207,10 +207,19 @@ func TestReliableCalls(t *testing.T) {
 			}
 			return &gate_pb.ReliableCallObjectResponse{Response: r.Request, Error: "because", Status: c.status}, nil
 		}}).serve(t)
-		m, s, err := connect(t, []string{g.address}).ReliableCallObject(soon(t), "id", "Echo", "a", "Say", wrapperspb.String("x"))
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		m, s, err := connect(t, []string{g.address}).ReliableCallObject(ctx, "id", "Echo", "a", "Say", wrapperspb.String("x"))
 		if s != c.want || (m != nil) != (c.kind == nil) || c.kind != nil && !errors.Is(err, c.kind) || OutcomeOf(err) != c.outcome {
 			t.Errorf("%q: %v, %v, %v (%v)", c.status, m, s, err, OutcomeOf(err))
 		}
+	}
+	var asked atomic.Int32 // a gate that is in doubt is asked again
+	inDoubt := (&gate{reliable: func(r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
+		return &gate_pb.ReliableCallObjectResponse{Response: r.Request, Status: []string{"UNKNOWN", "PENDING", "SUCCESS"}[asked.Add(1)-1]}, nil
+	}}).serve(t)
+	if m, s, err := connect(t, []string{inDoubt.address}).ReliableCallObject(soon(t), "id", "Echo", "a", "Say", wrapperspb.String("x")); m == nil || s != success || err != nil {
+		t.Error(m, s, err)
 	}
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})

@@ -3,6 +3,7 @@ package gateserver
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -69,10 +70,27 @@ func (d *grpcDoor) DeleteObject(ctx context.Context, r *gate_pb.DeleteObjectRequ
 	return &gate_pb.DeleteObjectResponse{}, nil
 }
 
-// ReliableCallObject is refused: without stored results a call id would promise
-// what nobody keeps.
-func (d *grpcDoor) ReliableCallObject(context.Context, *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
-	return nil, errNoReliable
+// ReliableCallObject runs a method once for its call id. What became of the call is in
+// the answer; only one that was refused, or whose method panicked, is an error.
+func (d *grpcDoor) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
+	if err := object.ValidID(r.CallId); err != nil {
+		return nil, fault.New(fault.Invalid, "the call id: %w", err).On("ReliableCallObject", r.Type+"/"+r.Id+"."+r.Method)
+	}
+	reply, err := d.calls.do(ctx, "", object.Call{
+		Op: object.OpCall, Ref: object.Ref{Type: r.Type, ID: r.Id}, Method: r.Method, ID: r.CallId, Payload: object.OfBinary(r.Request),
+	})
+	answer := &gate_pb.ReliableCallObjectResponse{Response: reply.Binary, Status: fault.StatusOf(err).String()}
+	switch e := fault.Of(err); {
+	case e == nil:
+		return answer, nil
+	case e.Kind == fault.Failed && e.Err != nil: // the method's own words
+		answer.Response, answer.Error = nil, strings.ToValidUTF8(e.Err.Error(), "\uFFFD")
+	case e.Kind == fault.Failed, e.Kind == fault.CallSettled, fault.OutcomeOf(e) == fault.OutcomeUnknown:
+		answer.Response, answer.Error = nil, strings.ToValidUTF8(e.Error(), "\uFFFD")
+	default:
+		return nil, err
+	}
+	return answer, nil
 }
 
 // Register opens a session for the stream and sends what is pushed to it.
@@ -152,8 +170,6 @@ func drain(ctx context.Context, s *gate.Session, send func(gate.Message) error) 
 }
 
 var (
-	errNoReliable = fault.New(fault.UnknownMethod, "this version does not offer exactly-once calls: use CallObject").On("ReliableCallObject", "").GRPCStatus().Err()
-
 	errStopping = fault.New(fault.NotReady, "the gate is stopping; connect again, here or to another gate")
 	errStalled  = fault.New(fault.Overloaded, "the client does not read what is sent to it; connect again and read the state anew")
 	errVanished = errors.New("the client does not answer")

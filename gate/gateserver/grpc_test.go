@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
@@ -144,9 +145,9 @@ func TestGRPCBadInput(t *testing.T) {
 	if err := call(&gate_pb.CallObjectRequest{Type: "T", Id: "i", Method: "M", Request: big}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("more than 4 MiB: %v", err)
 	}
-	_, err := c.ReliableCallObject(t.Context(), &gate_pb.ReliableCallObjectRequest{CallId: "c", Type: "T", Id: "i", Method: "M"})
-	if status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "CallObject") || fault.OutcomeOf(fault.FromStatus(err)) != fault.NotExecuted {
-		t.Errorf("ReliableCallObject: %v", err)
+	_, err := c.ReliableCallObject(t.Context(), &gate_pb.ReliableCallObjectRequest{Type: "T", Id: "i", Method: "M"})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "call id") || fault.OutcomeOf(fault.FromStatus(err)) != fault.NotExecuted {
+		t.Errorf("ReliableCallObject without an id: %v", err)
 	}
 	past, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
@@ -330,5 +331,41 @@ func TestAFullGateRefusesGRPCClients(t *testing.T) {
 	p := request(t, s, "GET", eventsPath, "")
 	if p.status != 429 {
 		t.Errorf("an event stream: %+v", p)
+	}
+}
+
+// What became of a call with an id is in the answer; a refusal is an error.
+func TestReliableCallObject(t *testing.T) {
+	for _, c := range []struct {
+		err          error
+		status, text string
+		code         codes.Code
+	}{
+		{nil, "SUCCESS", "", codes.OK},
+		{&fault.Error{Kind: fault.Failed, Err: errors.New("no money")}, "FAILED", "no money", codes.OK},
+		{fault.New(fault.CallSettled, "never"), "SKIPPED", "never", codes.OK},
+		{fault.New(fault.Deadline, "it runs").With(fault.OutcomeUnknown), "PENDING", "it runs", codes.OK},
+		{fault.New(fault.Indeterminate, "lost"), "UNKNOWN", "lost", codes.OK},
+		{fault.New(fault.Fenced, "deposed"), "UNKNOWN", "deposed", codes.OK},
+		{fault.New(fault.CallIDReused, "other"), "", "other", codes.FailedPrecondition},
+		{fault.New(fault.Overloaded, "busy"), "", "busy", codes.ResourceExhausted},
+		{fault.New(fault.Panicked, "boom"), "", "boom", codes.Internal},
+	} {
+		var got object.Call
+		client := dial(t, start(t, newCluster(func(_ context.Context, call object.Call) (object.Payload, error) {
+			got = call
+			return call.Payload, c.err
+		})))
+		request := &anypb.Any{TypeUrl: "x/y", Value: []byte("1")}
+		a, err := client.ReliableCallObject(t.Context(), &gate_pb.ReliableCallObjectRequest{CallId: "c", Type: "T", Id: "i", Method: "M", Request: request})
+		if got.ID != "c" || got.Ref != (object.Ref{Type: "T", ID: "i"}) || got.Method != "M" {
+			t.Errorf("the cluster was asked for %+v", got)
+		}
+		if status.Code(err) != c.code || a.GetStatus() != c.status || proto.Equal(a.GetResponse(), request) != (c.status == "SUCCESS") {
+			t.Errorf("%v: %v, %v", c.err, a, err)
+		}
+		if text := a.GetError() + status.Convert(err).Message(); !strings.Contains(text, c.text) {
+			t.Errorf("%v: %q", c.err, text)
+		}
 	}
 }
