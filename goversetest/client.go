@@ -38,6 +38,11 @@ func (c *Client) TryCallContext(ctx context.Context, ref, method string, req pro
 	return call(ctx, c.call, object.Call{Ref: parse(c.t, ref), Method: method, Payload: object.OfMessage(req)})
 }
 
+// TryCallOnce is TryCall of a call that has an id.
+func (c *Client) TryCallOnce(ctx context.Context, callID, ref, method string, req proto.Message) (proto.Message, error) {
+	return call(ctx, c.call, object.Call{Ref: parse(c.t, ref), Method: method, ID: callID, Payload: object.OfMessage(req)})
+}
+
 // Ended says that the session is over, as when its gate has gone: Connect again.
 func (c *Client) Ended() bool { return c.ended() }
 

@@ -1,6 +1,7 @@
 package goversetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -238,6 +239,9 @@ func (s *netSession) call(ctx context.Context, c object.Call) (object.Payload, e
 	if err != nil {
 		return object.Payload{}, err
 	}
+	if c.ID != "" {
+		return s.callOnce(ctx, c, req)
+	}
 	reply, err := s.client.CallObject(ctx, &gate_pb.CallObjectRequest{
 		ClientId: s.name, Type: c.Ref.Type, Id: c.Ref.ID, Method: c.Method, Request: req,
 	})
@@ -246,6 +250,21 @@ func (s *netSession) call(ctx context.Context, c object.Call) (object.Payload, e
 	}
 	m, err := reply.GetResponse().UnmarshalNew()
 	return object.OfMessage(m), err
+}
+
+func (s *netSession) callOnce(ctx context.Context, c object.Call, req *anypb.Any) (object.Payload, error) {
+	reply, err := s.client.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
+		CallId: c.ID, Type: c.Ref.Type, Id: c.Ref.ID, Method: c.Method, Request: req,
+	})
+	kinds := map[string]fault.Kind{"FAILED": fault.Failed, "SKIPPED": fault.CallSettled}
+	switch {
+	case err != nil:
+		return object.Payload{}, fault.FromStatus(err)
+	case reply.Status == "SUCCESS":
+		m, err := reply.GetResponse().UnmarshalNew()
+		return object.OfMessage(m), err
+	}
+	return object.Payload{}, fault.New(cmp.Or(kinds[reply.Status], fault.Indeterminate), "%s", reply.Error)
 }
 
 func (s *netSession) next(ctx context.Context) (*anypb.Any, error) {

@@ -44,6 +44,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/object/memstore"
 )
 
 // Cluster says what a test runs on: one node and one gate, unless it says more.
@@ -330,6 +331,12 @@ func (w *World) Advance(d time.Duration) {
 	w.onlySimulated("Advance")
 	time.Sleep(d) // of the bubble's clock
 	synctest.Wait()
+}
+
+// Store is what the nodes keep their state in. Only in Sim.
+func (w *World) Store() *memstore.Store {
+	w.T.Helper()
+	return w.sim("Store").store
 }
 
 // Settle waits until every node and gate takes calls, no object is on the move, the
