@@ -22,6 +22,9 @@ import (
 // host is a node that answers every call with its request, and pushes it to the caller.
 type host struct{ pushes chan peer.PushFrame }
 
+func (h *host) Confirm(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {
+	return nil, nil
+}
 func (h *host) Open(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {
 	return nil, nil
 }
