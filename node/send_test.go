@@ -201,17 +201,16 @@ func TestSendsAreInOrder(t *testing.T) {
 		var mu sync.Mutex
 		var got []string
 		w.onRoad(func(call object.Call) error {
-			mu.Lock()
-			defer mu.Unlock()
 			if call.Ref.ID == "b" {
+				time.Sleep(10 * time.Millisecond)
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, call.Method)
 			}
 			return nil
 		})
 		for i := range n {
-			if i%10 == 0 {
-				time.Sleep(time.Second)
-			}
+			time.Sleep(15 * time.Millisecond)
 			send(n + i)
 		}
 		time.Sleep(time.Minute)
@@ -346,4 +345,113 @@ func TestAFullOutbox(t *testing.T) {
 func (w *world) isOverloaded(err error) {
 	w.t.Helper()
 	isFault(w.t, err, fault.Overloaded, fault.NotExecuted)
+}
+
+// What is committed while the store is being read comes behind what was there before.
+func TestSendsOfANewHolderAreInOrder(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := start(t, kept)
+		w.onRoad(deadEnd("b"))
+		w.must(second(w.call(bg, "a.Change", w.sends("b.Change", "b.Change"))))
+		synctest.Wait() // the old holder has tried
+		w.Drop(allShards(), "test")
+		let := make(chan struct{})
+		w.store.Fail(func(op memstore.Op) memstore.Fault {
+			if op.Kind == memstore.PendingEffects {
+				return memstore.Fault{Wait: let}
+			}
+			return memstore.Fault{}
+		})
+		var got []string
+		w.onRoad(func(call object.Call) error {
+			if call.Ref.ID == "b" {
+				got = append(got, call.Method)
+			}
+			return nil
+		})
+		w.epoch++
+		w.open()
+		w.must(second(w.call(bg, "a.Change", w.sends("b.Other"))))
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Errorf("%v came before the store was read", got)
+		}
+		close(let)
+		time.Sleep(2 * time.Minute) // beyond what is left of the old holder
+		synctest.Wait()
+		if fmt.Sprint(got) != "[Change Change Other]" {
+			t.Error(got)
+		}
+		w.settleSends()
+	})
+}
+
+// slowPages answers with a page of effects only when it is let.
+type slowPages struct {
+	*memstore.Store
+	let chan struct{}
+}
+
+func (s *slowPages) PendingEffects(ctx context.Context, shard int, after object.EffectKey, limit int) ([]object.PendingEffect, error) {
+	page, err := s.Store.PendingEffects(ctx, shard, after, limit)
+	if len(page) > 0 {
+		<-s.let
+	}
+	return page, err
+}
+
+// What ended while the store answered is not delivered again.
+func TestAnOldPage(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		slow := &slowPages{memstore.New(), make(chan struct{})}
+		w := start(t, func(w *world, _ *Config) { w.store, w.provider = slow.Store, slow })
+		synctest.Wait()
+		var delivered atomic.Int32
+		w.onRoad(func(call object.Call) error {
+			if call.Ref.ID == "b" {
+				delivered.Add(1)
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		w.must(second(w.call(bg, "a.Change", w.sends("b.Change"))))
+		synctest.Wait()
+		s, _ := w.slotOf("a")
+		w.outbox.mu.Lock()
+		w.outbox.askLocked(w.outbox.boxes[s.shard])
+		w.outbox.mu.Unlock()
+		time.Sleep(time.Minute)
+		close(slow.let)
+		time.Sleep(time.Minute)
+		if delivered.Load() != 1 {
+			t.Errorf("it was delivered %d times", delivered.Load())
+		}
+		w.settleSends()
+	})
+}
+
+// A deletion does not overtake what was to be kept with the state before it.
+func TestSendThenDelete(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		w := start(t, kept)
+		let := w.hold()
+		other := w.start(bg, "x.Change") // keeps the lane busy
+		synctest.Wait()
+		p := w.start(bg, "a.Change", w.sends("b.Change"))
+		synctest.Wait()
+		d := begin(func() (int64, error) { return 0, w.delete(bg, "a") })
+		if !d.running() {
+			t.Error("deleted before its commit")
+		}
+		let()
+		for _, p := range []*pending{other, p, d} {
+			w.must(second(p.wait()))
+		}
+		synctest.Wait()
+		w.wantStored("b", 1, 1)
+		if r := w.stored("a"); r.Data != nil || r.Version != 2 {
+			t.Errorf("a is at version %d", r.Version)
+		}
+		w.settleSends()
+	})
 }
