@@ -126,7 +126,9 @@ func do(ctx context.Context, call object.Call) (object.Payload, error) {
 }
 
 // PushMessageToClient sends msg to one client. From a durable object's method it
-// leaves with the method's commit. A client that is gone gets nothing; that is no error.
+// leaves with the method's commit, and is lost if the node dies right then. From a call
+// with an id it is recorded in that commit: the next holder sends it, so that it may
+// arrive twice. A client that is gone gets nothing; that is no error.
 func PushMessageToClient(ctx context.Context, clientID string, msg proto.Message) error {
 	return push(ctx, object.Push{ClientIDs: []string{clientID}, Message: msg})
 }

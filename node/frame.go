@@ -96,7 +96,7 @@ func (a *activation) run(ctx context.Context, c *call, r *run) (proto.Message, e
 	}
 	reply, err := f.invoke(c)
 	f.end()
-	f.conclude(c, reply, err)
+	f.conclude(outer, c, reply, err)
 	return f.settle(ctx, c, reply, err)
 }
 

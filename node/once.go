@@ -199,12 +199,12 @@ func (n *Node) slotFor(id string) *slot {
 // conclude says what of the method's end is to be recorded. An error of a method that was
 // cut off, or that does not know what became of a call of its own, is no answer: the
 // activation is dropped, and the call may run again, with those results that are there.
-func (f *frame) conclude(c *call, reply proto.Message, failed error) {
+func (f *frame) conclude(ctx context.Context, c *call, reply proto.Message, failed error) {
 	r := f.run()
 	if r == nil || f.panicked {
 		return
 	}
-	if failed != nil && (f.stopped || fault.OutcomeOf(failed) == fault.OutcomeUnknown) {
+	if failed != nil && (f.stopped || fault.OutcomeOf(failed) == fault.OutcomeUnknown || ctx.Err() != nil && ofContext(failed)) {
 		f.act.doom("a call with an id ended in doubt", fault.New(fault.Indeterminate, "the method ended in doubt, and nothing of it is stored; make the call again with its id: %w", failed))
 		return
 	}
@@ -216,6 +216,11 @@ func (f *frame) conclude(c *call, reply proto.Message, failed error) {
 	record.Result, err = packResult(r.digest, reply, err)
 	r.reply, r.failed = reply, err
 	f.more().kept.calls = []object.CallRecord{record}
+}
+
+func ofContext(err error) bool {
+	kind := fault.KindOf(err)
+	return kind == fault.Deadline || kind == fault.Canceled
 }
 
 // endRun tells those who joined what the call came to, now that its state is handed

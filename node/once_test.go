@@ -137,6 +137,14 @@ func TestCallIDsThatAreRefused(t *testing.T) {
 		refused(object.Call{Method: "Change", ID: minted, Payload: object.OfMessage(wrapperspb.String("another"))}, fault.CallIDReused)
 		refused(object.Call{Method: "Change", ID: strings.Repeat("x", 513)}, fault.Invalid)
 		refused(object.Call{Op: object.OpSettle}, fault.Invalid)
+		if _, err := w.Call(bg, object.Call{Op: object.OpSettle, Ref: ref, ID: minted, IDIfKept: true}); err != nil {
+			t.Error(err)
+		}
+		for _, op := range []object.Op{object.OpCreate, object.OpDelete} { // to which an id is nothing
+			if _, err := w.Call(bg, object.Call{Op: op, Ref: object.Ref{Type: "Thing", ID: "a"}, ID: minted, IDIfKept: true}); err != nil {
+				t.Error(err)
+			}
+		}
 		time.Sleep(maxCallIDAge)
 		w.wantOnce(minted, "a.Change", 1)
 		time.Sleep(time.Second)
@@ -261,6 +269,30 @@ func TestNestedCallsRunOnce(t *testing.T) {
 		}
 		_, err := w.once(bg, "one", "a.Change", method)
 		isFault(t, err, fault.Indeterminate, fault.OutcomeUnknown)
+		if n, err := w.once(bg, "one", "a.Change", method); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+		w.wantStored("b", 1, 1)
+	})
+	bubble(t, "out of time", func(t *testing.T) {
+		w := start(t, kept)
+		late := true
+		method := func(ctx context.Context, o *Thing) error {
+			if late {
+				late = false
+				<-ctx.Done()
+				_, err := w.call(ctx, "b.Change") // does not even begin
+				isFault(t, err, fault.Deadline, fault.NotExecuted)
+				return err
+			}
+			o.N++
+			return second(w.call(ctx, "b.Change"))
+		}
+		ctx, cancel := within(time.Second)
+		defer cancel()
+		if _, err := w.once(ctx, "one", "a.Change", method); fault.OutcomeOf(err) != fault.OutcomeUnknown {
+			t.Error(err)
+		}
 		if n, err := w.once(bg, "one", "a.Change", method); n != 1 || err != nil {
 			t.Error(n, err)
 		}

@@ -69,8 +69,8 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 			return object.Payload{}, err
 		}
 	}
-	if c.id != "" || c.op == object.OpSettle {
-		if err := s.admitID(c, req.IDIfKept); err != nil {
+	if c.op == object.OpCall && c.id != "" || c.op == object.OpSettle {
+		if err := s.admitID(c, req.IDIfKept && c.op == object.OpCall); err != nil {
 			return object.Payload{}, err
 		}
 	}
