@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -31,6 +32,7 @@ type Config struct {
 	NumShards    int
 	StoreID      string
 	StoreCluster string
+	BindStore    func(ctx context.Context, cluster string) (string, error)
 	Types        []string
 	Version      string
 
@@ -50,6 +52,10 @@ type Config struct {
 	// DrainBudget bounds how long leaving may take while calls still run: 25 s by
 	// default. Whatever runs then keeps its shard until the lease ends.
 	DrainBudget time.Duration
+
+	// DegradedMode: the host serves durable objects on while etcd is silent for longer
+	// than the lease may last.
+	DegradedMode bool
 
 	Listener event.Listener
 }
@@ -79,7 +85,7 @@ func (c Config) Validate() error {
 func (c Config) membership() consensusmanager.Config {
 	return consensusmanager.Config{
 		KVs: c.KVs, Prefix: c.Prefix, Address: c.Address, Gate: c.Gate, Types: c.Types, Version: c.Version,
-		NumShards: c.NumShards, StoreID: c.StoreID, StoreCluster: c.StoreCluster,
+		NumShards: c.NumShards, StoreID: c.StoreID, StoreCluster: c.StoreCluster, BindStore: c.BindStore,
 		MinQuorum: c.MinQuorum, QuorumLoss: c.QuorumLoss, StabilityDelay: c.StabilityDelay, ReloadInterval: c.ReloadInterval, FreshCluster: c.FreshCluster,
 		LeaseTTL: c.LeaseTTL, JoinTimeout: c.JoinTimeout, PreviousLease: c.PreviousLease, RecordLease: c.RecordLease,
 		Listener: c.Listener,

@@ -54,6 +54,9 @@ type Config struct {
 	StoreID string
 	// StoreCluster is the cluster that the store has served before, if it says so.
 	StoreCluster string
+	// BindStore makes the store the cluster's, if it is nobody's, and returns whose it is;
+	// nil: the store does not remember that.
+	BindStore func(ctx context.Context, cluster string) (string, error)
 
 	// MinQuorum is how many nodes form the cluster: 1 by default.
 	MinQuorum int

@@ -19,6 +19,8 @@ var (
 	ErrShardsDiffer = errors.New("number of shards differs")
 	// ErrStoreDiffers: the cluster's nodes share a store, and this node's is another.
 	ErrStoreDiffers = errors.New("store differs")
+	// ErrStoreForeign: the node's store belongs to another cluster.
+	ErrStoreForeign = errors.New("store of another cluster")
 	// ErrMetaUnreadable: P/meta is there but makes no sense.
 	ErrMetaUnreadable = errors.New("cluster meta unreadable")
 	// ErrLost ends serve: the registration is gone.
@@ -99,7 +101,7 @@ func (m *Manager) register(ctx context.Context, before *Registration) (*Registra
 			return nil, ctx.Err()
 		case err == nil:
 			return r, nil
-		case errors.Is(err, ErrShardsDiffer), errors.Is(err, ErrStoreDiffers):
+		case errors.Is(err, ErrShardsDiffer), errors.Is(err, ErrStoreDiffers), errors.Is(err, ErrStoreForeign):
 			return nil, err
 		case givesUp(err, before) && !m.own(v) && !time.Now().Before(deadline):
 			return nil, fmt.Errorf("gave up after %v: %w", m.cfg.JoinTimeout, err)
@@ -174,6 +176,9 @@ func (m *Manager) join(ctx context.Context, v *View, before *Registration) (*Reg
 		return nil, err
 	}
 	if err := m.taken(v); err != nil {
+		return nil, err
+	}
+	if err := m.bind(ctx, meta); err != nil {
 		return nil, err
 	}
 	lapses := newLapses()
@@ -261,6 +266,23 @@ func (m *Manager) fits(meta *Meta) error {
 			ErrStoreDiffers, m.cfg.Prefix, meta.Store, m.cfg.StoreID))
 	}
 	return errors.Join(problems...)
+}
+
+// bind makes the node's store this cluster's. One that belongs to another is refused
+// before anything of it is read: two clusters would write the same objects.
+func (m *Manager) bind(ctx context.Context, meta *Meta) error {
+	if m.cfg.BindStore == nil {
+		return nil
+	}
+	owner, err := m.cfg.BindStore(ctx, meta.Cluster)
+	if err != nil {
+		return fmt.Errorf("the store does not say which cluster it belongs to: %w", err)
+	}
+	if owner != meta.Cluster {
+		return fmt.Errorf("%w: the store %s belongs to cluster %s, and the one at %s is %s; give this node the store of its cluster, or the etcd and the prefix of the store's",
+			ErrStoreForeign, m.cfg.StoreID, owner, m.cfg.Prefix, meta.Cluster)
+	}
+	return nil
 }
 
 // taken tells from the view whether another process has the address.
