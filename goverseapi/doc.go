@@ -34,6 +34,8 @@ type (
 	BaseObject = object.BaseObject
 	// TypeOption changes how the objects of a type live.
 	TypeOption = object.TypeOption
+	// Upgrader is a type whose stored state has changed its shape.
+	Upgrader = object.Upgrader
 	// PersistenceProvider keeps the state of objects.
 	PersistenceProvider = object.PersistenceProvider
 )

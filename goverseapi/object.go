@@ -55,6 +55,10 @@ func WithMaxQueue(n int) TypeOption { return object.WithMaxQueue(n) }
 // MustCreate makes calls to objects that were never created fail as ErrNotFound.
 func MustCreate() TypeOption { return object.MustCreate() }
 
+// Transactional makes a method that returns an error leave the object as it found it;
+// see object.Transactional.
+func Transactional() TypeOption { return object.Transactional() }
+
 // CreateObject makes an object and waits until it exists, for a durable type in the
 // store. An empty id gets a generated one; the id is returned. ErrExists: it exists.
 func CreateObject(ctx context.Context, objType, objID string) (string, error) {

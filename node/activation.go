@@ -113,7 +113,7 @@ func (a *activation) bear() error {
 	if a.seed != nil {
 		state := a.seed.State
 		a.seed.State = nil // it is not needed for as long as the object lives
-		return a.comeAlive(a.seed.Created, true, func() (proto.Message, error) { return unpack(state) })
+		return a.comeAlive(a.seed.Created, true, func(object.Object) (proto.Message, error) { return unpack(state) })
 	}
 	record, err := a.node.read(a)
 	if err != nil {
@@ -129,16 +129,16 @@ func (a *activation) bear() error {
 	if exists && !record.Created.IsZero() {
 		born = record.Created
 	}
-	return a.comeAlive(born, exists, func() (proto.Message, error) { return decodeState(record.Data) })
+	return a.comeAlive(born, exists, func(obj object.Object) (proto.Message, error) { return a.recall(obj, record.Data) })
 }
 
 // comeAlive makes the object. One that exists has a state.
-func (a *activation) comeAlive(born time.Time, exists bool, state func() (proto.Message, error)) error {
+func (a *activation) comeAlive(born time.Time, exists bool, state func(object.Object) (proto.Message, error)) error {
 	a.stored = exists
 	obj := a.typ.New()
 	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: &a.own, Logger: a.node.cfg.Logger})
 	if !exists {
-		state = func() (proto.Message, error) { return nil, nil }
+		state = func(object.Object) (proto.Message, error) { return nil, nil }
 	}
 	if err := a.wake(obj, state); err != nil {
 		a.own.cancel(nil)
@@ -152,9 +152,9 @@ func (a *activation) comeAlive(born time.Time, exists bool, state func() (proto.
 }
 
 // wake runs FromData and OnCreated.
-func (a *activation) wake(obj object.Object, read func() (proto.Message, error)) (err error) {
-	defer a.survive("FromData or OnCreated", &err)
-	state, err := read()
+func (a *activation) wake(obj object.Object, read func(object.Object) (proto.Message, error)) (err error) {
+	defer a.survive("Upgrade, FromData or OnCreated", &err)
+	state, err := read(obj)
 	if err != nil {
 		return fault.New(fault.StoreFailed, "%s cannot be read: %w", a.origin(), err).With(fault.NotExecuted)
 	}

@@ -25,22 +25,31 @@ type commits struct {
 	on    event.Listener
 	store object.FencedProvider
 	lanes []*lane
+
+	tx     object.TxProvider  // the store, if it has transactions
+	keeper object.FenceKeeper // the store, if it may say who the holder is
+	seats  chan struct{}      // commits with hooks that run
+	life   context.Context    // until run has ended
+	end    context.CancelFunc
 }
 
 // lane commits one batch at a time. A shard belongs to one lane, so its fence is
 // locked by one commit at a time.
 type lane struct {
-	wake chan struct{} // holds one token when the queue may not be empty
+	wake  chan struct{} // holds one token when the queue may not be empty
+	polls polls
 
 	mu      sync.Mutex
 	queue   []*activation
 	stopped bool
 }
 
-func newCommits(store object.FencedProvider, on event.Listener) *commits {
-	c := &commits{store: store, on: on}
+func newCommits(store object.FencedProvider, keeper object.FenceKeeper, on event.Listener) *commits {
+	c := &commits{store: store, keeper: keeper, on: on, seats: make(chan struct{}, maxAlone)}
+	c.tx, _ = store.(object.TxProvider)
+	c.life, c.end = context.WithCancel(context.Background())
 	for range max(1, store.Lanes()) {
-		c.lanes = append(c.lanes, &lane{wake: make(chan struct{}, 1)})
+		c.lanes = append(c.lanes, &lane{wake: make(chan struct{}, 1), polls: polls{wake: make(chan struct{}, 1)}})
 	}
 	return c
 }
@@ -73,9 +82,14 @@ func (c *commits) enqueue(a *activation) {
 
 // run works the lanes until ctx ends.
 func (c *commits) run(ctx context.Context) {
+	defer context.AfterFunc(ctx, c.end)()
+	defer c.end()
 	var all sync.WaitGroup
 	for _, l := range c.lanes {
 		all.Go(func() { c.work(ctx, l) })
+		if c.keeper != nil {
+			all.Go(func() { l.polls.answer(ctx, c.keeper) })
+		}
 	}
 	all.Wait()
 }
@@ -112,8 +126,9 @@ func (l *lane) stop() {
 
 // flight is one activation's save within a batch.
 type flight struct {
-	act  *activation
-	save object.Save
+	act    *activation
+	save   object.Save
+	oldest time.Time // the oldest change in it that was answered already
 }
 
 // batch takes what may be committed next: of one owner, bounded in number and size.
@@ -136,7 +151,7 @@ func (l *lane) batch() (batch []flight) {
 		a.mu.Lock()
 		if a.save.waiting && a.save.flying == 0 {
 			if save, needed := a.save.take(a); needed {
-				batch = append(batch, flight{a, save})
+				batch = append(batch, flight{a, save, a.save.lag.flying})
 				bytes += sizeOf(&save)
 			} else {
 				settled = append(settled, a)
@@ -171,7 +186,7 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 		began := time.Now()
 		verdicts, err := c.store.Commit(ctx, batch[0].act.life.owner, saves)
 		if c.on.CommitDone != nil {
-			c.on.CommitDone(event.CommitDone{Objects: len(saves), Took: time.Since(began), Err: err})
+			c.on.CommitDone(event.CommitDone{Objects: len(saves), Took: time.Since(began), Err: err, Window: lossWindow(batch, time.Now())})
 		}
 		switch {
 		case err == nil:
@@ -244,4 +259,12 @@ func (f flight) judge(v object.Verdict, repeated bool) {
 func backoff(attempt int) time.Duration {
 	d := min(time.Second, 10*time.Millisecond<<min(attempt, 7))
 	return d/2 + rand.N(d/2)
+}
+
+// pauseFor waits before something is tried again; false: the lanes have ended.
+func (c *commits) pauseFor(d time.Duration) bool {
+	pause, cancel := context.WithTimeout(c.life, d)
+	defer cancel()
+	<-pause.Done()
+	return c.life.Err() == nil
 }

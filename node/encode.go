@@ -106,9 +106,17 @@ func marshalJSON(m proto.Message) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// encodeState is a state as it is stored: protojson with the message's "@type". Its
-// limits are for object/admit to say.
-func encodeState(state proto.Message) ([]byte, error) {
+// encodeState is a state as it is stored: protojson with the message's "@type", and
+// with the type's version if it has one. Its limits are for object/admit to say.
+func encodeState(state proto.Message, version int) ([]byte, error) {
+	data, err := marshalState(state)
+	if err != nil {
+		return nil, err
+	}
+	return withVersion(data, string(state.ProtoReflect().Descriptor().FullName()), version), nil
+}
+
+func marshalState(state proto.Message) ([]byte, error) {
 	name := string(state.ProtoReflect().Descriptor().FullName())
 	if strings.HasPrefix(name, "google.protobuf.") { // some have a JSON form of their own
 		a, err := anypb.New(state)

@@ -30,6 +30,8 @@ type frame struct {
 	committed bool // the reply waited for a save of this very call
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
+	undone    bool // it failed, and left the object as it had found it
+	undo      *undo
 
 	rare *rare // nil mostly: guarded by mu, and after the method's end its goroutine's own
 
@@ -37,6 +39,7 @@ type frame struct {
 	out    int          // calls out that have not returned
 	outs   []object.Ref // whom they call
 	ended  bool         // the method has returned
+	alone  bool         // its hooks are being committed
 	pushes []*encodedPush
 }
 
@@ -114,6 +117,9 @@ func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) error {
 	} else {
 		f.info.Chain = c.chain.Enter(turn)
 	}
+	if err := f.remember(c); err != nil {
+		return err
+	}
 	a := f.act
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,6 +177,11 @@ func (f *frame) end() {
 // its pushes on their way, and this node still the holder.
 func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed error) (proto.Message, error) {
 	a := f.act
+	f.place(c)
+	f.undoOrTangle(failed != nil || reply == nil)
+	if hooks := f.hooks(); len(hooks) > 0 {
+		return f.settleAlone(ctx, hooks, reply, failed)
+	}
 	seq, err := f.keep(c)
 	f.endRun(seq, failed, err)
 	a.leave(f.hold, f.reentrant)
@@ -187,12 +198,27 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 		}
 	}
 	if !f.committed {
-		if err := f.mayAnswer(); err != nil {
+		if err := f.mayAnswer(ctx); err != nil {
 			return nil, err
 		}
 	}
+	return f.answered(reply, failed)
+}
+
+// place finds out whether an outer frame of the chain saves for this one.
+func (f *frame) place(c *call) {
+	if !f.reentrant {
+		return
+	}
+	f.act.mu.Lock()
+	defer f.act.mu.Unlock()
+	f.inner = !f.hold.outerGone && holds(c.chain.Path, f.act.ref)
+}
+
+// answered is what the caller is told of a call whose effects are durable.
+func (f *frame) answered(reply proto.Message, failed error) (proto.Message, error) {
 	if r := f.run(); r != nil {
-		a.noteLanded()
+		f.act.noteLanded()
 		return r.reply, r.failed
 	}
 	if err := answer(reply, failed); err != nil {
@@ -219,10 +245,11 @@ func answer(reply proto.Message, failed error) error {
 func (f *frame) keep(c *call) (seq uint64, err error) {
 	a := f.act
 	a.mu.Lock()
-	f.inner = f.reentrant && !f.hold.outerGone && holds(c.chain.Path, a.ref)
 	before := a.save.seq
-	changing := !c.method.ReadOnly && !f.panicked
-	a.save.dirty = a.save.dirty || changing && a.keep.Interval() > 0
+	changing := !c.method.ReadOnly && !f.panicked && !f.undone
+	if changing && a.keep.Interval() > 0 {
+		a.save.touch(time.Now())
+	}
 	with := f.gather()
 	save := (changing || !with.none()) && !f.inner && a.ending == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
 	a.mu.Unlock()
@@ -268,8 +295,9 @@ func (f *frame) filePushes(seq uint64) {
 	}
 }
 
-// mayAnswer is the check behind the method: a node whose right has ended says nothing.
-func (a *activation) mayAnswer() error {
+// mayAnswer is the check behind the method: a node whose right has ended says nothing,
+// and one that does not know asks the store, if it may.
+func (a *activation) mayAnswer(ctx context.Context) error {
 	a.mu.Lock()
 	void := a.save.failed
 	a.mu.Unlock()
@@ -277,28 +305,28 @@ func (a *activation) mayAnswer() error {
 	case void != nil && fault.KindOf(void) == fault.Fenced:
 		return void
 	case !a.life.trusted():
-		return fault.New(fault.Fenced, "this node's lease ended while the call ran")
+		return a.byStore(ctx)
 	}
 	return nil
 }
 
 // mayAnswer also holds the answer of a method back that was interrupted, though this
 // node may be trusted again: what it left half-done is nobody's to count on.
-func (f *frame) mayAnswer() error {
+func (f *frame) mayAnswer(ctx context.Context) error {
 	if f.stopped {
 		return errInterrupted
 	}
-	return f.act.mayAnswer()
+	return f.act.mayAnswer(ctx)
 }
 
 // mayAct is the check before anything leaves a method that still runs. What it would
 // do elsewhere may not rest on memory that is void.
-func (a *activation) mayAct() error {
+func (a *activation) mayAct(ctx context.Context) error {
 	a.mu.Lock()
 	void := a.save.failed
 	a.mu.Unlock()
 	if void == nil {
-		void = a.mayAnswer()
+		void = a.mayAnswer(ctx)
 	}
 	if void == nil {
 		return nil
@@ -309,10 +337,15 @@ func (a *activation) mayAct() error {
 // Call is a call out of the method. Its turn is lent to the chain meanwhile. A
 // method whose node may not answer any more may not call either.
 func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, error) {
-	if call.OneWay {
-		return object.Payload{}, f.send(call)
+	err := f.mayCall()
+	switch {
+	case err != nil:
+	case call.OneWay:
+		return object.Payload{}, f.send(ctx, call)
+	default:
+		err = f.act.mayAct(ctx)
 	}
-	if err := f.act.mayAct(); err != nil {
+	if err != nil {
 		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
 	}
 	if !f.lend(call.Ref) {
@@ -380,7 +413,7 @@ func (f *frame) Push(ctx context.Context, push object.Push) error {
 		f.pushes = append(f.pushes, p)
 		return nil
 	}
-	if err := f.act.mayAct(); err != nil {
+	if err := f.act.mayAct(ctx); err != nil {
 		return fault.Of(err).On("Push", "")
 	}
 	f.act.node.pushes.send(p)

@@ -35,7 +35,7 @@ func (n *Node) sweep(ctx context.Context) {
 			return
 		}
 		n.relieve()
-		for _, a := range n.sweepOnce(time.Now()) {
+		for _, a := range n.sweepOnce(time.Now(), pause) {
 			select {
 			case flushes <- struct{}{}:
 			case <-ctx.Done():
@@ -49,13 +49,14 @@ func (n *Node) sweep(ctx context.Context) {
 	}
 }
 
-// sweepOnce ends what is idle and returns what should be saved.
-func (n *Node) sweepOnce(now time.Time) (due []*activation) {
+// sweepOnce ends what is idle and returns what should be saved before the next look,
+// which comes after pause.
+func (n *Node) sweepOnce(now time.Time, pause time.Duration) (due []*activation) {
 	for i := range n.slots {
 		s := &n.slots[i]
 		s.mu.Lock()
 		for _, a := range s.acts {
-			if a.idleOrDue(now) {
+			if a.idleOrDue(now, pause) {
 				due = append(due, a)
 			}
 		}
@@ -111,8 +112,9 @@ func (n *Node) saveEvery(keep object.Durability) time.Duration {
 	return keep.Interval()
 }
 
-// idleOrDue ends an idle activation, and tells whether it is time to save.
-func (a *activation) idleOrDue(now time.Time) (due bool) {
+// idleOrDue ends an idle activation, and tells whether it has to be saved before the
+// next look. One that is in a call then saves itself at the call's end.
+func (a *activation) idleOrDue(now time.Time, pause time.Duration) (due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state != live || a.door != doorOpen { // who empties the shard sees to it
@@ -122,7 +124,8 @@ func (a *activation) idleOrDue(now time.Time) (due bool) {
 		a.endLocked("idle")
 		return false
 	}
-	return a.saveDueLocked(now)
+	a.save.due = a.saveDueLocked(now.Add(pause))
+	return a.save.due
 }
 
 // flushAll saves activations, some at a time, and returns what failed.

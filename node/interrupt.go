@@ -12,7 +12,8 @@ import (
 // has proved that it counts; its caller gets Fenced, outcome unknown. Calls that still
 // wait, for a turn or for their shard, are looked at anew and sent away unrun. Shards
 // stay open and activations live as they are: once the lease is trusted again, calls
-// are served on.
+// are served on. Where durable objects outlive the lease (see DegradedMode), they are
+// left alone.
 func (n *Node) Interrupt(reason string) {
 	why := fault.New(fault.Fenced, "%s", reason).With(fault.OutcomeUnknown)
 	for i := range n.slots {
@@ -22,7 +23,9 @@ func (n *Node) Interrupt(reason string) {
 		s.stir()
 		s.mu.Unlock()
 		for _, a := range all {
-			a.interrupt(why)
+			if !n.outlives(a.keep) { // the store says whether the others' answers count
+				a.interrupt(why)
+			}
 		}
 	}
 }

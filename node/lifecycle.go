@@ -30,15 +30,18 @@ func (a *activation) create() error {
 
 // created answers CreateObject on an activation that is live. Only the call that
 // brought an unstored object to life has created it.
-func (a *activation) created(begun bool) error {
+func (a *activation) created(ctx context.Context, begun bool) error {
 	if !begun || a.stored {
+		if err := a.mayAnswer(ctx); err != nil {
+			return fault.Of(err).With(fault.NotExecuted)
+		}
 		return fault.New(fault.Exists, "the object exists already")
 	}
 	if on := a.node.on.ObjectCreated; on != nil {
 		on(event.ObjectCreated{Type: a.ref.Type, ID: a.ref.ID})
 	}
 	if a.keep == object.Volatile {
-		return a.mayAnswer()
+		return a.mayAnswer(ctx)
 	}
 	return nil
 }
@@ -83,7 +86,7 @@ func (a *activation) delete(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := a.mayAnswer(); err != nil {
+	if err := a.mayAnswer(ctx); err != nil {
 		return err
 	}
 	a.deleted()
@@ -126,7 +129,7 @@ func (a *activation) erase() error {
 		if err != nil {
 			return err
 		}
-	} else if err := a.mayAnswer(); err != nil {
+	} else if err := a.mayAnswer(context.Background()); err != nil { // bounded by itself
 		return err
 	}
 	a.deleted()

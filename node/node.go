@@ -33,6 +33,8 @@ type Config struct {
 	// other nodes are not looked for.
 	Probe func(ctx context.Context, probe *peer.Probe) (circle []string, err error)
 
+	DegradedMode DegradedMode
+
 	Listener event.Listener
 	Logger   *logger.Logger // what objects log to; nil = the default logger
 
@@ -83,6 +85,7 @@ type Node struct {
 	resweep  chan struct{}
 
 	warned sync.Map // type name: its loss was said
+	losses sync.Map // type name: what its store lacks was looked at
 
 	mu       sync.Mutex
 	provider object.PersistenceProvider
@@ -147,20 +150,32 @@ func (n *Node) RegisterObjectType(obj object.Object, opts ...object.TypeOption) 
 
 // Start settles the store. It must come before the first Open.
 func (n *Node) Start() {
+	if !n.settle() {
+		return
+	}
+	for _, name := range n.cfg.Types.Names() {
+		if t, ok := n.cfg.Types.Lookup(name); ok {
+			n.sayLosses(t)
+		}
+	}
+}
+
+func (n *Node) settle() (first bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.begun {
-		return
+		return false
 	}
 	n.begun = true
 	switch p := n.provider.(type) {
 	case nil:
 	case object.FencedProvider:
-		n.commits = newCommits(p, n.on)
+		n.commits = newCommits(p, keeperFor(n.cfg.DegradedMode, p), n.on)
 	default:
-		n.commits = newCommits(unfenced{p}, n.on)
+		n.commits = newCommits(unfenced{p}, nil, n.on)
 	}
 	n.exactly, _ = n.provider.(object.ExactlyOnceProvider)
+	return true
 }
 
 // started says that the store is settled.
@@ -262,6 +277,7 @@ func (n *Node) read(a *activation) (object.Record, error) {
 	if a.keep == object.Volatile {
 		return object.Record{}, nil
 	}
+	n.sayLosses(a.typ) // it may have been registered after the start
 	record, err := n.commits.store.Load(context.Background(), a.ref)
 	if err != nil {
 		return record, fault.New(fault.StoreFailed, "its stored state could not be read: %w", err).With(fault.NotExecuted)

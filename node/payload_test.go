@@ -219,7 +219,7 @@ func TestStateCodec(t *testing.T) {
 		&structpb.Struct{}, &structpb.Struct{Fields: map[string]*structpb.Value{"@type": structpb.NewStringValue("x")}},
 		&goverse_pb.CallRequest{Payload: &goverse_pb.Payload{Form: &goverse_pb.Payload_Json{Json: []byte("{}")}}},
 	} {
-		data, err := encodeState(m)
+		data, err := encodeState(m, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func FuzzDecodeState(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := encodeState(m)
+		again, err := encodeState(m, 0)
 		if err != nil {
 			return // too large
 		}

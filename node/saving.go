@@ -29,10 +29,12 @@ type saving struct {
 	flying   uint64    // the number on its way, 0 for none
 	deleted  bool      // nothing may be saved any more
 	dirty    bool      // periodic: a call ran since the last save
+	due      bool      // periodic: the next save is due
 	since    time.Time // of the last save
-	failed   error     // nothing more will become durable
-	putOff   uint64    // periodic: saves up to this number were put off,
-	whyOff   error     // for this reason
+	lag      lag
+	failed   error  // nothing more will become durable
+	putOff   uint64 // periodic: saves up to this number were put off,
+	whyOff   error  // for this reason
 	gate     []*passage
 	effects  []effect
 	emptying bool // somebody is sending effects
@@ -78,14 +80,16 @@ func (s *saving) offer(data []byte, with records) bool {
 	case s.deleted || s.failed != nil:
 		return false
 	case data != nil && with.none() && bytes.Equal(data, s.newest):
-		s.dirty = false // it was handed over before
+		s.clean() // it was handed over before
 		return false
 	case data == nil && s.version == 0 && s.flying == 0 && !s.with.none():
 		s.prior = s.newest // there is no version to keep records at but this state's
 	}
 	s.with.add(with)
 	s.seq++
-	s.newest, s.deleted, s.dirty = data, data == nil, false
+	s.newest, s.deleted = data, data == nil
+	s.lag.offered()
+	s.clean()
 	fresh := !s.waiting
 	s.waiting = true
 	return fresh
@@ -95,6 +99,7 @@ func (s *saving) offer(data []byte, with records) bool {
 // its states was saved needs no save.
 func (s *saving) take(a *activation) (save object.Save, needed bool) {
 	s.waiting, s.flying = false, s.seq
+	s.lag.depart()
 	if s.newest == nil && s.version == 0 && s.prior == nil {
 		s.landed(0)
 		return save, false
@@ -141,6 +146,7 @@ func (s *saving) postpone(why error) {
 	if !s.waiting {
 		s.newest, s.dirty = nil, true
 	}
+	s.lag.returned(s.waiting)
 }
 
 func (s *saving) openGate() {
@@ -236,7 +242,7 @@ func (a *activation) notCommitted(err error) {
 // saveDueLocked says whether a periodic object has changes that should be saved by
 // now. a.mu is held.
 func (a *activation) saveDueLocked(now time.Time) bool {
-	return a.save.dirty && now.Sub(a.save.since) >= a.node.saveEvery(a.keep)
+	return a.save.dirty && (a.save.due || now.Sub(a.save.since) >= a.node.saveEvery(a.keep))
 }
 
 // sendEffects lets pushes go whose call is durable, in order; one goroutine at a
@@ -274,7 +280,7 @@ func (a *activation) snapshot() (data []byte, err error) {
 	if err != nil {
 		return nil, fault.New(fault.Failed, "ToData: %w", err).With(fault.NotExecuted)
 	}
-	data, err = encodeState(state)
+	data, err = encodeState(state, a.typ.StateVersion)
 	if err != nil {
 		return nil, unstorable(fault.Invalid, err)
 	}

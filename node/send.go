@@ -33,7 +33,7 @@ type sent struct {
 
 // send takes a one-way call from within the method: it is recorded with the method's
 // state where the store can do that, else it leaves behind the commit from memory.
-func (f *frame) send(call object.Call) error {
+func (f *frame) send(ctx context.Context, call object.Call) error {
 	n := f.act.node
 	e, err := n.effectOf(f.info.Caller, call)
 	if err != nil {
@@ -49,7 +49,7 @@ func (f *frame) send(call object.Call) error {
 		f.pushes = append(f.pushes, &encodedPush{nth: n.pushes.made.Add(1), call: &e})
 		return nil
 	}
-	if err := f.act.mayAct(); err != nil {
+	if err := f.act.mayAct(ctx); err != nil {
 		return fault.Of(err).On("Send", call.Subject())
 	}
 	return named(n.outbox.post(f.act.ref, e), call)

@@ -189,12 +189,17 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 		return nil, errMovedOn // what an earlier or another kind of call was told is not this one's answer
 	case a.loadErr == errErased:
 		return nil, nil
+	case fault.KindOf(a.loadErr) == fault.NotFound: // by what was read, which has to be the newest
+		if err := a.mayAnswer(ctx); err != nil {
+			return nil, fault.Of(err).With(fault.NotExecuted)
+		}
+		return nil, a.loadErr
 	default:
 		return nil, a.loadErr
 	}
 	switch c.op {
 	case object.OpCreate:
-		return nil, a.created(begun)
+		return nil, a.created(ctx, begun)
 	case object.OpDelete:
 		return nil, a.delete(ctx, c)
 	case object.OpSettle:

@@ -110,7 +110,7 @@ func (s *slot) admit(c *call, waited time.Duration) verdict {
 		return verdict{s.wrongHolder(), max(0, aheadWait-waited)}
 	case s.state == shut:
 		return verdict{err: s.wrongHolder()}
-	case !s.life.trusted():
+	case !s.life.trusted() && !s.node.outlives(s.node.durability(c.typ, s)):
 		return verdict{err: fault.New(fault.NotReady, "this node's lease is in doubt")}
 	case s.state == open:
 		return verdict{}

@@ -41,6 +41,7 @@ type hold struct {
 	busy      bool           // exclusive: some frame's code is running
 	line      []*waiter      // exclusive: frames of the chain that wait for busy to end
 	pushes    []*encodedPush // of re-entrants, behind the outermost frame's commit
+	hooks     []object.Hook  // of all its frames, for that commit
 	rare      *rareHold      // nil mostly
 }
 

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -14,6 +15,9 @@ type Options struct {
 	IdleTimeout time.Duration // 0 = DefaultIdleTimeout, negative = never
 	MaxQueue    int           // calls that may wait for a turn; 0 = DefaultMaxQueue
 	MustCreate  bool          // calls to an object that was never created are NotFound
+
+	// Transactional: a method that returns an error leaves the object as it found it.
+	Transactional bool
 }
 
 // Defaults of Options.
@@ -50,6 +54,12 @@ func WithMaxQueue(n int) TypeOption { return func(o *Options) { o.MaxQueue = n }
 // MustCreate makes calls to an object that was never created fail as not found.
 func MustCreate() TypeOption { return func(o *Options) { o.MustCreate = true } }
 
+// Transactional makes a method that returns an error leave the object as it found it:
+// the state that ToData returned before the method is given to FromData, which so has
+// to set every field, also on an object that lives. What the method had pushed does not
+// leave; calls that it made stand. For Sequential types with a ToData.
+func Transactional() TypeOption { return func(o *Options) { o.Transactional = true } }
+
 func (o *Options) withDefaults() {
 	if o.IdleTimeout == 0 {
 		o.IdleTimeout = DefaultIdleTimeout
@@ -65,6 +75,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("mode %d does not exist", o.Mode)
 	case o.Durability < Volatile:
 		return fmt.Errorf("durability %d does not exist", o.Durability)
+	case o.Transactional && o.Mode != Sequential:
+		return errors.New("it is Transactional and Concurrent: methods that run together cannot be undone one by one; make it Sequential, or leave Transactional out")
 	case o.MaxQueue < 0:
 		return fmt.Errorf("a queue of %d calls is not possible", o.MaxQueue)
 	}

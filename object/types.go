@@ -26,8 +26,9 @@ func NewTypes() *Types { return &Types{types: map[string]*Type{}} }
 // Type is one registered type: how to make, call and keep its objects. Immutable.
 type Type struct {
 	Options
-	Persistent bool // it has a ToData of its own
-	Methods    map[string]*Method
+	Persistent   bool // it has a ToData of its own
+	StateVersion int  // of that ToData, for an Upgrader; else 0
+	Methods      map[string]*Method
 
 	elem reflect.Type
 }
@@ -126,6 +127,13 @@ func newType(obj Object, opts []TypeOption) (*Type, error) {
 	t.Persistent = overridesToData(t.New())
 	if (t.Durability == Durable || t.Durability.Interval() > 0) && !t.Persistent {
 		return nil, fmt.Errorf("type %s: it is to be kept (%v) but has no ToData and FromData of its own", t.Name, t.Durability)
+	}
+	var err error
+	if t.StateVersion, err = t.stateVersion(); err != nil {
+		return nil, fmt.Errorf("type %s: %w", t.Name, err)
+	}
+	if t.Transactional && !t.Persistent {
+		return nil, fmt.Errorf("type %s: it is Transactional but has no ToData and FromData of its own, by which a method could be undone", t.Name)
 	}
 	return t, nil
 }

@@ -73,6 +73,9 @@ type CommitDone struct {
 	Objects int
 	Took    time.Duration
 	Err     error
+	// Window is how long the oldest change in it that was answered before it was saved,
+	// of a periodic object, has waited: a crash would have lost so much. 0: none.
+	Window time.Duration
 }
 
 // ShardOpened: this node serves the shard from now on.

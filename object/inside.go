@@ -1,0 +1,15 @@
+package object
+
+import "context"
+
+// Inside is what the Runtime in a method's context offers beside: what only a method
+// may ask for.
+type Inside interface {
+	// Flush returns when all that the object has changed so far is durable.
+	Flush(ctx context.Context) error
+	// OnCommit lets hook run in the transaction that commits the method's state.
+	OnCommit(hook Hook) error
+}
+
+// Hook is a program's own work in the transaction that commits an object's state.
+type Hook func(ctx context.Context, tx Tx) error
