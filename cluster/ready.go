@@ -32,7 +32,29 @@ func (c *Cluster) Problems() []string {
 
 // Degraded is what an operator should look into although calls are taken; empty when
 // all is well.
-func (c *Cluster) Degraded() []string { return c.m.Degraded() }
+func (c *Cluster) Degraded() []string {
+	list := c.m.Degraded()
+	if r := c.registration.Load(); r != nil && c.degraded(r) {
+		list = append(list, "etcd does not answer: durable objects are served by the store's word, all others are not, and nothing is taken over")
+	}
+	return list
+}
+
+// degraded says that the host serves without the lease: it was trusted once, and is not
+// known to be lost.
+func (c *Cluster) degraded(r *consensusmanager.Registration) bool {
+	if !c.cfg.DegradedMode || r.Trusted() {
+		return false
+	}
+	select {
+	case <-r.Lost():
+		return false
+	case <-r.Confirmed():
+		return true
+	default:
+		return false
+	}
+}
 
 // refuses says why clients' calls are not taken now, which a cluster that has lost its
 // quorum may have been told to do.
@@ -55,7 +77,7 @@ func (c *Cluster) problems(v *consensusmanager.View) []string {
 	switch {
 	case r == nil:
 		return []string{"not registered: " + or(c.m.Waiting(), "the registration is on its way")}
-	case !r.Trusted():
+	case !r.Trusted() && !c.degraded(r):
 		return []string{"the lease is not confirmed: etcd does not answer"}
 	case !v.Formed && v.Ready() < c.quorum():
 		return []string{fmt.Sprintf("%d of the %d nodes that form the cluster are there", v.Ready(), c.quorum())}

@@ -40,12 +40,31 @@ func (r *reconciler) guardTrust() {
 		}
 		r.c.step("interrupt", "this node's lease is not trusted any more", nil)
 		r.host.Interrupt("this node's lease ended")
+		over := r.degrade()
 		for r.work.Err() == nil && !r.trusted() {
 			r.pauseUntil(time.Now().Add(etcdmanager.RenewInterval / 4))
 			if r.reg.Trusted() && r.inDoubt() {
 				r.posts <- func() {} // run or settle receives it
 			}
 		}
+		over()
+	}
+}
+
+// degrade tells an operator that the host serves on without etcd, and over when that
+// has ended.
+func (r *reconciler) degrade() (over func()) {
+	if !r.c.degraded(r.reg) {
+		return func() {}
+	}
+	began := time.Now()
+	r.c.notice(event.Warn, "degraded mode begins: etcd does not answer; durable objects are served by the store's word, all others are not", nil)
+	return func() {
+		how := "etcd answers again"
+		if !r.trusted() {
+			how = "the registration was lost, or this node stops"
+		}
+		r.c.notice(event.Info, fmt.Sprintf("degraded mode ends after %v: %s", time.Since(began).Round(time.Millisecond), how), r.reg.Err())
 	}
 }
 

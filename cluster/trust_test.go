@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -72,4 +73,59 @@ func TestTrustThatComesBack(t *testing.T) {
 			t.Errorf("dropped: %q", a.host.dropped)
 		}
 	})
+}
+
+// A host that serves on while etcd is silent is ready, and degraded: operators hear when
+// it begins and when it ends, however that is.
+func TestDegradedIsTold(t *testing.T) {
+	for name, longEnough := range map[string]bool{"etcd answers again": false, "the registration was lost": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				a, plain := w.node(nodeA, func(c *Config) { c.DegradedMode = true }), w.node(nodeB)
+				w.ready(a, plain)
+				w.holds(a, plain)
+				if list := a.c.Degraded(); len(list) != 0 {
+					t.Error("degraded while all is well:", list)
+				}
+				a.cut()
+				plain.cut()
+				time.Sleep(4900 * time.Millisecond)
+				if list := a.c.Problems(); len(list) != 0 {
+					t.Error("not ready:", list)
+				}
+				if list := a.c.Degraded(); len(list) != 1 {
+					t.Error("degraded:", list)
+				}
+				if len(plain.c.Problems()) == 0 || len(plain.c.Degraded()) != 0 {
+					t.Error("without the mode:", plain.c.Problems(), plain.c.Degraded())
+				}
+				if longEnough {
+					time.Sleep(10 * time.Second)
+				}
+				if count(w, "degraded mode begins") != 1 || count(w, "degraded mode ends") != 0 {
+					t.Error("the beginning was not told")
+				}
+				a.conn.Set(memkv.Healthy)
+				plain.conn.Set(memkv.Healthy)
+				w.holds(a, plain)
+				time.Sleep(5 * time.Second)
+				if count(w, "degraded mode begins") != 1 || count(w, "degraded mode ends after") != 1 || count(w, name) == 0 {
+					t.Error("the end was not told")
+				}
+				if list := append(a.c.Problems(), a.c.Degraded()...); len(list) != 0 {
+					t.Error(list)
+				}
+			})
+		})
+	}
+}
+
+// count is how often the processes said something.
+func count(w *world, what string) (n int) {
+	for _, line := range w.notes.all() {
+		if strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
 }

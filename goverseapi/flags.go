@@ -18,6 +18,7 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.StringVar(&cfg.DataDir, "data-dir", ".goverse", "`directory` for the embedded etcd and the SQLite store")
 	fs.IntVar(&cfg.MinQuorum, "min-quorum", 1, "`nodes` that must be there before the cluster forms")
 	fs.StringVar(&cfg.QuorumLoss, "quorum-loss", "continue", "what a formed cluster does with fewer: continue, freeze (nothing is taken over) or stop (and clients are refused)")
+	fs.StringVar(&cfg.DegradedMode, "degraded-mode", "", "whether durable objects are served while etcd does not answer: on or off (default: on where the store is on a server of its own)")
 	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
 	if fs.Lookup("ops-listen") == nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/server"
 	"github.com/xiaonanln/goverse/util/sqlite"
@@ -32,6 +33,7 @@ import (
 type network struct {
 	t         testing.TB
 	types     *object.Types
+	mode      node.DegradedMode
 	dir       string
 	addresses map[string]string // of nodes, across their restarts
 	etcd      *embedded.Server
@@ -49,7 +51,7 @@ type netNode struct {
 
 func newNet(t testing.TB, c Cluster) *network {
 	w := &network{
-		t: t, types: c.types(t), dir: t.TempDir(),
+		t: t, types: c.types(t), mode: c.degradedMode(), dir: t.TempDir(),
 		addresses: map[string]string{}, nodes: map[string]*netNode{}, gates: map[string]*gateserver.GateServer{},
 	}
 	var err error
@@ -83,6 +85,7 @@ func (w *network) startNode(name string) {
 		NumShards:             numShards,
 		NodeStabilityDuration: netStability,
 		Types:                 w.types,
+		DegradedMode:          string(w.mode),
 	})
 	if err != nil {
 		w.t.Fatal(err)

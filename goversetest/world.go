@@ -43,6 +43,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/memstore"
 )
@@ -52,6 +53,16 @@ type Cluster struct {
 	Types []Type
 	Nodes int
 	Gates int
+	// DegradedMode lets durable objects be served while etcd is silent.
+	DegradedMode bool
+}
+
+// degradedMode is what a node of the cluster is told.
+func (c Cluster) degradedMode() node.DegradedMode {
+	if c.DegradedMode {
+		return node.DegradedOn
+	}
+	return node.DegradedOff
 }
 
 // Type is one object type with its options; make it with Of.

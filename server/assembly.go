@@ -17,7 +17,6 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
-	"github.com/xiaonanln/goverse/object"
 )
 
 // assembly is one Run of a server: it builds the parts, runs them and takes them
@@ -57,7 +56,7 @@ func (r *assembly) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	storeID, err := r.openStore(ctx)
+	st, err := r.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +64,7 @@ func (r *assembly) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := cluster.New(r.clusterConfig(etcd, storeID))
+	c, err := cluster.New(r.clusterConfig(etcd, st))
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -166,24 +165,7 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 	return c, nil
 }
 
-// openStore makes sure that the node has its store, and returns the store's identity.
-func (r *assembly) openStore(ctx context.Context) (id string, err error) {
-	if r.Node.PersistenceProvider() == nil && r.cfg.OpenStore != nil {
-		warn := func(text string, err error) { r.notice(event.Alarm, err, "%s", text) }
-		provider, closer, err := r.cfg.OpenStore(ctx, r.cfg.DataDir, warn)
-		if err != nil {
-			return "", err
-		}
-		r.closers.add(closer.Close)
-		r.Node.SetPersistenceProvider(provider)
-	}
-	if fenced, ok := r.Node.PersistenceProvider().(object.FencedProvider); ok {
-		return fenced.StoreID(ctx)
-	}
-	return "", nil
-}
-
-func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Config {
+func (r *assembly) clusterConfig(etcd coordination, st store) cluster.Config {
 	cfg := cluster.Config{
 		Address:        r.cfg.AdvertiseAddress,
 		KVs:            etcd.kvs,
@@ -193,7 +175,10 @@ func (r *assembly) clusterConfig(etcd coordination, storeID string) cluster.Conf
 		QuorumLoss:     consensusmanager.QuorumLoss(r.cfg.QuorumLoss),
 		StabilityDelay: r.cfg.NodeStabilityDuration,
 		ReloadInterval: r.cfg.ShardMappingCheckInterval,
-		StoreID:        storeID,
+		StoreID:        st.id,
+		StoreCluster:   st.cluster,
+		BindStore:      st.bind,
+		DegradedMode:   r.Node.Degrades(),
 		CallTimeout:    r.cfg.DefaultCallTimeout,
 		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),

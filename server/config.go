@@ -25,7 +25,8 @@ import (
 type ServerConfig struct {
 	ListenAddress    string // for other nodes and gates; default localhost:47000
 	AdvertiseAddress string // how they reach it; default: ListenAddress
-	// MetricsListenAddress is the operations port: /healthz, /ready, /debug/pprof.
+	// MetricsListenAddress is the operations port: /healthz, /ready, /debug/pprof, and what
+	// is stored: /api/v1/objects/{type}?after=&limit= and /api/v1/objects/{type}/{id}.
 	// Empty: none. It has no authentication: keep it on loopback or a closed network.
 	MetricsListenAddress string
 
@@ -41,6 +42,12 @@ type ServerConfig struct {
 	ShardMappingCheckInterval time.Duration // how often the whole picture is read anew; default 30 s
 	NumShards                 int           // 1 to 8192, set when a cluster is first created; default 8192
 	InspectorAddress          string        // reserved for the inspector
+
+	// DegradedMode is what becomes of durable objects while etcd does not answer for longer
+	// than this node's lease (5 s): "on", they are served, each answer by the word of the
+	// store; "off", they are not. Default: on where the store is on a server of its own, as
+	// PostgreSQL is. All other objects are never served then, and nothing is taken over.
+	DegradedMode string
 
 	DefaultCallTimeout   time.Duration // of calls whose context has no deadline; default 30 s
 	DefaultCreateTimeout time.Duration // default: DefaultCallTimeout
@@ -130,6 +137,11 @@ func (c ServerConfig) Validate() error {
 	case "", consensusmanager.QuorumContinue, consensusmanager.QuorumFreeze, consensusmanager.QuorumStop:
 	default:
 		errs = append(errs, fmt.Errorf("QuorumLoss (--quorum-loss) is %q; it must be continue, freeze or stop", c.QuorumLoss))
+	}
+	switch node.DegradedMode(c.DegradedMode) {
+	case node.DegradedAuto, node.DegradedOn, node.DegradedOff:
+	default:
+		errs = append(errs, fmt.Errorf("DegradedMode (--degraded-mode) is %q; it must be on or off, or empty for what fits the store", c.DegradedMode))
 	}
 	for _, d := range []struct {
 		name string

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // operate opens the operations port.
@@ -19,7 +20,7 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 	if err != nil {
 		return fmt.Errorf("the operations port cannot listen on %s: %w", r.cfg.MetricsListenAddress, err)
 	}
-	srv := &http.Server{Handler: operations(c), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: operations(c, r.Node), ReadHeaderTimeout: 5 * time.Second}
 	r.run("operations port", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { srv.Close() })
 		defer stopped()
@@ -31,10 +32,11 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 	return nil
 }
 
-// operations answers /healthz (the process lives), /ready (it may get calls) and
-// the profiler.
-func operations(c *cluster.Cluster) http.Handler {
+// operations answers /healthz (the process lives), /ready (it may get calls), the
+// profiler, and what is stored.
+func operations(c *cluster.Cluster, records object.Records) http.Handler {
 	mux := http.NewServeMux()
+	archive{records}.handle(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		if problems := c.Problems(); len(problems) > 0 {

@@ -57,6 +57,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		NumShards:      cfg.NumShards,
 		Types:          cfg.Types,
 		MaxActivations: cfg.MaxActivations,
+		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
 		Call:           s.Call,
 		Probe:          s.probe,
 		Listener:       s.events,

@@ -2,8 +2,9 @@ package mutants
 
 // Which stories a mutant is tried on.
 const (
-	faults  = "TestFaults"
-	planned = "TestPlannedChange"
+	faults   = "TestFaults"
+	planned  = "TestPlannedChange"
+	degraded = "TestDegraded"
 )
 
 // mutant is the product without one of its guards.
@@ -99,7 +100,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "door-without-trust", removes: "a node whose lease is in doubt lets calls in", stories: faults,
-		edits: []edit{{"node/shard.go", `	case !s.life.trusted():`, `	case s.life.trusted == nil:`}},
+		edits: []edit{{"node/shard.go", `	case !s.life.trusted() && `, `	case s.life.trusted == nil && `}},
 	},
 	{
 		name: "no-check-behind-the-method", removes: "the lease is not asked again before a reply leaves", stories: faults,
@@ -109,12 +110,21 @@ var mutants = []mutant{
 	{
 		name: "fenced-is-not-executed", removes: "a reply that is withheld because the lease ended says that nothing ran", stories: faults,
 		edits: []edit{
-			{"node/frame.go",
+			{"node/degraded.go",
 				`"this node's lease ended while the call ran")`,
 				`"this node's lease ended while the call ran").With(fault.NotExecuted)`},
 			{"node/interrupt.go",
 				`"this node's lease ended while the call ran").With(fault.OutcomeUnknown)`,
 				`"this node's lease ended while the call ran").With(fault.NotExecuted)`}},
+	},
+	{
+		name: "degraded-by-its-own-word", removes: "while etcd is silent, the store is not asked whether this node is still the holder", stories: degraded,
+		edits: []edit{{"node/degraded.go", `	lost, err := a.node.commits.confirm(ctx, a.life)`, `	lost, err := false, error(nil)`}},
+	},
+	{
+		name: "degraded-volatile", removes: "while etcd is silent, objects that the store knows nothing of are served too", stories: degraded,
+		edits: []edit{
+			{"node/degraded.go", `return keep == object.Durable && n.Degrades() }`, `return n.Degrades() }`}},
 	},
 
 	// What moves with a shard, and who waits.

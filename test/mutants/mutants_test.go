@@ -208,8 +208,11 @@ func tell(t *testing.T, bin, stories string, first, n int) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	total := 3 * n // a third of them is planned change, two thirds have faults
-	if stories == faults {
+	switch stories {
+	case faults:
 		total = n + (n-1)/2
+	case degraded:
+		total = 5 * n
 	}
 	cmd := exec.CommandContext(ctx, bin, "-test.run", "^"+stories+"$", "-test.timeout", (patience / 2).String(),
 		"-random.first", strconv.Itoa(first), "-random.seeds", strconv.Itoa(total), "-random.graveyard=false")

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/node"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// store is what the cluster has to know of the node's store.
+type store struct {
+	id      string // its identity; "" for one that has none
+	cluster string // that it has served before; "" for none
+	// bind makes it a cluster's, unless it is another's, and returns whose it is; nil for
+	// a store that does not remember that.
+	bind func(ctx context.Context, cluster string) (string, error)
+}
+
+// openStore makes sure that the node has its store, and settles it.
+func (r *assembly) openStore(ctx context.Context) (st store, err error) {
+	if r.Node.PersistenceProvider() == nil && r.cfg.OpenStore != nil {
+		warn := func(text string, err error) { r.notice(event.Alarm, err, "%s", text) }
+		provider, closer, err := r.cfg.OpenStore(ctx, r.cfg.DataDir, warn)
+		if err != nil {
+			return st, err
+		}
+		r.closers.add(closer.Close)
+		r.Node.SetPersistenceProvider(provider)
+	}
+	provider := r.Node.PersistenceProvider()
+	if fenced, ok := provider.(object.FencedProvider); ok {
+		if st.id, err = fenced.StoreID(ctx); err != nil {
+			return st, err
+		}
+	}
+	if binder, ok := provider.(object.ClusterBinder); ok {
+		if st.cluster, err = binder.BindCluster(ctx, ""); err != nil {
+			return st, fmt.Errorf("the store does not say which cluster it belongs to: %w", err)
+		}
+		st.bind = binder.BindCluster
+	}
+	r.Node.Start()
+	if node.DegradedMode(r.cfg.DegradedMode) == node.DegradedOn && !r.Node.Degrades() {
+		return st, errors.New("DegradedMode (--degraded-mode) is on, and the store cannot tell a node that it is still the holder; use PostgreSQL or SQLite, or leave it out")
+	}
+	return st, nil
+}
