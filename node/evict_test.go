@@ -57,8 +57,10 @@ func TestManyObjectsLittleRoom(t *testing.T) {
 			if most.Load() > 100 || most.Load() < 90 {
 				t.Errorf("%d objects were active at once", most.Load())
 			}
-			if live := w.live.Load(); live > 100 || live != int64(w.NumObjects()) {
-				t.Errorf("%d are counted of %d", live, w.NumObjects())
+			// The last ones to make room may still be ending: the count falls meanwhile.
+			before, there, after := w.live.Load(), int64(w.NumObjects()), w.live.Load()
+			if before > 100 || there > before || there < after {
+				t.Errorf("%d are counted, then %d, of %d", before, after, there)
 			}
 		})
 	}

@@ -164,8 +164,8 @@ var mutants = []mutant{
 	{
 		name: "unknown-tried-again", removes: "a call whose outcome is unknown is tried again", stories: faults,
 		edits: []edit{{"cluster/call.go",
-			`	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce:`,
-			`	case e.Kind == fault.Indeterminate:`}},
+			`	case e.Kind == fault.Indeterminate && f.req.AtLeastOnce, f.once() && isUnknown(e):`,
+			`	case isUnknown(e):`}},
 	},
 	{
 		name: "reply-before-commit", removes: "the reply of a durable call does not wait for its commit", stories: faults,
