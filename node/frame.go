@@ -49,6 +49,7 @@ type rare struct {
 	sends []sent             // to be recorded with its state
 	kept  records            // what is
 	nth   map[outCall]uint64 // how often it called whom, if its call has an id
+	doubt error              // of a call out of it: an earlier run may have made it
 }
 
 // run is what the method stands for, or nil: for who holds mu, or after its end.
@@ -346,6 +347,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 		err = f.act.mayAct(ctx)
 	}
 	if err != nil {
+		f.weigh(f.child(call), err)
 		return object.Payload{}, fault.Of(err).On(call.Op.String(), call.Subject())
 	}
 	if !f.lend(call.Ref) {
@@ -353,7 +355,10 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
 	}
 	defer f.unlend(call.Ref)
-	return f.act.node.cfg.Call(ctx, f.child(call))
+	call = f.child(call)
+	reply, err := f.act.node.cfg.Call(ctx, call)
+	f.weigh(call, err)
+	return reply, err
 }
 
 func (f *frame) lend(to object.Ref) bool {

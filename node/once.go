@@ -197,15 +197,20 @@ func (n *Node) slotFor(id string) *slot {
 }
 
 // conclude says what of the method's end is to be recorded. An error of a method that was
-// cut off, or that does not know what became of a call of its own, is no answer: the
-// activation is dropped, and the call may run again, with those results that are there.
+// cut off, or any end of one that does not know what became of a call of its own, is no
+// answer: the activation is dropped, and the call may run again, with those results that
+// are there.
 func (f *frame) conclude(ctx context.Context, c *call, reply proto.Message, failed error) {
 	r := f.run()
 	if r == nil || f.panicked {
 		return
 	}
+	doubt := f.rare.doubt
 	if failed != nil && (f.stopped || fault.OutcomeOf(failed) == fault.OutcomeUnknown || ctx.Err() != nil && ofContext(failed)) {
-		f.act.doom("a call with an id ended in doubt", fault.New(fault.Indeterminate, "the method ended in doubt, and nothing of it is stored; make the call again with its id: %w", failed))
+		doubt = failed
+	}
+	if doubt != nil {
+		f.act.doom("a call with an id ended in doubt", fault.New(fault.Indeterminate, "the method ended in doubt, and nothing of it is stored; make the call again with its id: %w", doubt))
 		return
 	}
 	record := object.CallRecord{ID: c.id, Status: object.CallDone, Keep: resultRetention}
@@ -338,6 +343,23 @@ func (f *frame) child(call object.Call) object.Call {
 	call.IDIfKept = !known || !f.act.node.keepsResults(t, f.act.node.slotFor(call.Ref.ID)) ||
 		t.Methods[call.Method] != nil && t.Methods[call.Method].ReadOnly
 	return call
+}
+
+// weigh notes a call out of a method with an id that failed before it came to a result
+// of its own. That this attempt did not run says nothing of one that the method made
+// under the same id before a crash: the method must not end as if it had never been made.
+func (f *frame) weigh(call object.Call, err error) {
+	if err == nil || f.info.CallID == "" || call.Op != object.OpCall || call.ID == "" || hopeless[fault.KindOf(err)] || fault.OutcomeOf(err) == fault.Executed {
+		return
+	}
+	if _, known := f.act.node.cfg.Types.Lookup(call.Ref.Type); known && call.IDIfKept {
+		return // its results are not kept, or it changes nothing
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.run() != nil && !f.ended {
+		f.rare.doubt = err
+	}
 }
 
 // outCall is whom a method calls: the branches of a fan-out are counted apart.

@@ -298,6 +298,44 @@ func TestNestedCallsRunOnce(t *testing.T) {
 		}
 		w.wantStored("b", 1, 1)
 	})
+	bubble(t, "in doubt of what an earlier run called", func(t *testing.T) {
+		for _, swallows := range []bool{false, true} {
+			w := start(t, kept)
+			cut, late := true, true
+			method := func(ctx context.Context, o *Thing) error {
+				if cut { // the first run: it ends between the commit of its call and its own
+					w.must(second(w.call(ctx, "b.Change")))
+					cut = false
+					return fault.New(fault.Indeterminate, "its node died")
+				}
+				if late { // this one's call does not get as far as its object
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithCancel(ctx)
+					cancel()
+				}
+				_, err := w.call(ctx, "b.Change")
+				if err == nil {
+					o.N++
+				} else {
+					isFault(t, err, fault.Canceled, fault.NotExecuted)
+				}
+				if swallows {
+					return nil
+				}
+				return err
+			}
+			_, err := w.once(bg, "one", "a.Change", method)
+			isFault(t, err, fault.Indeterminate, fault.OutcomeUnknown)
+			_, err = w.once(bg, "one", "a.Change", method)
+			isFault(t, err, fault.Indeterminate, fault.OutcomeUnknown)
+			late = false
+			if n, err := w.once(bg, "one", "a.Change", method); n != 1 || err != nil {
+				t.Error(n, err)
+			}
+			w.wantStored("a", 1, 1)
+			w.wantStored("b", 1, 1)
+		}
+	})
 	bubble(t, "not to change whom the chain is inside of", func(t *testing.T) {
 		w := start(t, kept)
 		_, err := w.once(bg, "one", "a.Change", func(ctx context.Context, o *Thing) error {
