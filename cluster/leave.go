@@ -24,9 +24,9 @@ func (r *reconciler) leave(ctx context.Context) error {
 	defer cancel()
 	stop := r.untilLost(cancel)
 	defer stop()
-	heard := r.announce(ctx)
+	told, heard := r.announce(ctx)
 	if heard {
-		r.passOn(ctx)
+		r.passOn(ctx, told)
 	}
 	r.settle()
 	r.comeBack(r.vacant)
@@ -47,13 +47,14 @@ func (r *reconciler) leave(ctx context.Context) error {
 }
 
 // passOn hands shards over as the leader gives them other targets, until none is left
-// or nobody is there to take one.
-func (r *reconciler) passOn(ctx context.Context) {
+// or nobody is there to take one: nobody who was there at revision told, when the others
+// were told, whenever this node hears of it.
+func (r *reconciler) passOn(ctx context.Context, told int64) {
 	for {
 		v := r.c.View()
 		r.walk(v)
 		r.receive(v)
-		if r.idle() || !takenBy(v, r.reg.Address) && r.departing == 0 {
+		if r.idle() || v.Revision >= told && !takenBy(v, r.reg.Address) && r.departing == 0 {
 			return
 		}
 		select {
@@ -115,11 +116,11 @@ const (
 var announceBackoff = etcdmanager.Backoff{First: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
 // announce tells the others that this node gets no more shards, and says whether etcd
-// heard it. What lives only in memory depends on it, so a moment without etcd is waited
+// heard it, and at which revision. What lives only in memory depends on it, so a moment without etcd is waited
 // out; but not for longer than the lease is trusted, because then nothing is served any
 // more, nor when there is nothing to give or nobody to take it, nor into the last
 // quarter of the budget, which is for the drain.
-func (r *reconciler) announce(ctx context.Context) bool {
+func (r *reconciler) announce(ctx context.Context) (revision int64, heard bool) {
 	ctx, cancel := context.WithDeadline(ctx, r.until.Add(-r.c.cfg.DrainBudget/4))
 	defer cancel()
 	for attempt := 0; ; attempt++ {
@@ -127,11 +128,11 @@ func (r *reconciler) announce(ctx context.Context) bool {
 		out, err := r.reg.Drain(try)
 		done()
 		if err == nil && out.Written {
-			return true
+			return out.Revision, true
 		}
 		r.c.step("drain", "the others could not be told", orRefused(err))
 		if err == nil || !r.trusted() || r.idle() || !takenBy(r.c.View(), r.reg.Address) || !announceBackoff.Wait(ctx, attempt) {
-			return err == nil
+			return 0, err == nil
 		}
 	}
 }
