@@ -40,7 +40,9 @@ type network struct {
 	db        *sqlite.DB
 	nodes     map[string]*netNode
 	gates     map[string]*gateserver.GateServer
-	clients   []*netSession
+
+	mu      sync.Mutex // clients may come from several goroutines
+	clients []*netSession
 }
 
 // netNode is a node that runs.
@@ -171,6 +173,8 @@ func (w *network) connect(gate string) (session, error) {
 		s.close()
 		return nil, err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.clients = append(w.clients, s)
 	return s, nil
 }
