@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/goverseapi"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // Account is one account. Its state is its balance and how often each transfer was
@@ -31,16 +32,14 @@ func Transfer(id, to string, amount int64) *structpb.Struct {
 func text(r *structpb.Struct, name string) string { return r.Fields[name].GetStringValue() }
 func amount(r *structpb.Struct) int64             { return int64(r.Fields["amount"].GetNumberValue()) }
 
-// Pay is a transfer by a nested call: the money is there when it returns.
+// Pay is a transfer by a nested call: the money is there when it returns. It does not ask
+// whether the account has it. If its node dies behind the deposit it runs again, when the
+// balance may be another, and has to come to the same call.
 func (a *Account) Pay(ctx context.Context, r *structpb.Struct) (*wrapperspb.Int64Value, error) {
-	if a.balance < amount(r) {
-		return nil, fmt.Errorf("%s has %d, not %d", a.Id(), a.balance, amount(r))
-	}
 	if _, err := goverseapi.CallObject(ctx, "Account", text(r, "to"), "Deposit", r); err != nil {
 		return nil, fmt.Errorf("the deposit: %w", err)
 	}
-	a.apply(text(r, "id"), -amount(r))
-	return wrapperspb.Int64(a.balance), nil
+	return a.apply(ctx, r, -amount(r))
 }
 
 // Remit is a transfer by a one-way call: the money is on its way when it returns.
@@ -51,22 +50,33 @@ func (a *Account) Remit(ctx context.Context, r *structpb.Struct) (*wrapperspb.In
 	if err := goverseapi.Send(ctx, "Account", text(r, "to"), "Deposit", r); err != nil {
 		return nil, err
 	}
-	a.apply(text(r, "id"), -amount(r))
-	return wrapperspb.Int64(a.balance), nil
+	return a.apply(ctx, r, -amount(r))
 }
 
 // Deposit is the other side of a transfer.
-func (a *Account) Deposit(_ context.Context, r *structpb.Struct) (*wrapperspb.Int64Value, error) {
-	a.apply(text(r, "id"), amount(r))
-	return wrapperspb.Int64(a.balance), nil
+func (a *Account) Deposit(ctx context.Context, r *structpb.Struct) (*wrapperspb.Int64Value, error) {
+	return a.apply(ctx, r, amount(r))
 }
 
-func (a *Account) apply(id string, delta int64) {
+// apply changes the balance, and has it written into the program's own table, in the
+// same commit, if the request says so.
+func (a *Account) apply(ctx context.Context, r *structpb.Struct, delta int64) (*wrapperspb.Int64Value, error) {
 	if a.applied == nil {
 		a.applied = map[string]int64{}
 	}
+	if r.Fields["book"].GetBoolValue() {
+		account := a.Id()
+		err := goverseapi.OnCommit(ctx, func(ctx context.Context, tx object.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO bank_ledger (order_id, account, amount) VALUES ($1, $2, $3)`, text(r, "id"), account, delta)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	a.balance += delta
-	a.applied[id]++
+	a.applied[text(r, "id")]++
+	return wrapperspb.Int64(a.balance), nil
 }
 
 // Look is the account's state.
