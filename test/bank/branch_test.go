@@ -64,6 +64,7 @@ type branch struct {
 	acks   string
 	etcd   string
 	gates  []string // addresses
+	wanted []Boundary
 	keeper sync.WaitGroup
 
 	mu      sync.Mutex // protects following fields
@@ -83,8 +84,9 @@ type life struct {
 	resend bool     // until then it dies where it would deliver again
 }
 
-// openBranch starts the processes; dir has the programs node and gate.
-func openBranch(t *testing.T, dir string, v *vault, seed uint64) *branch {
+// openBranch starts the processes, which are to die at the boundaries wanted; dir has
+// the programs node and gate.
+func openBranch(t *testing.T, dir string, v *vault, seed uint64, wanted []Boundary) *branch {
 	t.Helper()
 	etcd, err := embedded.Start(t.Context(), embedded.Config{Dir: filepath.Join(t.TempDir(), "coordination")})
 	if err != nil {
@@ -92,7 +94,7 @@ func openBranch(t *testing.T, dir string, v *vault, seed uint64) *branch {
 	}
 	t.Cleanup(func() { etcd.Close() })
 	b := &branch{
-		t: t, dir: dir, vault: v, acks: filepath.Join(t.TempDir(), "acks"), etcd: etcd.Endpoint(), met: map[Boundary]int{},
+		t: t, dir: dir, vault: v, acks: filepath.Join(t.TempDir(), "acks"), etcd: etcd.Endpoint(), wanted: wanted, met: map[Boundary]int{},
 		random: rand.New(rand.NewPCG(seed, 1)), running: make([]*life, 3),
 	}
 	for i := range b.running {
@@ -172,10 +174,10 @@ func (b *branch) next() (l *life, closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.todo) == 0 {
-		b.todo = slices.DeleteFunc(slices.Clone(Boundaries), func(at Boundary) bool { return at == BeforeSecondDelivery })
+		b.todo = slices.DeleteFunc(slices.Clone(b.wanted), func(at Boundary) bool { return at == BeforeSecondDelivery })
 		b.random.Shuffle(len(b.todo), func(i, j int) { b.todo[i], b.todo[j] = b.todo[j], b.todo[i] })
 	}
-	l = &life{at: b.todo[0], resend: b.met[BeforeSecondDelivery] == 0 && b.killed > 0}
+	l = &life{at: b.todo[0], resend: slices.Contains(b.wanted, BeforeSecondDelivery) && b.met[BeforeSecondDelivery] == 0 && b.killed > 0}
 	b.todo = b.todo[1:]
 	return l, b.closing
 }
@@ -228,11 +230,11 @@ func (b *branch) whole() []*life {
 	return nodes
 }
 
-// missing is the boundaries at which no node has died.
+// missing is the boundaries at which no node has died and one should.
 func (b *branch) missing() []Boundary {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(Boundaries), func(at Boundary) bool { return b.met[at] > 0 })
+	return slices.DeleteFunc(slices.Clone(b.wanted), func(at Boundary) bool { return b.met[at] > 0 })
 }
 
 func (b *branch) close() {
