@@ -35,7 +35,7 @@ var house = []room{
 	{0, ".", nil}, // the map
 	{0, "cluster/sharding", nil},
 	{0, "object", []string{"util/logger"}},
-	{0, "object/admit", []string{"object", "internal/fault"}},
+	{0, "object/admit", []string{"object", "internal/fault", "cluster/sharding"}},
 	{0, "proto", nil},
 	{0, "gate/proto", nil},
 	{0, "inspector/proto", nil},

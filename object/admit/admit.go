@@ -6,10 +6,12 @@ package admit
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -47,6 +49,19 @@ func Ref(r object.Ref) error {
 		return err
 	}
 	return key("object's id", r.ID)
+}
+
+// Stamp checks who stamps which fences. Their Owner fields are not looked at.
+func Stamp(owner string, fences []object.Fence) error {
+	if owner == "" {
+		return fault.New(fault.Invalid, "a stamp needs an owner")
+	}
+	for _, f := range fences {
+		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard >= sharding.NumShards {
+			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to %d, epochs begin at 1", f.Shard, f.Epoch, sharding.NumShards-1)
+		}
+	}
+	return nil
 }
 
 // key checks what is a key in every store.

@@ -9,13 +9,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"math"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/xiaonanln/goverse/cluster/sharding"
-	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/admit"
 )
@@ -83,7 +80,7 @@ func (s *Store) Stamp(ctx context.Context, owner string, fences []object.Fence) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkStamp(owner, fences); err != nil {
+	if err := admit.Stamp(owner, fences); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -105,18 +102,6 @@ func (s *Store) Stamp(ctx context.Context, owner string, fences []object.Fence) 
 		return nil, f.Err
 	}
 	return refused, nil
-}
-
-func checkStamp(owner string, fences []object.Fence) error {
-	if owner == "" {
-		return fault.New(fault.Invalid, "a stamp needs an owner")
-	}
-	for _, f := range fences {
-		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard >= sharding.NumShards {
-			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to %d, epochs begin at 1", f.Shard, f.Epoch, sharding.NumShards-1)
-		}
-	}
-	return nil
 }
 
 // Load returns an object's record.

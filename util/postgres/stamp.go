@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/xiaonanln/goverse/cluster/sharding"
-	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/object/admit"
 )
 
 // stampSQL is one statement, like a commit: a claimant that is stopped half-way must not
@@ -41,7 +39,7 @@ const patience = 3
 // it refused. A holder that was stopped in the middle of a commit keeps its fences
 // locked: its connections are ended, so that a take-over takes no longer than that.
 func (p *Provider) Stamp(ctx context.Context, owner string, fences []object.Fence) (refused []object.Fence, err error) {
-	if err := checkStamp(owner, fences); err != nil {
+	if err := admit.Stamp(owner, fences); err != nil {
 		return nil, err
 	}
 	if len(fences) == 0 {
@@ -63,18 +61,6 @@ func (p *Provider) Stamp(ctx context.Context, owner string, fences []object.Fenc
 		return nil, fmt.Errorf("stamp %d shards: %w", len(fences), p.db.explain(err))
 	}
 	return refused, nil
-}
-
-func checkStamp(owner string, fences []object.Fence) error {
-	if owner == "" {
-		return fault.New(fault.Invalid, "a stamp needs an owner")
-	}
-	for _, f := range fences {
-		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard >= sharding.NumShards {
-			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to %d, epochs begin at 1", f.Shard, f.Epoch, sharding.NumShards-1)
-		}
-	}
-	return nil
 }
 
 // stamps are fences as columns, each shard once.

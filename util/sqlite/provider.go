@@ -5,12 +5,9 @@ import (
 	"crypto/rand"
 	"database/sql/driver"
 	"fmt"
-	"math"
 	"time"
 	"unsafe"
 
-	"github.com/xiaonanln/goverse/cluster/sharding"
-	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/admit"
 )
@@ -50,7 +47,7 @@ const fenceSQL = `SELECT epoch, owner FROM goverse_shards WHERE shard_id=?1`
 // Stamp writes the fences of shards for owner, in one transaction, and returns those
 // that it refused.
 func (p *Provider) Stamp(ctx context.Context, owner string, fences []object.Fence) (refused []object.Fence, err error) {
-	if err := checkStamp(owner, fences); err != nil {
+	if err := admit.Stamp(owner, fences); err != nil {
 		return nil, err
 	}
 	err = p.write(ctx, func(w *conn) error {
@@ -75,18 +72,6 @@ func (p *Provider) Stamp(ctx context.Context, owner string, fences []object.Fenc
 		return nil, fmt.Errorf("stamp %d shards: %w", len(fences), err)
 	}
 	return refused, nil
-}
-
-func checkStamp(owner string, fences []object.Fence) error {
-	if owner == "" {
-		return fault.New(fault.Invalid, "a stamp needs an owner")
-	}
-	for _, f := range fences {
-		if f.Epoch == 0 || f.Epoch > math.MaxInt64 || f.Shard < 0 || f.Shard >= sharding.NumShards {
-			return fault.New(fault.Invalid, "shard %d at epoch %d cannot be stamped: shards are 0 to %d, epochs begin at 1", f.Shard, f.Epoch, sharding.NumShards-1)
-		}
-	}
-	return nil
 }
 
 // fenceOf reads a shard's fence; its Epoch is 0 if there is none.
