@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,12 +14,13 @@ import (
 // A store serves one cluster. A node that comes to another with it is refused before it
 // is registered, and says what to do.
 func TestAStoreOfAnotherCluster(t *testing.T) {
-	store, binds := memstore.NewWithID("store"), 0
+	store := memstore.NewWithID("store")
+	var binds atomic.Int32 // two nodes bind at the same time
 	with := func(c *Config) {
 		c.StoreID = "store"
 		c.StoreCluster, _ = store.BindCluster(context.Background(), "")
 		c.BindStore = func(ctx context.Context, cluster string) (string, error) {
-			if binds++; binds == 1 {
+			if binds.Add(1) == 1 {
 				return "", errors.New("no answer")
 			}
 			return store.BindCluster(ctx, cluster)

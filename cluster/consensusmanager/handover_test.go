@@ -111,7 +111,11 @@ func TestHandOverToADeadNode(t *testing.T) {
 	moving(t, func(w *world, a, b *process, batch []Handover) {
 		b.leave()
 		b = w.node("b:1")
-		w.until("b is back", time.Minute, func() bool { return a.View().Members().Has("b:1") })
+		w.until("b is back", time.Minute, func() bool {
+			born, _ := b.registration()
+			seen, ok := a.View().Member("b:1")
+			return ok && born != nil && seen.Registration == born.Registration
+		})
 		r, _ := a.registration()
 		out, err := r.HandOver(w.t.Context(), batch)
 		if !errors.Is(err, etcdmanager.ErrNotApplied) || out.Written || holds(w, b) > 0 {
