@@ -18,8 +18,9 @@ import (
 // written to first, and a database that follows it.
 type data string
 
-func (d data) database() string { return filepath.Join(string(d), "member", "snap", "db") }
-func (d data) log() string      { return filepath.Join(string(d), "member", "wal") }
+func (d data) database() string  { return filepath.Join(d.snapshots(), "db") }
+func (d data) snapshots() string { return filepath.Join(string(d), "member", "snap") }
+func (d data) log() string       { return filepath.Join(string(d), "member", "wal") }
 
 // empty says that no cluster was ever created here.
 func (d data) empty() bool { return !wal.Exist(d.log()) }
@@ -27,7 +28,11 @@ func (d data) empty() bool { return !wal.Exist(d.log()) }
 // check reads all files once, on this goroutine, where damage becomes an error. etcd
 // would find some of it on goroutines of its own, by panics that nobody can recover,
 // and some not at all: with the end of its log lost it would wait for ever.
-func (d data) check() (err error) {
+//
+// It tells whether the data is stillborn: made by a process that died before anything
+// was committed, not even that the cluster has a member. etcd would wait for ever for
+// that member; and nobody was ever answered, so nothing is lost with the files.
+func (d data) check() (stillborn bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: %v", d, p)
@@ -35,16 +40,24 @@ func (d data) check() (err error) {
 	}()
 	applied, err := d.checkDatabase()
 	if err != nil {
-		return fmt.Errorf("%s: %w", d.database(), err)
+		return false, fmt.Errorf("%s: %w", d.database(), err)
 	}
-	logged, err := d.checkLog()
+	logged, committed, err := d.checkLog()
 	if err != nil {
-		return fmt.Errorf("%s: %w", d.log(), err)
+		return false, fmt.Errorf("%s: %w", d.log(), err)
 	}
 	if logged < applied {
-		return fmt.Errorf("%s: its last entry is %d, and the database has entry %d: the end of the log is lost", d.log(), logged, applied)
+		return false, fmt.Errorf("%s: its last entry is %d, and the database has entry %d: the end of the log is lost", d.log(), logged, applied)
 	}
-	return nil
+	return !d.empty() && committed == 0 && applied == 0, nil
+}
+
+// clear removes stillborn data: the log last, which tells that it is.
+func (d data) clear() error {
+	if err := os.RemoveAll(d.snapshots()); err != nil {
+		return err
+	}
+	return os.RemoveAll(d.log())
 }
 
 // checkDatabase returns the index of the last log entry that the database has. One
@@ -85,31 +98,32 @@ func checkRevision(key, value []byte) error {
 	return proto.Unmarshal(value, new(mvccpb.KeyValue))
 }
 
-// checkLog returns the index of the last entry. An entry that a crash left half
-// written is not one.
-func (d data) checkLog() (last uint64, err error) {
+// checkLog returns the index of the last entry, and of the last one of which the log
+// says that it is committed. An entry that a crash left half written is not one.
+func (d data) checkLog() (last, committed uint64, err error) {
 	if d.empty() {
-		return 0, nil
+		return 0, 0, nil
 	}
 	snaps, err := wal.ValidSnapshotEntries(zap.NewNop(), d.log())
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if len(snaps) == 0 {
-		return 0, errors.New("its beginning is lost")
+		return 0, 0, errors.New("its beginning is lost")
 	}
 	start := snaps[len(snaps)-1]
 	w, err := wal.OpenForRead(zap.NewNop(), d.log(), start)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer w.Close()
-	_, _, entries, err := w.ReadAll()
+	_, state, entries, err := w.ReadAll()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if len(entries) == 0 {
-		return start.GetIndex(), nil
+	last = start.GetIndex()
+	if len(entries) > 0 {
+		last = entries[len(entries)-1].GetIndex()
 	}
-	return entries[len(entries)-1].GetIndex(), nil
+	return last, max(start.GetIndex(), state.GetCommit()), nil
 }

@@ -10,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 )
@@ -176,6 +180,37 @@ func TestStartThatIsGivenUp(t *testing.T) {
 		}
 	}
 	start(t, dir)
+}
+
+// A process that died after it had made the log and before its first entry: etcd would
+// wait for ever for a member that nobody ever added.
+func TestStillbornData(t *testing.T) {
+	dir := t.TempDir()
+	d := data(filepath.Join(dir, "etcd"))
+	if err := os.MkdirAll(d.snapshots(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	id, cluster := uint64(1), uint64(2)
+	metadata, err := proto.Marshal(&etcdserverpb.Metadata{NodeID: &id, ClusterID: &cluster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := wal.Create(zap.NewNop(), d.log(), metadata)
+	if err == nil {
+		err = log.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	if !s.Fresh() {
+		t.Error("it is said to have been used")
+	}
+	put(t, dial(t, s), "a", "1")
+	stop(t, s)
+	if stillborn, err := d.check(); stillborn || err != nil {
+		t.Errorf("data that was used: stillborn %v, %v", stillborn, err)
+	}
 }
 
 func TestADirectoryThatCannotBeUsed(t *testing.T) {

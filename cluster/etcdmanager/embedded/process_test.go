@@ -313,7 +313,7 @@ func TestDamagedData(t *testing.T) {
 // own check refuses before etcd has a chance to harm it.
 func startOn(t *testing.T, dir string) string {
 	t.Helper()
-	if data(filepath.Join(dir, "etcd")).check() == nil {
+	if _, err := data(filepath.Join(dir, "etcd")).check(); err == nil {
 		p := spawn(t, dir)
 		p.end(t)
 		return p.said

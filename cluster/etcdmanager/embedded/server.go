@@ -83,7 +83,11 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	if err := s.data.check(); err != nil {
+	stillborn, err := s.data.check()
+	if err == nil && stillborn {
+		err = s.data.clear()
+	}
+	if err != nil {
 		return s.damaged(err)
 	}
 	listener, err := listen(s.last.Endpoint)
