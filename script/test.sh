@@ -197,7 +197,8 @@ tests() {
   local packages
   mapfile -t packages < <(go list ./... | grep -v -e '/test/e2e$' -e '/test/bank$')
   [ "${#packages[@]}" -gt 0 ] || return 1
-  go_test packages -skip '^TestEmbeddedEtcd$' "${packages[@]}" || return 1
+  # Three at a time: some wait for a disk or a database.
+  go_test packages -p 3 -skip '^TestEmbeddedEtcd$' "${packages[@]}" || return 1
   go_test etcd -run '^TestEmbeddedEtcd$' ./cluster || return 1
   # Three at a time: they mostly wait for leases to end and processes to come back.
   go_test processes -p 1 -parallel 3 ./test/e2e ./test/bank || return 1
