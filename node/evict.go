@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -23,6 +25,7 @@ const DefaultMaxActivations = 1_000_000
 // among the 13 % of all idle objects that were used longest ago, 99 % among the 38 %.
 const (
 	evictSample = 32
+	evictEach   = 2 // of a slot at most: the ids of one have a pattern, and with it often an age
 	evictShare  = 4 // one of so many of the sample
 )
 
@@ -82,10 +85,11 @@ func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation)
 		used time.Time
 	}
 	var free, volatile []candidate
-	first := rand.IntN(len(n.slots))
-	for i := range n.slots {
-		s := &n.slots[(first+i)%len(n.slots)]
+	// At random: neighbours among the shards have ids in a pattern, too.
+	for at := range n.deck.deal(len(n.slots)) {
+		s := &n.slots[at]
 		s.mu.Lock()
+		full := min(evictSample, len(free)+evictEach)
 		for _, a := range s.acts { // begins anywhere
 			a.mu.Lock()
 			switch {
@@ -98,7 +102,7 @@ func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation)
 				free = append(free, candidate{a, a.lastUsed})
 			}
 			a.mu.Unlock()
-			if len(free) == evictSample {
+			if len(free) == full {
 				break
 			}
 		}
@@ -115,6 +119,30 @@ func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation)
 		eldest = append(eldest, c.a)
 	}
 	return eldest, ending
+}
+
+// A deck deals the numbers 0 to n-1, each once, in random order. What it dealt before
+// makes no difference. The zero value is ready.
+type deck struct {
+	mu    sync.Mutex // protects cards
+	cards []int32
+}
+
+func (d *deck) deal(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i := len(d.cards); i < n; i++ {
+			d.cards = append(d.cards, int32(i))
+		}
+		for i := range n {
+			j := i + rand.IntN(n-i)
+			d.cards[i], d.cards[j] = d.cards[j], d.cards[i]
+			if !yield(int(d.cards[i])) {
+				return
+			}
+		}
+	}
 }
 
 // isOnlyCopy: its state is nowhere but here.

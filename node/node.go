@@ -63,6 +63,7 @@ type Node struct {
 	on    event.Listener
 	world context.Context // what objects' own contexts are made of: it carries the node
 	slots []slot          // one for each shard, and one for ids that are pinned to this node
+	deck  deck            // of slots, for who samples them
 
 	parked     atomic.Int64 // bytes of requests that wait at slots
 	live       atomic.Int64 // activations, those that are ending among them
