@@ -350,8 +350,8 @@ func vanish(t *testing.T, s *site, good func(*testing.T)) {
 func refusedState(t *testing.T, s *site, good func(*testing.T)) {
 	s.mustCall(t, "ChatRoom/nul/SendMessage", `{"userName":"a","message":"before"}`)
 	code, answer := s.raw(t, "/ChatRoom/nul/SendMessage", `{"userName":"a","message":"x\u0000y"}`, nil)
-	if code == http.StatusOK || !strings.Contains(string(answer), "NUL") {
-		t.Errorf("a message with a NUL: status %d, %s; want a failure that names it", code, answer)
+	if code != http.StatusBadRequest || !strings.Contains(string(answer), `character \\u0000`) || !strings.Contains(string(answer), `"NotExecuted"`) {
+		t.Errorf("a message with a NUL: status %d, %s; want a refusal that names it", code, answer)
 	}
 	good(t)
 	s.mustCall(t, "ChatRoom/nul/SendMessage", `{"userName":"a","message":"after"}`)
