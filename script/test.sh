@@ -8,7 +8,7 @@
 #   script/test.sh --no-race   without the race detector
 #   script/test.sh --no-fuzz   without fuzzing
 #
-# FUZZTIME               how long each fuzz target runs (default 10s)
+# FUZZTIME               how long each fuzz target runs (default 5s)
 # GOVERSE_CHROMIUM       the browser for the browser test (default: the first on PATH)
 # GOVERSE_TEST_POSTGRES  a PostgreSQL to test with, as a URL whose user may create databases
 #                        (default: the tests start a private one)
@@ -200,15 +200,14 @@ tests() {
   # Three at a time: some wait for a disk or a database.
   go_test packages -p 3 -skip '^TestEmbeddedEtcd$' "${packages[@]}" || return 1
   go_test etcd -run '^TestEmbeddedEtcd$' ./cluster || return 1
-  # Three at a time: they mostly wait for leases to end and processes to come back.
-  go_test processes -p 1 -parallel 3 ./test/e2e ./test/bank || return 1
+  go_test processes -p 1 ./test/e2e ./test/bank || return 1
 }
 
 # fuzz_one PACKAGE TARGET: one core's worth; fuzzing runs as many as there are cores.
 fuzz_one() {
   local log="$tmp/fuzz.$2.log"
   echo "$1 $2"
-  go test -run '^$' -parallel 1 -fuzz "^$2\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 2s "$1" >"$log" 2>&1 && return 0
+  go test -run '^$' -parallel 1 -fuzz "^$2\$" -fuzztime "${FUZZTIME:-5s}" -fuzzminimizetime 2s "$1" >"$log" 2>&1 && return 0
   # Go's own race at the end of the time (go.dev/issue/75804, in Go before 1.27): it
   # fails without an input, and a real finding always has one.
   if grep -qx ' *context deadline exceeded' "$log" && ! grep -q 'Failing input written' "$log"; then
@@ -242,7 +241,7 @@ step "go vet" go vet ./...
 step "staticcheck" static
 step "compile-proto --check" script/compile-proto.sh --check
 step "go test ${race:+$race }${short:+$short }./..." tests
-[ -n "$nofuzz" ] || step "fuzz, ${FUZZTIME:-10s} each" fuzzing
+[ -n "$nofuzz" ] || step "fuzz, ${FUZZTIME:-5s} each" fuzzing
 
 say "all checks passed in $SECONDS s"
 for m in "${missing[@]}"; do echo "did not run: $m"; done

@@ -228,7 +228,8 @@ func (o *office) trouble() {
 		var done sync.WaitGroup
 		switch round % 4 {
 		case 0: // one is paused, the others die
-			done.Go(func() { pause(nodes[0]) })
+			paused := nodes[0]
+			done.Go(func() { pause(paused) })
 			nodes = nodes[1:]
 		case 1: // one dies just anywhere
 			nodes[0].signal(syscall.SIGKILL)
