@@ -129,7 +129,7 @@ var owners = []owner{
 	{"github.com/jackc/pgx", []string{"util/postgres", "test/pg"}, "a database driver belongs to its store"},
 	{"database/sql", []string{"util/sqlite", "util/postgres"}, "SQL belongs to the stores"},
 	{"github.com/spf13/cobra", []string{"cmd/goverse"}, "only the command line is one"},
-	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest", "test/pg"}, "only a test kit is for tests"},
+	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest", "test/pg", "test/spawn"}, "only a test kit is for tests"},
 }
 
 // habit bans what a package's source must not say.

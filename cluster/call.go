@@ -98,8 +98,10 @@ func valid(call *object.Call) *fault.Error {
 	if err := object.ValidName(call.Ref.Type); err != nil {
 		return fault.New(fault.Invalid, "type: %w", err)
 	}
-	if err := object.ValidID(call.ID); err != nil && (call.ID != "" || call.Op == object.OpSettle) {
-		return fault.New(fault.Invalid, "the call's id: %w", err)
+	if call.ID != "" || call.Op == object.OpSettle {
+		if err := object.ValidID(call.ID); err != nil {
+			return fault.New(fault.Invalid, "the call's id: %w", err)
+		}
 	}
 	if call.Op != object.OpCall {
 		return nil

@@ -5,9 +5,7 @@ package bank
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 // process is a program that runs.
@@ -102,7 +101,7 @@ func openBranch(t *testing.T, dir string, v *vault, seed uint64, wanted []Bounda
 	}
 	t.Cleanup(b.close)
 	for range 2 {
-		address := freeAddress(t)
+		address := spawn.FreeAddress(t)
 		b.gates = append(b.gates, address)
 		p, err := b.launch("gate", "--listen", address, "--http-listen", "off", "--etcd", b.etcd)
 		if err != nil {
@@ -113,26 +112,11 @@ func openBranch(t *testing.T, dir string, v *vault, seed uint64, wanted []Bounda
 	return b
 }
 
-// freeAddress is one on loopback with a port that the system does not hand out by
-// itself.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Error("no free port between 20000 and 32000")
-	return ""
-}
-
 func (b *branch) launch(program string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(filepath.Join(b.dir, program), args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.WaitDelay = 5 * time.Second
-	dieWithUs(p.cmd)
+	p.cmd.SysProcAttr = spawn.DiesWithUs(syscall.SIGKILL)
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -152,7 +136,7 @@ func (b *branch) keep(i int) {
 			return
 		}
 		var err error
-		l.process, err = b.launch("node", "--listen", freeAddress(b.t), "--etcd", b.etcd, "--data-dir", filepath.Join(b.dir, "data"), "--stability", "300ms",
+		l.process, err = b.launch("node", "--listen", spawn.FreeAddress(b.t), "--etcd", b.etcd, "--data-dir", filepath.Join(b.dir, "data"), "--stability", "300ms",
 			"--store", b.vault.name, "--acks", b.acks, "--die-at", string(l.at), "--die-resending="+strconv.FormatBool(l.resend))
 		if err != nil {
 			b.t.Error(err)

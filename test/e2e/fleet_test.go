@@ -20,6 +20,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/test/logbook"
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 var (
@@ -142,7 +143,7 @@ func (f *fleet) place() string {
 	if f.w != nil {
 		return f.host("47001")
 	}
-	own := freeAddress(f.t)
+	own := spawn.FreeAddress(f.t)
 	if f.members != nil {
 		return own
 	}
@@ -167,7 +168,7 @@ func (f *fleet) gate(address string) string {
 	case f.w != nil:
 		address = f.host("49000")
 	default:
-		address = freeAddress(f.t)
+		address = spawn.FreeAddress(f.t)
 	}
 	f.gates[address] = f.launch(gateBinary, f.hosts[address], f.etcd, "--listen", address, "--http-listen", "127.0.0.1:0")
 	return address

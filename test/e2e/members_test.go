@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 // etcdBinary is etcd itself, as its own module has it.
@@ -48,7 +50,7 @@ func startMembers(t *testing.T, w *world, n int) []*member {
 			m.host = w.host()
 			m.client, m.peer = net.JoinHostPort(m.host.address, "2379"), net.JoinHostPort(m.host.address, "2380")
 		} else {
-			m.client, m.peer = freeAddress(t), freeAddress(t)
+			m.client, m.peer = spawn.FreeAddress(t), spawn.FreeAddress(t)
 		}
 		all = append(all, m.name+"=http://"+m.peer)
 		members = append(members, m)

@@ -5,9 +5,6 @@ package e2e
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +15,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/test/logbook"
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 // site is where a program runs: its ports and its data outlive a process.
@@ -40,22 +38,7 @@ func newSite(t *testing.T, binary func() (string, error)) *site {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	return &site{binary: path, http: freeAddress(t), grpc: freeAddress(t), node: freeAddress(t), dir: dir, data: filepath.Join(dir, "data")}
-}
-
-// freeAddress is one on loopback with a port that the system does not hand out by
-// itself, so that it is still free after a kill.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port between 20000 and 32000")
-	return ""
+	return &site{binary: path, http: spawn.FreeAddress(t), grpc: spawn.FreeAddress(t), node: spawn.FreeAddress(t), dir: dir, data: filepath.Join(dir, "data")}
 }
 
 func (s *site) flags() []string {
@@ -80,7 +63,7 @@ func (s *site) launch(t *testing.T, args ...string) *program {
 	cmd := exec.Command(s.binary, args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66"), s.env...)
-	dieWithUs(cmd)
+	cmd.SysProcAttr = spawn.DiesWithUs(syscall.SIGKILL)
 	p := &program{cmd: cmd, heard: make(chan struct{}), ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p, p
 	cmd.WaitDelay = 5 * time.Second

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 // refuses runs the program, which has to end soon with code, and to say every one of
@@ -90,7 +92,7 @@ func TestDataDirectory(t *testing.T) {
 	}
 
 	first := s.start(t)
-	second := &site{binary: s.binary, dir: s.dir, data: s.data, http: freeAddress(t), grpc: freeAddress(t), node: freeAddress(t)}
+	second := &site{binary: s.binary, dir: s.dir, data: s.data, http: spawn.FreeAddress(t), grpc: spawn.FreeAddress(t), node: spawn.FreeAddress(t)}
 	second.refuses(t, 1, second.flags(), s.data, "in use", fmt.Sprint(first.cmd.Process.Pid), "--data-dir")
 	s.mustCall(t, "ChatRoom/general/Join", `{"userName":"guest"}`) // the first has not noticed
 }

@@ -32,6 +32,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
 // Variable names the server to use in place of a private one.
@@ -215,7 +217,7 @@ func (s *Server) command(who *syscall.Credential, name string, args ...string) *
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C", "TZ=UTC"}
-	cmd.SysProcAttr = dieWithUs()
+	cmd.SysProcAttr = spawn.DiesWithUs(syscall.SIGQUIT)
 	cmd.SysProcAttr.Credential = who
 	return cmd
 }

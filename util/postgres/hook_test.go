@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,7 +198,8 @@ func TestHookDeadlock(t *testing.T) {
 	d, url := ledger(t)
 	sqlOf(t, url, `INSERT INTO ledger VALUES (1, ''), (2, '')`)
 	saves := []object.Save{d.save("a", []byte("1")), d.save("b", []byte("1"))}
-	met, done := make(chan struct{}, 2), make(chan error)
+	var there atomic.Int32
+	met, done := make(chan struct{}), make(chan error)
 	for i := range saves {
 		first := true
 		hook := func(ctx context.Context, tx object.Tx) error {
@@ -207,9 +209,12 @@ func TestHookDeadlock(t *testing.T) {
 			}
 			if first {
 				first = false
-				met <- struct{}{}
-				for until := time.Now().Add(500 * time.Millisecond); len(met) < 2 && time.Now().Before(until); {
-					time.Sleep(time.Millisecond)
+				if there.Add(1) == 2 {
+					close(met)
+				}
+				select {
+				case <-met: // each has its first row
+				case <-time.After(500 * time.Millisecond): // the other one waits for a seat
 				}
 			}
 			_, err := tx.Exec(ctx, lock, 2-i)

@@ -1,7 +1,0 @@
-//go:build unix && !linux
-
-package bank
-
-import "os/exec"
-
-func dieWithUs(*exec.Cmd) {}
