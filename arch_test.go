@@ -34,7 +34,7 @@ var house = []room{
 	// 0: words. Values and contracts; no I/O, no goroutines.
 	{0, ".", nil}, // the map
 	{0, "cluster/sharding", nil},
-	{0, "object", []string{"util/logger"}},
+	{0, "object", []string{"util/logger", "internal/fault"}},
 	{0, "object/admit", []string{"object", "internal/fault", "cluster/sharding"}},
 	{0, "proto", nil},
 	{0, "gate/proto", nil},

@@ -16,6 +16,9 @@ type Options struct {
 	MaxQueue    int           // calls that may wait for a turn; 0 = DefaultMaxQueue
 	MustCreate  bool          // calls to an object that was never created are NotFound
 
+	// Service, if there is one, knows the methods.
+	Service *Service
+
 	// Transactional: a method that returns an error leaves the object as it found it.
 	Transactional bool
 }

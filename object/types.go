@@ -38,7 +38,7 @@ type Method struct {
 	Name     string
 	ReadOnly bool
 	Request  proto.Message // a nil message of the request's type, to make new ones from
-	fn       reflect.Value
+	invoke   func(ctx context.Context, o Object, req proto.Message) (proto.Message, error)
 }
 
 // Register adds the type of obj, which is a typed nil such as (*ChatRoom)(nil).
@@ -84,12 +84,19 @@ func (t *Type) MethodNames() []string { return slices.Sorted(maps.Keys(t.Methods
 
 // Invoke calls the method on o. req must be of the method's request type.
 func (m *Method) Invoke(ctx context.Context, o Object, req proto.Message) (proto.Message, error) {
-	out := m.fn.Call([]reflect.Value{reflect.ValueOf(o), reflect.ValueOf(ctx), reflect.ValueOf(req)})
-	err, _ := out[1].Interface().(error)
-	if out[0].IsNil() {
-		return nil, err
+	return m.invoke(ctx, o, req)
+}
+
+// reflected calls a method that no generated code knows.
+func reflected(method reflect.Value) func(context.Context, Object, proto.Message) (proto.Message, error) {
+	return func(ctx context.Context, o Object, req proto.Message) (proto.Message, error) {
+		out := method.Call([]reflect.Value{reflect.ValueOf(o), reflect.ValueOf(ctx), reflect.ValueOf(req)})
+		err, _ := out[1].Interface().(error)
+		if out[0].IsNil() {
+			return nil, err
+		}
+		return out[0].Interface().(proto.Message), err
 	}
-	return out[0].Interface().(proto.Message), err
 }
 
 var (
@@ -115,13 +122,21 @@ func newType(obj Object, opts []TypeOption) (*Type, error) {
 		opt(&t.Options)
 	}
 	t.withDefaults()
-	if t.Name == "" {
+	switch {
+	case t.Name != "":
+	case t.Service != nil:
+		t.Name = t.Service.Type
+	default:
 		t.Name = t.elem.Name()
 	}
 	if err := errors.Join(t.validate(), ValidName(t.Name)); err != nil {
 		return nil, fmt.Errorf("type %s: %w", t.Name, err)
 	}
-	if err := t.addMethods(ptr); err != nil {
+	add := t.addServiceMethods
+	if t.Service == nil {
+		add = func() error { return t.addMethods(ptr) }
+	}
+	if err := add(); err != nil {
 		return nil, fmt.Errorf("type %s: %w", t.Name, err)
 	}
 	t.Persistent = overridesToData(t.New())
@@ -161,7 +176,7 @@ func (t *Type) addMethods(ptr reflect.Type) error {
 				Name:     m.Name,
 				ReadOnly: slices.Contains(t.ReadOnly, m.Name),
 				Request:  reflect.Zero(m.Type.In(2)).Interface().(proto.Message),
-				fn:       m.Func,
+				invoke:   reflected(m.Func),
 			}
 		case m.Type.NumIn() > 1 && m.Type.In(1) == ctxType:
 			almost = append(almost, m.Name)
