@@ -34,6 +34,10 @@ type (
 	BaseObject = object.BaseObject
 	// TypeOption changes how the objects of a type live.
 	TypeOption = object.TypeOption
+	// Caller makes calls: what a typed reference needs of its world.
+	Caller = object.Caller
+	// CallOption says how one call is to be made, by name or through a typed reference.
+	CallOption = object.CallOption
 	// Upgrader is a type whose stored state has changed its shape.
 	Upgrader = object.Upgrader
 	// PersistenceProvider keeps the state of objects.

@@ -88,38 +88,29 @@ func CallObject(ctx context.Context, objType, id, method string, req proto.Messa
 
 // Call is CallObject with options.
 func Call(ctx context.Context, objType, id, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
-	c := calling{call: object.Call{Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req)}}
-	for _, opt := range opts {
-		opt(&c)
-	}
-	if c.once && c.call.ID == "" {
-		return nil, fault.New(fault.Invalid, "an empty call id; mint one with GenerateCallID and keep it for when you make the call again").On(c.call.Op.String(), c.call.Subject())
-	}
-	if c.timeout > 0 {
+	call := object.Call{Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req)}
+	if len(opts) > 0 {
+		o, err := object.OptionsOf(opts)
+		if err != nil {
+			return nil, fault.Of(err).On(call.Op.String(), call.Subject())
+		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		ctx, cancel = o.Apply(ctx, &call)
 		defer cancel()
 	}
-	reply, err := do(ctx, c.call)
+	reply, err := do(ctx, call)
 	return reply.Message, err
-}
-
-// CallOption says how one call is to be made.
-type CallOption func(*calling)
-
-type calling struct {
-	call    object.Call
-	timeout time.Duration
-	once    bool
 }
 
 // WithAtLeastOnce makes a call again when its outcome was lost, as when the node that
 // ran it died before it answered: the method may then run more than once. Without it
 // such a call fails as ErrIndeterminate.
-func WithAtLeastOnce() CallOption { return func(c *calling) { c.call.AtLeastOnce = true } }
+func WithAtLeastOnce() CallOption { return func(o *object.CallOptions) { o.AtLeastOnce = true } }
 
 // WithTimeout bounds the call; the context's own deadline still holds.
-func WithTimeout(d time.Duration) CallOption { return func(c *calling) { c.timeout = d } }
+func WithTimeout(d time.Duration) CallOption {
+	return func(o *object.CallOptions) { o.Timeout = d }
+}
 
 func do(ctx context.Context, call object.Call) (object.Payload, error) {
 	rt, err := runtimeOf(ctx)

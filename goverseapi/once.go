@@ -33,10 +33,7 @@ func GenerateCallID() string { return object.NewCallID() }
 // It has to make them as in the first run: the nth call of a method of an object, with the
 // same request. What it only wants to be done goes with Send.
 func WithCallID(id string) CallOption {
-	return func(c *calling) {
-		c.call.ID = id
-		c.once = true
-	}
+	return func(o *object.CallOptions) { o.ID, o.Once = id, true }
 }
 
 // ReliableCallObject is Call WithCallID, and says what became of the call:

@@ -43,6 +43,11 @@ func (c *Client) TryCallOnce(ctx context.Context, callID, ref, method string, re
 	return call(ctx, c.call, object.Call{Ref: parse(c.t, ref), Method: method, ID: callID, Payload: object.OfMessage(req)})
 }
 
+// Do implements goverseapi.Caller: typed references call through the gate.
+func (c *Client) Do(ctx context.Context, call object.Call) (object.Payload, error) {
+	return c.call(ctx, call)
+}
+
 // Ended says that the session is over, as when its gate has gone: Connect again.
 func (c *Client) Ended() bool { return c.ended() }
 

@@ -179,6 +179,16 @@ func (w *World) TryCall(ref, method string, req proto.Message) (proto.Message, e
 	return call(w.Context(), w.entrance().Call, object.Call{Ref: parse(w.T, ref), Method: method, Payload: object.OfMessage(req)})
 }
 
+// Do implements goverseapi.Caller: typed references call through the world as code on a
+// node would, or as the method does whose context they are given.
+func (w *World) Do(ctx context.Context, c object.Call) (object.Payload, error) {
+	rt, ok := object.RuntimeFrom(ctx)
+	if !ok {
+		rt = w.entrance()
+	}
+	return rt.Call(ctx, c)
+}
+
 // Call is TryCall for a call that has to succeed.
 func (w *World) Call(ref, method string, req proto.Message) proto.Message {
 	w.T.Helper()

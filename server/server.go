@@ -84,6 +84,15 @@ func (s *Server) Run(ctx context.Context) error {
 	return (&assembly{Server: s}).serve(ctx)
 }
 
+// Do implements object.Caller, so that typed references call through the server: it is
+// Call, or the method's own Call with the context of a method of an object here.
+func (s *Server) Do(ctx context.Context, call object.Call) (object.Payload, error) {
+	if rt, ok := s.Node.Within(ctx); ok {
+		return rt.Call(ctx, call)
+	}
+	return s.Call(ctx, call)
+}
+
 // Call implements object.Runtime: it runs a call wherever its object lives. Before
 // the server has joined its cluster the call waits, within its deadline.
 func (s *Server) Call(ctx context.Context, call object.Call) (object.Payload, error) {

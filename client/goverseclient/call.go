@@ -13,16 +13,31 @@ import (
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
 	goverse_pb "github.com/xiaonanln/goverse/proto"
 	"github.com/xiaonanln/goverse/util/protohelper"
 )
 
-// CallOption sets a property of one call.
-type CallOption func(*flight)
+// CallOption says how one call is to be made, by name or through a typed reference. It is
+// goverseapi.CallOption: either package's options fit calls of the other.
+type CallOption = object.CallOption
 
 // WithAtLeastOnce lets the client repeat the call when the answer was lost, so that
 // it may run more than once. It is for methods that do no harm when they do.
-func WithAtLeastOnce() CallOption { return func(f *flight) { f.atLeastOnce = true } }
+func WithAtLeastOnce() CallOption { return func(o *object.CallOptions) { o.AtLeastOnce = true } }
+
+// WithCallID makes the call as ReliableCallObject does, without its status: however often
+// it is made with this id, it runs once, and each time has the same result. A method's
+// error then comes as its text only.
+func WithCallID(id string) CallOption {
+	return func(o *object.CallOptions) { o.ID, o.Once = id, true }
+}
+
+// WithTimeout bounds the call, its repetitions included; the context's own deadline still
+// holds.
+func WithTimeout(d time.Duration) CallOption {
+	return func(o *object.CallOptions) { o.Timeout = d }
+}
 
 // CallObject calls a method of an object and returns its reply. A nil request or
 // reply is an absent message. The call takes as long as ctx allows or, if ctx has no
@@ -32,30 +47,61 @@ func WithAtLeastOnce() CallOption { return func(f *flight) { f.atLeastOnce = tru
 // this one goes. Whether a call that failed ran is OutcomeOf its error; one that is
 // Unknown was not repeated, except WithAtLeastOnce.
 func (c *Client) CallObject(ctx context.Context, objType, objID, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
-	f := newFlight("CallObject", objType, objID, "."+method, opts)
-	request, err := protohelper.MsgToAny(req)
+	call := object.Call{Ref: object.Ref{Type: objType, ID: objID}, Method: method, Payload: object.OfMessage(req)}
+	o, err := object.OptionsOf(opts)
 	if err != nil {
-		return nil, f.named(fault.New(fault.Invalid, "the request: %w", err))
+		return nil, fault.Of(err).On(call.Op.String(), call.Subject())
 	}
-	reply, err := c.callObject(ctx, f, objType, objID, method, request)
-	if err != nil {
-		return nil, err
-	}
-	return f.unpack(reply)
+	ctx, cancel := o.Apply(ctx, &call)
+	defer cancel()
+	reply, err := c.Do(ctx, call)
+	return reply.Message, err
 }
 
 // CallObjectAny is CallObject for messages whose types the program need not link.
 func (c *Client) CallObjectAny(ctx context.Context, objType, objID, method string, req *anypb.Any, opts ...CallOption) (*anypb.Any, error) {
-	return c.callObject(ctx, newFlight("CallObject", objType, objID, "."+method, opts), objType, objID, method, req)
+	call := object.Call{Ref: object.Ref{Type: objType, ID: objID}, Method: method}
+	o, err := object.OptionsOf(opts)
+	if err != nil {
+		return nil, fault.Of(err).On(call.Op.String(), call.Subject())
+	}
+	ctx, cancel := o.Apply(ctx, &call)
+	defer cancel()
+	reply, _, err := c.callObject(ctx, flightOf(&call), &call, req)
+	return reply, err
 }
 
-func (c *Client) callObject(ctx context.Context, f *flight, objType, objID, method string, req *anypb.Any) (reply *anypb.Any, err error) {
+// Do implements goverseapi.Caller, so that typed references call through the client:
+//
+//	chat_pb.NewChatRoomRef(client, "general").Join(ctx, &chat_pb.JoinRequest{UserName: "guest"})
+func (c *Client) Do(ctx context.Context, call object.Call) (object.Payload, error) {
+	f := flightOf(&call)
+	if call.Op != object.OpCall || call.OneWay || call.Payload.Form != object.FormMessage {
+		return object.Payload{}, f.named(fault.New(fault.Invalid, "a client makes calls that it waits for, with live messages, and no others"))
+	}
+	request, err := protohelper.MsgToAny(call.Payload.Message)
+	if err != nil {
+		return object.Payload{}, f.named(fault.New(fault.Invalid, "the request: %w", err))
+	}
+	reply, _, err := c.callObject(ctx, f, &call, request)
+	if err != nil {
+		return object.Payload{}, err
+	}
+	m, err := f.unpack(reply)
+	return object.OfMessage(m), err
+}
+
+// callObject makes a call, once if it has an id.
+func (c *Client) callObject(ctx context.Context, f *flight, call *object.Call, req *anypb.Any) (reply *anypb.Any, _ goverse_pb.ReliableCallStatus, err error) {
+	if call.ID != "" {
+		return c.callOnce(ctx, f, call, req)
+	}
 	err = c.fly(ctx, f, func(ctx context.Context, l *link) error {
-		r, err := l.calls.CallObject(ctx, &gate_pb.CallObjectRequest{ClientId: l.id, Type: objType, Id: objID, Method: method, Request: req})
+		r, err := l.calls.CallObject(ctx, &gate_pb.CallObjectRequest{ClientId: l.id, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: req})
 		reply = r.GetResponse()
 		return err
 	})
-	return reply, err
+	return reply, goverse_pb.ReliableCallStatus_UNKNOWN, err
 }
 
 // ReliableCallObject calls a method under an id that the caller chose: however often
@@ -68,7 +114,8 @@ func (c *Client) callObject(ctx context.Context, f *flight, objType, objID, meth
 // is known. A cluster that does not keep the object's results refuses such calls:
 // ErrInvalid, NotExecuted.
 func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID, method string, req proto.Message) (proto.Message, goverse_pb.ReliableCallStatus, error) {
-	f := newFlight("ReliableCallObject", objType, objID, "."+method, []CallOption{WithAtLeastOnce()})
+	call := object.Call{Ref: object.Ref{Type: objType, ID: objID}, Method: method, ID: callID}
+	f := flightOf(&call)
 	if callID == "" {
 		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "it needs a call id; without one, use CallObject"))
 	}
@@ -76,10 +123,21 @@ func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID,
 	if err != nil {
 		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "the request: %w", err))
 	}
+	reply, status, err := c.callOnce(ctx, f, &call, request)
+	if err != nil {
+		return nil, status, err
+	}
+	m, err := f.unpack(reply)
+	return m, status, err
+}
+
+// callOnce makes a call that has an id.
+func (c *Client) callOnce(ctx context.Context, f *flight, call *object.Call, req *anypb.Any) (*anypb.Any, goverse_pb.ReliableCallStatus, error) {
+	f.op, f.atLeastOnce = "ReliableCallObject", true
 	var answer, last *gate_pb.ReliableCallObjectResponse
-	err = c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
+	err := c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
 		answer, err = l.calls.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
-			CallId: callID, Type: objType, Id: objID, Method: method, Request: request,
+			CallId: call.ID, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: req,
 		})
 		switch {
 		case status.Code(err) == codes.Unimplemented && !carriesFault(err):
@@ -106,7 +164,7 @@ var doubtful = map[string]bool{
 }
 
 // reliable is what a gate's answer to ReliableCallObject means.
-func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (proto.Message, goverse_pb.ReliableCallStatus, error) {
+func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (*anypb.Any, goverse_pb.ReliableCallStatus, error) {
 	s := goverse_pb.ReliableCallStatus(goverse_pb.ReliableCallStatus_value[r.Status])
 	text := r.Error
 	if text == "" {
@@ -114,8 +172,7 @@ func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (proto.Message,
 	}
 	switch s {
 	case goverse_pb.ReliableCallStatus_SUCCESS:
-		reply, err := f.unpack(r.Response)
-		return reply, s, err
+		return r.Response, s, nil
 	case goverse_pb.ReliableCallStatus_FAILED:
 		return nil, s, f.named(fault.New(fault.Failed, "%s", text))
 	case goverse_pb.ReliableCallStatus_SKIPPED:
@@ -130,7 +187,7 @@ func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (proto.Message,
 // CreateObject makes an object and returns its id, which the gate chooses if objID is
 // empty. ErrExists says that there is one already.
 func (c *Client) CreateObject(ctx context.Context, objType, objID string) (id string, err error) {
-	err = c.fly(ctx, newFlight("CreateObject", objType, objID, "", nil), func(ctx context.Context, l *link) error {
+	err = c.fly(ctx, flightOf(&object.Call{Op: object.OpCreate, Ref: object.Ref{Type: objType, ID: objID}}), func(ctx context.Context, l *link) error {
 		r, err := l.calls.CreateObject(ctx, &gate_pb.CreateObjectRequest{Type: objType, Id: objID})
 		id = r.GetId()
 		return err
@@ -141,7 +198,7 @@ func (c *Client) CreateObject(ctx context.Context, objType, objID string) (id st
 // DeleteObject removes an object and its stored state. Nothing is wrong if there is
 // none.
 func (c *Client) DeleteObject(ctx context.Context, objType, objID string) error {
-	return c.fly(ctx, newFlight("DeleteObject", objType, objID, "", nil), func(ctx context.Context, l *link) error {
+	return c.fly(ctx, flightOf(&object.Call{Op: object.OpDelete, Ref: object.Ref{Type: objType, ID: objID}}), func(ctx context.Context, l *link) error {
 		_, err := l.calls.DeleteObject(ctx, &gate_pb.DeleteObjectRequest{Type: objType, Id: objID})
 		return err
 	})
@@ -156,14 +213,8 @@ type flight struct {
 	unsure      bool         // some attempt may have run
 }
 
-func newFlight(op, objType, objID, method string, opts []CallOption) *flight {
-	f := &flight{op: op, subject: objType + "/" + objID + method}
-	for _, o := range opts {
-		if o != nil {
-			o(f)
-		}
-	}
-	return f
+func flightOf(call *object.Call) *flight {
+	return &flight{op: call.Op.String(), subject: call.Subject(), atLeastOnce: call.AtLeastOnce}
 }
 
 // named is the error that the caller gets: it says what was called, and counts each
