@@ -37,6 +37,7 @@ var house = []room{
 	{0, "object", []string{"util/logger", "internal/fault"}},
 	{0, "object/admit", []string{"object", "internal/fault", "cluster/sharding"}},
 	{0, "proto", nil},
+	{0, "proto/goverse", nil},
 	{0, "gate/proto", nil},
 	{0, "inspector/proto", nil},
 	{0, "util/logger", nil},

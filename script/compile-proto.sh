@@ -18,8 +18,18 @@ if [ "${1:-}" = --check ]; then
   mkdir "$out"
 fi
 
-mapfile -t files < <(find . -name '*.proto' -not -path './.*' -not -path '*/node_modules/*' | sed 's|^\./||' | sort)
-"$bin/protoc" -plugin "$bin/protoc-gen-go" -plugin "$bin/protoc-gen-go-grpc" -out "$out" "${files[@]}"
+mkdir -p "$out/proto"
+protos() { find "$@" -name '*.proto' -not -path './.*' -not -path '*/node_modules/*' -not -path '*/testdata/*' | sed 's|^\./||' | sort; }
+
+# What .proto files import as goverse/options.proto.
+"$bin/protoc" -I proto -plugin "$bin/protoc-gen-go" -out "$out/proto" goverse/options.proto
+
+# The services of these are objects; those of all others are gRPC's.
+mapfile -t objects < <(protos ./samples ./test)
+mapfile -t others < <(protos . | grep -v -e '^proto/goverse/' -e '^samples/' -e '^test/')
+"$bin/protoc" -plugin "$bin/protoc-gen-go" -plugin "$bin/protoc-gen-go-grpc" -out "$out" "${others[@]}"
+go build -o "$bin/protoc-gen-go-goverse" ./cmd/protoc-gen-go-goverse
+"$bin/protoc" -I . -I proto -plugin "$bin/protoc-gen-go" -plugin "$bin/protoc-gen-go-goverse" -out "$out" "${objects[@]}"
 
 if [ "$out" != . ]; then
   stale=0
@@ -31,7 +41,7 @@ if [ "$out" != . ]; then
       echo "$f: no .proto makes this file any more" >&2
       stale=1
     fi
-  done < <(find . -name '*.pb.go' -not -path './.*' | sed 's|^\./||' | sort)
+  done < <(find . -name '*.pb.go' -not -path './.*' -not -path '*/testdata/*' | sed 's|^\./||' | sort)
   if [ "$stale" = 1 ]; then
     echo "compile-proto: the committed files differ from their .proto; run script/compile-proto.sh and commit" >&2
     exit 1

@@ -7,13 +7,14 @@ import (
 	"net/http"
 
 	"github.com/xiaonanln/goverse/goverseapi"
+	chat_pb "github.com/xiaonanln/goverse/samples/chat/proto"
 )
 
 //go:embed web
 var web embed.FS
 
 func main() {
-	goverseapi.RegisterObjectType((*ChatRoom)(nil), goverseapi.ReadOnlyMethods("History"))
+	goverseapi.RegisterObjectType(chat_pb.NewChatRoomType((*ChatRoom)(nil)))
 	pages, err := fs.Sub(web, "web")
 	if err != nil {
 		panic(err) // the folder is in the program

@@ -27,8 +27,8 @@ const (
 	presence     = 45 * time.Second // a member that is silent longer has left
 )
 
-// ChatRoom is one room. Pages join it again every now and then, which is how it
-// knows who is still here. Its methods run one at a time.
+// ChatRoom is one room: it serves the service ChatRoom of proto/chat.proto. Its methods
+// run one at a time.
 type ChatRoom struct {
 	goverseapi.BaseObject
 	state   *chat_pb.RoomState

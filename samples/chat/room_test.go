@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var house = goversetest.Cluster{Types: []goversetest.Type{goversetest.Of((*ChatRoom)(nil), goverseapi.ReadOnlyMethods("History"))}}
+var house = goversetest.Cluster{Types: []goversetest.Type{goversetest.Of(chat_pb.NewChatRoomType((*ChatRoom)(nil)))}}
 
 const general = "ChatRoom/general"
 
@@ -96,6 +96,30 @@ func TestTalk(t *testing.T) {
 		// A closed page speaks once more, but no longer through its stream.
 		w.Call(general, "Leave", &chat_pb.LeaveRequest{UserName: "bob", ClientId: bob.ID()})
 		hears(w.T, here("ann"), ann)
+	})
+}
+
+// A typed reference reads the same wherever the call begins.
+func TestTypedReference(t *testing.T) {
+	goversetest.Run(t, house, func(w *goversetest.World) {
+		ann := w.Connect()
+		var said []*chat_pb.ChatMessage
+		for i, caller := range []goverseapi.Caller{w, ann, goverseapi.Runtime()} {
+			ctx, room := w.Context(), chat_pb.NewChatRoomRef(caller, "general")
+			if joined, err := room.Join(ctx, &chat_pb.JoinRequest{UserName: "ann"}); err != nil || joined.GetLastNumber() != int64(i) {
+				w.T.Fatal(joined, err)
+			}
+			sent, err := room.SendMessage(ctx, &chat_pb.SendMessageRequest{UserName: "ann", Message: fmt.Sprint(i)})
+			if err != nil {
+				w.T.Fatal(err)
+			}
+			said = append(said, sent.GetMessage())
+			shown, err := room.History(ctx, nil)
+			if err != nil {
+				w.T.Fatal(err)
+			}
+			wantMessages(w.T, shown.GetMessages(), said...)
+		}
 	})
 }
 

@@ -5,14 +5,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
 	counter_pb "github.com/xiaonanln/goverse/samples/counter/proto"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var house = goversetest.Cluster{Types: []goversetest.Type{goversetest.Of((*Counter)(nil), goverseapi.ReadOnlyMethods("Read"))}}
+var house = goversetest.Cluster{Types: []goversetest.Type{goversetest.Of(counter_pb.NewCounterType((*Counter)(nil)))}}
 
 func TestCounter(t *testing.T) {
 	goversetest.Run(t, house, func(w *goversetest.World) {
@@ -44,12 +43,12 @@ func TestCounterInACluster(t *testing.T) {
 	three := house
 	three.Nodes = 3
 	goversetest.Run(t, three, func(w *goversetest.World) {
-		client := w.Connect()
+		counter := counter_pb.NewCounterRef(w.Connect(), "x")
 		add := func(want int64) {
 			w.T.Helper()
-			reply := client.Call("Counter/x", "Add", &counter_pb.AddRequest{Amount: 1})
-			if got := reply.(*counter_pb.Value).GetValue(); got != want {
-				w.T.Fatalf("the counter is %d, want %d", got, want)
+			reply, err := counter.Add(w.T.Context(), &counter_pb.AddRequest{Amount: 1})
+			if err != nil || reply.GetValue() != want {
+				w.T.Fatalf("the counter is %v, %v; want %d", reply, err, want)
 			}
 		}
 		add(1)

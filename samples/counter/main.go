@@ -11,7 +11,8 @@ import (
 	counter_pb "github.com/xiaonanln/goverse/samples/counter/proto"
 )
 
-// Counter is one counter. Its methods run one at a time, so it needs no mutex.
+// Counter is one counter: it serves the service Counter of proto/counter.proto. Its
+// methods run one at a time, so it needs no mutex.
 type Counter struct {
 	goverseapi.BaseObject
 	value int64
@@ -40,6 +41,6 @@ func (c *Counter) FromData(data proto.Message) error {
 }
 
 func main() {
-	goverseapi.RegisterObjectType((*Counter)(nil), goverseapi.ReadOnlyMethods("Read"))
+	goverseapi.RegisterObjectType(counter_pb.NewCounterType((*Counter)(nil)))
 	goverseapi.Main()
 }

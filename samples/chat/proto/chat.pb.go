@@ -667,7 +667,12 @@ const file_samples_chat_proto_chat_proto_rawDesc = "" +
 	"\tRoomState\x12\x1f\n" +
 	"\vlast_number\x18\x01 \x01(\x03R\n" +
 	"lastNumber\x12-\n" +
-	"\bmessages\x18\x02 \x03(\v2\x11.chat.ChatMessageR\bmessagesB9Z7github.com/xiaonanln/goverse/samples/chat/proto;chat_pbb\x06proto3"
+	"\bmessages\x18\x02 \x03(\v2\x11.chat.ChatMessageR\bmessages2\xec\x01\n" +
+	"\bChatRoom\x12-\n" +
+	"\x04Join\x12\x11.chat.JoinRequest\x1a\x12.chat.JoinResponse\x12B\n" +
+	"\vSendMessage\x12\x18.chat.SendMessageRequest\x1a\x19.chat.SendMessageResponse\x12;\n" +
+	"\aHistory\x12\x14.chat.HistoryRequest\x1a\x15.chat.HistoryResponse\"\x03\x90\x02\x01\x120\n" +
+	"\x05Leave\x12\x12.chat.LeaveRequest\x1a\x13.chat.LeaveResponseB9Z7github.com/xiaonanln/goverse/samples/chat/proto;chat_pbb\x06proto3"
 
 var (
 	file_samples_chat_proto_chat_proto_rawDescOnce sync.Once
@@ -700,8 +705,16 @@ var file_samples_chat_proto_chat_proto_depIdxs = []int32{
 	8, // 1: chat.SendMessageResponse.message:type_name -> chat.ChatMessage
 	8, // 2: chat.HistoryResponse.messages:type_name -> chat.ChatMessage
 	8, // 3: chat.RoomState.messages:type_name -> chat.ChatMessage
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
+	0, // 4: chat.ChatRoom.Join:input_type -> chat.JoinRequest
+	2, // 5: chat.ChatRoom.SendMessage:input_type -> chat.SendMessageRequest
+	4, // 6: chat.ChatRoom.History:input_type -> chat.HistoryRequest
+	6, // 7: chat.ChatRoom.Leave:input_type -> chat.LeaveRequest
+	1, // 8: chat.ChatRoom.Join:output_type -> chat.JoinResponse
+	3, // 9: chat.ChatRoom.SendMessage:output_type -> chat.SendMessageResponse
+	5, // 10: chat.ChatRoom.History:output_type -> chat.HistoryResponse
+	7, // 11: chat.ChatRoom.Leave:output_type -> chat.LeaveResponse
+	8, // [8:12] is the sub-list for method output_type
+	4, // [4:8] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
 	4, // [4:4] is the sub-list for extension extendee
 	0, // [0:4] is the sub-list for field type_name
@@ -720,7 +733,7 @@ func file_samples_chat_proto_chat_proto_init() {
 			NumEnums:      0,
 			NumMessages:   11,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_samples_chat_proto_chat_proto_goTypes,
 		DependencyIndexes: file_samples_chat_proto_chat_proto_depIdxs,

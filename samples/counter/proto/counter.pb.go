@@ -156,7 +156,10 @@ const file_samples_counter_proto_counter_proto_rawDesc = "" +
 	"\x06amount\x18\x01 \x01(\x03R\x06amount\"\r\n" +
 	"\vReadRequest\"\x1d\n" +
 	"\x05Value\x12\x14\n" +
-	"\x05value\x18\x01 \x01(\x03R\x05valueB?Z=github.com/xiaonanln/goverse/samples/counter/proto;counter_pbb\x06proto3"
+	"\x05value\x18\x01 \x01(\x03R\x05value2h\n" +
+	"\aCounter\x12*\n" +
+	"\x03Add\x12\x13.counter.AddRequest\x1a\x0e.counter.Value\x121\n" +
+	"\x04Read\x12\x14.counter.ReadRequest\x1a\x0e.counter.Value\"\x03\x90\x02\x01B?Z=github.com/xiaonanln/goverse/samples/counter/proto;counter_pbb\x06proto3"
 
 var (
 	file_samples_counter_proto_counter_proto_rawDescOnce sync.Once
@@ -177,8 +180,12 @@ var file_samples_counter_proto_counter_proto_goTypes = []any{
 	(*Value)(nil),       // 2: counter.Value
 }
 var file_samples_counter_proto_counter_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
+	0, // 0: counter.Counter.Add:input_type -> counter.AddRequest
+	1, // 1: counter.Counter.Read:input_type -> counter.ReadRequest
+	2, // 2: counter.Counter.Add:output_type -> counter.Value
+	2, // 3: counter.Counter.Read:output_type -> counter.Value
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -197,7 +204,7 @@ func file_samples_counter_proto_counter_proto_init() {
 			NumEnums:      0,
 			NumMessages:   3,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_samples_counter_proto_counter_proto_goTypes,
 		DependencyIndexes: file_samples_counter_proto_counter_proto_depIdxs,

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/xiaonanln/goverse/object"
+	options_pb "github.com/xiaonanln/goverse/proto/goverse"
+)
+
+// service is one service that objects serve, checked.
+type service struct {
+	*protogen.Service
+	file    *protogen.File
+	options *options_pb.ObjectOptions
+}
+
+// Names in the generated code. Those of protoc-gen-go-grpc are others, so that both may
+// generate from one file.
+func (s *service) object() string  { return s.GoName + "Object" }
+func (s *service) newType() string { return "New" + s.GoName + "Type" }
+func (s *service) ref() string     { return s.GoName + "Ref" }
+func (s *service) newRef() string  { return "New" + s.GoName + "Ref" }
+func (s *service) fake() string    { return s.GoName + "Fake" }
+func (s *service) table() string   { return "goverse_" + s.GoName }
+
+// typeName is the object type's.
+func (s *service) typeName() string {
+	if s.options.Type != "" {
+		return s.options.Type
+	}
+	return s.GoName
+}
+
+// servicesOf are the services of a file that objects serve.
+func servicesOf(f *protogen.File, n names) (services []*service, err error) {
+	for _, plain := range f.Services {
+		s := &service{plain, f, proto.GetExtension(plain.Desc.Options(), options_pb.E_Object).(*options_pb.ObjectOptions)}
+		if s.options.GetSkip() {
+			continue
+		}
+		if s.options == nil {
+			s.options = new(options_pb.ObjectOptions)
+		}
+		if err := errors.Join(s.check(), n.take(s)); err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Desc.Name(), err)
+		}
+		services = append(services, s)
+	}
+	return services, nil
+}
+
+// check says all that is wrong with a service.
+func (s *service) check() error {
+	var errs []error
+	if len(s.Methods) == 0 {
+		errs = append(errs, fmt.Errorf("it has no method, and an object needs one; %s", otherwise))
+	}
+	named := map[string]*protogen.Method{}
+	for _, m := range s.Methods {
+		if err := checkMethod(m); err != nil {
+			errs = append(errs, fmt.Errorf("method %s: %w", m.Desc.Name(), err))
+		}
+		if other := named[m.GoName]; other != nil {
+			errs = append(errs, fmt.Errorf("methods %s and %s are both %s in Go: give one of them another name", other.Desc.Name(), m.Desc.Name(), m.GoName))
+		}
+		named[m.GoName] = m
+	}
+	if err := object.ValidName(s.typeName()); err != nil {
+		errs = append(errs, fmt.Errorf("type: %w", err))
+	}
+	_, err := s.typeOptions()
+	return errors.Join(append(errs, err)...)
+}
+
+// otherwise is what to do with a service that is no object's.
+const otherwise = `if it is not for objects, import "goverse/options.proto" and state: option (goverse.object) = {skip: true}`
+
+func checkMethod(m *protogen.Method) error {
+	if m.Desc.IsStreamingClient() || m.Desc.IsStreamingServer() {
+		return fmt.Errorf("it streams, and a method of an object takes one message and returns one; push to clients instead, or, %s", otherwise)
+	}
+	if slices.Contains(reserved, m.GoName) {
+		return fmt.Errorf("every object has a %s of its own: give the method another name", m.GoName)
+	}
+	if _, known := idempotency[idempotencyOf(m)]; !known {
+		return fmt.Errorf("its idempotency_level %v is not known here; upgrade protoc-gen-go-goverse", idempotencyOf(m))
+	}
+	return nil
+}
+
+// idempotency says what a level means: whether the method leaves the object as it is,
+// and whether it may run again where an answer was lost.
+var idempotency = map[descriptorpb.MethodOptions_IdempotencyLevel]struct{ readOnly, again bool }{
+	descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN: {},
+	descriptorpb.MethodOptions_IDEMPOTENT:          {again: true},
+	descriptorpb.MethodOptions_NO_SIDE_EFFECTS:     {readOnly: true, again: true},
+}
+
+func idempotencyOf(m *protogen.Method) descriptorpb.MethodOptions_IdempotencyLevel {
+	return m.Desc.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel()
+}
+
+func deprecated(d interface{ GetDeprecated() bool }) bool { return d.GetDeprecated() }
+
+// commented is what the .proto file says of something, below a first line of ours.
+func commented(first string, c protogen.Comments, isDeprecated bool) protogen.Comments {
+	text := " " + first + "\n"
+	if own := strings.Trim(string(c), "\n"); own != "" {
+		text += "\n" + own + "\n"
+	}
+	return deprecation(protogen.Comments(text), isDeprecated)
+}
+
+// deprecation adds the paragraph that Go's tools know.
+func deprecation(c protogen.Comments, isDeprecated bool) protogen.Comments {
+	if !isDeprecated {
+		return c
+	}
+	if c != "" {
+		c = protogen.Comments(strings.TrimRight(string(c), "\n") + "\n\n")
+	}
+	return c + " Deprecated: Marked as deprecated in the .proto file.\n"
+}
