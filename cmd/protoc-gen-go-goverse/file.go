@@ -101,11 +101,11 @@ func (p *page) line(parts ...any) {
 func (p *page) object(s *service) {
 	name := s.Desc.FullName()
 	p.P(commented(fmt.Sprintf("%s is what an object type implements that serves %s, beside embedding\n goverseapi.BaseObject.", s.object(), name),
-		s.Comments.Leading, deprecated(s.Desc.Options().(*descriptorpb.ServiceOptions))),
+		s.Comments.Leading, s.deprecated()),
 		"type ", s.object(), " interface {")
 	p.P(objectPackage.Ident("Object"))
 	for _, m := range s.Methods {
-		p.line(deprecation(m.Comments.Leading, deprecated(m.Desc.Options().(*descriptorpb.MethodOptions))),
+		p.line(comment(m),
 			m.GoName, "(", p.parameters(m), ") (*", m.Output.GoIdent, ", error)")
 	}
 	p.P("}")
@@ -125,8 +125,7 @@ func (p *page) object(s *service) {
 
 // reference is the typed reference.
 func (p *page) reference(s *service) {
-	isDeprecated := deprecated(s.Desc.Options().(*descriptorpb.ServiceOptions))
-	p.P(commented(fmt.Sprintf("%s refers to one %s object, and its methods call the object's. It is a\n value, free to copy and to keep.", s.ref(), s.typeName()), "", isDeprecated),
+	p.P(commented(fmt.Sprintf("%s refers to one %s object, and its methods call the object's. It is a\n value, free to copy and to keep.", s.ref(), s.typeName()), "", s.deprecated()),
 		"type ", s.ref(), " struct{ ", objectPackage.Ident("Callee"), " }")
 	p.P()
 	p.P("// ", s.newRef(), " refers to the ", s.typeName(), " with this id. caller makes the calls:")
@@ -140,7 +139,7 @@ func (p *page) reference(s *service) {
 		if idempotency[idempotencyOf(m)].again {
 			again = ", AtLeastOnce: true"
 		}
-		p.line(deprecation(m.Comments.Leading, deprecated(m.Desc.Options().(*descriptorpb.MethodOptions))),
+		p.line(comment(m),
 			"func (", p.local["r"], " ", s.ref(), ") ", m.GoName, "(", p.parameters(m), ", ", p.local["opts"], " ...", objectPackage.Ident("CallOption"), ") (*", m.Output.GoIdent, ", error) {")
 		p.P("return ", objectPackage.Ident("CallMethod"), "[", m.Output.GoIdent, "](", p.local["ctx"], ", ", p.local["r"], ".Callee, ",
 			objectPackage.Ident("Call"), "{Method: ", strconv.Quote(m.GoName), again, "}, ", p.local["req"], ", ", p.local["opts"], ")")
@@ -207,9 +206,9 @@ func (p *page) method(s *service, m *protogen.Method) {
 }
 
 func (p *page) typeOptions(s *service) {
-	options, err := s.typeOptions()
-	if err != nil || len(options) == 0 {
-		return // check has seen the error
+	options, _ := s.typeOptions() // servicesOf has seen the errors
+	if len(options) == 0 {
+		return
 	}
 	p.P("Options: []", objectPackage.Ident("TypeOption"), "{")
 	for _, o := range options {
@@ -221,7 +220,7 @@ func (p *page) typeOptions(s *service) {
 func (p *page) argument(o typeOption) []any {
 	switch {
 	case o.interval != 0 && o.argument != "":
-		return []any{objectPackage.Ident(o.argument), "(", p.duration(o.interval), ")"}
+		return append(append([]any{objectPackage.Ident(o.argument), "("}, p.duration(o.interval)...), ")")
 	case o.interval != 0:
 		return p.duration(o.interval)
 	case o.argument != "":

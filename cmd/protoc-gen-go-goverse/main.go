@@ -20,6 +20,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -57,13 +58,11 @@ func generate(gen *protogen.Plugin) error {
 	gen.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	gen.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
 	names := namesOf(gen)
+	var errs []error
 	for _, f := range gen.Files {
-		if !f.Generate {
-			continue
-		}
-		if err := generateFile(gen, f, names); err != nil {
-			return fmt.Errorf("%s: %w", f.Desc.Path(), err)
+		if f.Generate {
+			errs = append(errs, generateFile(gen, f, names))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

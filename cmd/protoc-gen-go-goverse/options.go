@@ -19,14 +19,16 @@ type typeOption struct {
 }
 
 // typeOptions are what the service's options come to.
-func (s *service) typeOptions() (list []typeOption, err error) {
+func (s *service) typeOptions() (list []typeOption, errs []error) {
 	o := s.options
-	var errs []error
 	add := func(option typeOption, err error) {
-		list, errs = append(list, option), append(errs, err)
+		list = append(list, option)
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if len(o.ProtoReflect().GetUnknown()) > 0 {
-		return nil, errors.New("option (goverse.object) says things that are not known here; upgrade protoc-gen-go-goverse")
+		return nil, []error{errors.New("option (goverse.object) says things that are not known here; upgrade protoc-gen-go-goverse")}
 	}
 	switch o.Mode {
 	case options_pb.ObjectOptions_SEQUENTIAL:
@@ -46,10 +48,10 @@ func (s *service) typeOptions() (list []typeOption, err error) {
 	}
 	if o.SaveEvery != "" {
 		d, err := interval("save_every", o.SaveEvery)
-		if o.Durability != options_pb.ObjectOptions_DEFAULT {
-			err = errors.Join(err, fmt.Errorf("save_every and durability %v exclude each other", o.Durability))
-		}
 		add(typeOption{function: "WithDurability", argument: "Periodic", interval: d}, err)
+		if o.Durability != options_pb.ObjectOptions_DEFAULT {
+			errs = append(errs, fmt.Errorf("save_every and durability %v exclude each other", o.Durability))
+		}
 	}
 	if o.IdleTimeout == "never" {
 		add(typeOption{function: "WithIdleTimeout", interval: -1}, nil)
@@ -71,7 +73,7 @@ func (s *service) typeOptions() (list []typeOption, err error) {
 		}
 		add(typeOption{function: "Transactional"}, nil)
 	}
-	return list, errors.Join(errs...)
+	return list, errs
 }
 
 func interval(what, text string) (time.Duration, error) {

@@ -38,8 +38,10 @@ func (s *service) typeName() string {
 	return s.GoName
 }
 
-// servicesOf are the services of a file that objects serve.
-func servicesOf(f *protogen.File, n names) (services []*service, err error) {
+// servicesOf are the services of a file that objects serve. The error is all that is
+// wrong with them.
+func servicesOf(f *protogen.File, n names) (services []*service, _ error) {
+	var errs []error
 	for _, plain := range f.Services {
 		s := &service{plain, f, proto.GetExtension(plain.Desc.Options(), options_pb.E_Object).(*options_pb.ObjectOptions)}
 		if s.options.GetSkip() {
@@ -48,17 +50,18 @@ func servicesOf(f *protogen.File, n names) (services []*service, err error) {
 		if s.options == nil {
 			s.options = new(options_pb.ObjectOptions)
 		}
-		if err := errors.Join(s.check(), n.take(s)); err != nil {
-			return nil, fmt.Errorf("service %s: %w", s.Desc.Name(), err)
+		for _, err := range append(s.problems(), n.take(s)) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: service %s: %w", f.Desc.Path(), s.Desc.Name(), err))
+			}
 		}
 		services = append(services, s)
 	}
-	return services, nil
+	return services, errors.Join(errs...)
 }
 
-// check says all that is wrong with a service.
-func (s *service) check() error {
-	var errs []error
+// problems are all that is wrong with a service.
+func (s *service) problems() (errs []error) {
 	if len(s.Methods) == 0 {
 		errs = append(errs, fmt.Errorf("it has no method, and an object needs one; %s", otherwise))
 	}
@@ -75,8 +78,8 @@ func (s *service) check() error {
 	if err := object.ValidName(s.typeName()); err != nil {
 		errs = append(errs, fmt.Errorf("type: %w", err))
 	}
-	_, err := s.typeOptions()
-	return errors.Join(append(errs, err)...)
+	_, wrong := s.typeOptions()
+	return append(errs, wrong...)
 }
 
 // otherwise is what to do with a service that is no object's.
@@ -84,13 +87,10 @@ const otherwise = `if it is not for objects, import "goverse/options.proto" and 
 
 func checkMethod(m *protogen.Method) error {
 	if m.Desc.IsStreamingClient() || m.Desc.IsStreamingServer() {
-		return fmt.Errorf("it streams, and a method of an object takes one message and returns one; push to clients instead, or, %s", otherwise)
+		return fmt.Errorf("it streams, and a method of an object takes one message and returns one; push to clients instead; %s", otherwise)
 	}
 	if slices.Contains(reserved, m.GoName) {
-		return fmt.Errorf("every object has a %s of its own: give the method another name", m.GoName)
-	}
-	if _, known := idempotency[idempotencyOf(m)]; !known {
-		return fmt.Errorf("its idempotency_level %v is not known here; upgrade protoc-gen-go-goverse", idempotencyOf(m))
+		return fmt.Errorf("%s is what every object has already: give the method another name", m.GoName)
 	}
 	return nil
 }
@@ -107,24 +107,43 @@ func idempotencyOf(m *protogen.Method) descriptorpb.MethodOptions_IdempotencyLev
 	return m.Desc.Options().(*descriptorpb.MethodOptions).GetIdempotencyLevel()
 }
 
-func deprecated(d interface{ GetDeprecated() bool }) bool { return d.GetDeprecated() }
-
-// commented is what the .proto file says of something, below a first line of ours.
+// commented is what the .proto file says of something, below first lines of ours.
 func commented(first string, c protogen.Comments, isDeprecated bool) protogen.Comments {
-	text := " " + first + "\n"
-	if own := strings.Trim(string(c), "\n"); own != "" {
-		text += "\n" + own + "\n"
-	}
-	return deprecation(protogen.Comments(text), isDeprecated)
+	return deprecation(join(protogen.Comments(" "+first), c), isDeprecated)
 }
 
 // deprecation adds the paragraph that Go's tools know.
 func deprecation(c protogen.Comments, isDeprecated bool) protogen.Comments {
-	if !isDeprecated {
-		return c
+	if isDeprecated {
+		return join(c, " Deprecated: Marked as deprecated in the .proto file.")
 	}
-	if c != "" {
-		c = protogen.Comments(strings.TrimRight(string(c), "\n") + "\n\n")
+	return join(c)
+}
+
+// join makes one comment of paragraphs, and drops the spaces that its lines end with.
+func join(paragraphs ...protogen.Comments) (all protogen.Comments) {
+	for _, c := range paragraphs {
+		lines := strings.Split(strings.Trim(string(c), "\n"), "\n")
+		for i := range lines {
+			lines[i] = strings.TrimRight(lines[i], " \t")
+		}
+		text := strings.Join(lines, "\n") + "\n"
+		switch {
+		case text == "\n":
+		case all == "":
+			all = protogen.Comments(text)
+		default:
+			all += protogen.Comments("\n" + text)
+		}
 	}
-	return c + " Deprecated: Marked as deprecated in the .proto file.\n"
+	return all
+}
+
+func (s *service) deprecated() bool {
+	return s.Desc.Options().(*descriptorpb.ServiceOptions).GetDeprecated()
+}
+
+// comment is what the .proto file says of a method.
+func comment(m *protogen.Method) protogen.Comments {
+	return deprecation(m.Comments.Leading, m.Desc.Options().(*descriptorpb.MethodOptions).GetDeprecated())
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bufbuild/protocompile"
@@ -116,6 +117,9 @@ func generate(plugin string, request *pluginpb.CodeGeneratorRequest, out string)
 	if response.Error != nil {
 		return errors.New(response.GetError())
 	}
+	if err := knows(response, request); err != nil {
+		return err
+	}
 	for _, f := range response.File {
 		path := filepath.Join(out, f.GetName())
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -126,4 +130,28 @@ func generate(plugin string, request *pluginpb.CodeGeneratorRequest, out string)
 		}
 	}
 	return nil
+}
+
+// knows refuses, as protoc does, a plugin that does not say that it understands what a
+// file to generate uses.
+func knows(response *pluginpb.CodeGeneratorResponse, request *pluginpb.CodeGeneratorRequest) error {
+	has := func(f pluginpb.CodeGeneratorResponse_Feature) bool {
+		return response.GetSupportedFeatures()&uint64(f) != 0
+	}
+	for _, f := range request.ProtoFile {
+		edition := f.GetEdition()
+		switch {
+		case !slices.Contains(request.FileToGenerate, f.GetName()):
+		case slices.ContainsFunc(f.MessageType, hasOptional) && !has(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL):
+			return fmt.Errorf("%s: the plugin does not know proto3 optional", f.GetName())
+		case f.GetSyntax() != "editions":
+		case !has(pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS) || int32(edition) < response.GetMinimumEdition() || int32(edition) > response.GetMaximumEdition():
+			return fmt.Errorf("%s: the plugin does not know %v", f.GetName(), edition)
+		}
+	}
+	return nil
+}
+
+func hasOptional(m *descriptorpb.DescriptorProto) bool {
+	return slices.ContainsFunc(m.Field, (*descriptorpb.FieldDescriptorProto).GetProto3Optional) || slices.ContainsFunc(m.NestedType, hasOptional)
 }
