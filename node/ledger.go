@@ -175,6 +175,7 @@ func (a *activation) join(ctx context.Context, c *call, r *run, digest []byte) (
 			return nil, true, err
 		}
 	}
+	c.replay = true
 	return r.reply, true, r.failed
 }
 

@@ -104,7 +104,7 @@ func (a *activation) makeRun(ctx context.Context, c *call, r *run, asks bool) (p
 		case err != nil:
 			return nil, err
 		case record != nil:
-			return a.takeRecord(r, record)
+			return a.takeRecord(c, r, record)
 		}
 	}
 	if c.op == object.OpSettle {
@@ -117,7 +117,7 @@ func (a *activation) makeRun(ctx context.Context, c *call, r *run, asks bool) (p
 }
 
 // takeRecord ends r with what is recorded of its id.
-func (a *activation) takeRecord(r *run, record *object.CallRecord) (proto.Message, error) {
+func (a *activation) takeRecord(c *call, r *run, record *object.CallRecord) (proto.Message, error) {
 	digest := r.digest
 	stored, reply, err := unpackResult(record)
 	r.ran, r.digest, r.reply, r.failed = true, stored, reply, err
@@ -128,6 +128,7 @@ func (a *activation) takeRecord(r *run, record *object.CallRecord) (proto.Messag
 	if err := sameCall(stored, digest); err != nil {
 		return nil, err
 	}
+	c.replay = true
 	return r.reply, r.failed
 }
 

@@ -77,6 +77,57 @@ func TestACallWithAnIDRunsOnce(t *testing.T) {
 	})
 }
 
+// An answer, an error too, says whether its call has run just now.
+func TestReplayed(t *testing.T) {
+	ask := func(w *world, want bool, call object.Call) {
+		w.t.Helper()
+		if p, err := w.Call(bg, call); p.Replayed != want || fault.OutcomeOf(err) != fault.Executed {
+			w.t.Errorf("%v is replayed: %v, %v", call.ID, p.Replayed, err)
+		}
+	}
+	call := func(id string) object.Call {
+		return object.Call{Ref: object.Ref{Type: "Kept", ID: "a"}, Method: "Change", ID: id}
+	}
+	bubble(t, "recorded", func(t *testing.T) {
+		w := start(t, kept)
+		ask(w, false, call("one"))
+		ask(w, true, call("one"))
+		w.epoch++
+		w.open()
+		ask(w, true, call("one"))
+		ask(w, false, call("two"))
+		ask(w, false, call(""))
+	})
+	bubble(t, "joined, and failed", func(t *testing.T) {
+		w := start(t, kept)
+		ref := object.Ref{Type: "Kept", ID: "a"}
+		fails := context.WithValue(bg, scriptKey{ref.Type, ref.ID, "Change"}, script(func(context.Context, *Thing) error {
+			time.Sleep(time.Second)
+			return errUser
+		}))
+		first := make(chan object.Payload, 1)
+		go func() {
+			p, _ := w.Call(fails, call("one"))
+			first <- p
+		}()
+		synctest.Wait()
+		ask(w, true, call("one"))
+		if p := <-first; p.Replayed {
+			t.Error("who ran it is told that somebody else did")
+		}
+	})
+	bubble(t, "of another call", func(t *testing.T) {
+		w := start(t, kept)
+		ask(w, false, call("one"))
+		other := call("one")
+		other.Method = "Other"
+		p, err := w.Call(bg, other)
+		if isFault(t, err, fault.CallIDReused, fault.NotExecuted); p.Replayed {
+			t.Error("a refusal is no answer")
+		}
+	})
+}
+
 // A crash at each boundary, and whatever became of the commit: the call counts once.
 func TestCrashes(t *testing.T) {
 	lost := errors.New("the answer was lost")

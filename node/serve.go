@@ -22,6 +22,7 @@ type call struct {
 	op      object.Op
 	own     bool // the node's: it waits for a turn only, and is never sent away for load
 	once    bool // the id counts: the call runs once
+	replay  bool // its answer is that of another attempt's run
 	ref     object.Ref
 	typ     *object.Type
 	method  *object.Method // OpCall
@@ -76,9 +77,11 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	}
 	reply, err := s.serve(ctx, c)
 	if err != nil || req.Op != object.OpCall && req.Op != object.OpSettle {
-		return object.Payload{}, err
+		return object.Payload{Replayed: c.replay}, err
 	}
-	return encodeReply(reply, req.Payload.Form)
+	p, err := encodeReply(reply, req.Payload.Form)
+	p.Replayed = c.replay
+	return p, err
 }
 
 // serve lets the call in and runs it, again where it was sent back without having run.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"time"
 )
 
@@ -33,6 +34,14 @@ func CallIDTime(id string) (minted time.Time, ok bool) {
 	}
 	ms := uint64(binary.BigEndian.Uint16(raw))<<32 | uint64(binary.BigEndian.Uint32(raw[2:]))
 	return time.UnixMilli(int64(ms)), true
+}
+
+// ValidCallID checks a call's id: as an object's.
+func ValidCallID(id string) error {
+	if id == "" {
+		return errors.New("the call id is empty")
+	}
+	return valid("call id", id)
 }
 
 // ChildCallID is the id of the nth call of a method of an object that is made from

@@ -14,6 +14,10 @@ type Payload struct {
 	Binary  *anypb.Any
 	JSON    []byte
 	Form    Form
+
+	// Replayed, of a call that has an id: the answer, an error too, is that of a run which
+	// an earlier attempt began, and this one has run nothing.
+	Replayed bool
 }
 
 // Form says which field of a Payload counts.

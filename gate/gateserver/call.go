@@ -76,7 +76,7 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	}
 	reply, err := c.router.Call(ctx, call)
 	if err != nil {
-		return object.Payload{}, named(&call, err)
+		return object.Payload{Replayed: reply.Replayed}, named(&call, err)
 	}
 	return reply, checkReply(&call, reply)
 }
@@ -109,6 +109,11 @@ func checkNames(call *object.Call) error {
 	}
 	if err = object.ValidID(call.Ref.ID); err != nil {
 		return fault.New(fault.Invalid, "%w", err).On(call.Op.String(), "")
+	}
+	if call.ID != "" {
+		if err = object.ValidCallID(call.ID); err != nil {
+			return fault.New(fault.Invalid, "%w", err).On(call.Op.String(), call.Subject())
+		}
 	}
 	if call.Op != object.OpCall {
 		return nil

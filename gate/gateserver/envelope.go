@@ -31,7 +31,7 @@ func (d *httpDoor) envelope(w http.ResponseWriter, r *http.Request, t target) er
 		}
 		call.Payload = object.OfBinary(request)
 	}
-	reply, err := d.call(r, call)
+	reply, err := d.call(w, r, call)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -31,6 +32,7 @@ type failure struct {
 	Error   string `json:"error"`
 	Code    string `json:"code"`
 	Outcome string `json:"outcome"`
+	Kind    string `json:"kind,omitempty"` // which CONFLICT: CALL_ID_REUSED, EXPIRED_CALL_ID, CALL_SETTLED, ...
 }
 
 // describe is err in HTTP's words: a refusal as it is, anything else from the one table.
@@ -41,7 +43,11 @@ func describe(err error, op object.Op) (status int, f failure) {
 	}
 	e := fault.Of(err)
 	row := e.Kind.Row()
-	return row.HTTP, failure{Error: err.Error(), Code: codeFor(row.Code, op), Outcome: fault.OutcomeOf(e).String()}
+	f = failure{Error: err.Error(), Code: codeFor(row.Code, op), Outcome: fault.OutcomeOf(e).String()}
+	if f.Code == "CONFLICT" {
+		f.Kind = strings.ToUpper(strings.ReplaceAll(row.Name, " ", "_"))
+	}
+	return row.HTTP, f
 }
 
 // codeFor names what failed: the table's CALL_FAILED is of calls.
@@ -62,7 +68,7 @@ func writeFailure(w http.ResponseWriter, err error, op object.Op) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter(fault.Of(err)))
 	}
-	body, _ := json.Marshal(f) // three strings: it cannot fail
+	body, _ := json.Marshal(f) // strings: it cannot fail
 	writeJSON(w, status, body)
 }
 

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -17,6 +18,10 @@ import (
 // a request; create may leave the id out):
 //
 //	{"op":"call", "seq":1, "type":"ChatRoom", "id":"general", "method":"Join", "request":{...}}
+//
+// A call with a "callId" runs once, however often it is made, and its reply has two
+// fields more, as {"op":"reply", "seq":1, "status":"SUCCESS", "replayed":true, ...}: see
+// goverse.ReliableCallStatus, and replayedHeader.
 //
 // From the gate, replies in any order:
 //
@@ -36,6 +41,7 @@ type askFrame struct {
 	Type    string          `json:"type"`
 	ID      string          `json:"id"`
 	Method  string          `json:"method"`
+	CallID  *string         `json:"callId"`
 	Request json.RawMessage `json:"request"`
 }
 
@@ -85,13 +91,19 @@ func (f *askFrame) call() (object.Call, error) {
 	}
 	call := object.Call{Op: op, Ref: object.Ref{Type: f.Type, ID: f.ID}}
 	if op != object.OpCall {
-		if f.Method != "" || f.Request != nil {
-			return object.Call{}, badFrame("%s has no method and no request", f.Op)
+		if f.Method != "" || f.Request != nil || f.CallID != nil {
+			return object.Call{}, badFrame("%s has no method, no request and no callId", f.Op)
 		}
 		if op == object.OpCreate && f.ID == "" {
 			call.Ref.ID = object.NewID()
 		}
 		return call, nil
+	}
+	if f.CallID != nil {
+		if err := object.ValidCallID(*f.CallID); err != nil {
+			return object.Call{}, badFrame("%v", err)
+		}
+		call.ID = *f.CallID
 	}
 	call.Method = f.Method
 	if string(f.Request) == "null" {
@@ -115,26 +127,47 @@ func registerFrame(clientID string) []byte {
 
 var heartbeatFrame = []byte(`{"op":"heartbeat"}`)
 
+// told is what a reply says of a call that has an id.
+type told struct {
+	Status   string `json:"status"`
+	Replayed bool   `json:"replayed"`
+}
+
+// toldOf is nil for a call without an id.
+func toldOf(call *object.Call, reply object.Payload, err error) *told {
+	if call.ID == "" {
+		return nil
+	}
+	return &told{fault.StatusOf(err).String(), reply.Replayed}
+}
+
 // replyFrame answers the call of seq with JSON that is passed on as it is.
-func replyFrame(seq int64, response []byte) []byte {
+func replyFrame(seq int64, t *told, response []byte) []byte {
 	if len(response) == 0 {
 		response = []byte("{}")
 	}
-	b := make([]byte, 0, len(response)+48)
+	b := make([]byte, 0, len(response)+80)
 	b = append(b, `{"op":"reply","seq":`...)
 	b = strconv.AppendInt(b, seq, 10)
+	if t != nil {
+		b = append(b, `,"status":"`...)
+		b = append(b, t.Status...)
+		b = append(b, `","replayed":`...)
+		b = strconv.AppendBool(b, t.Replayed)
+	}
 	b = append(b, `,"response":`...)
 	b = append(b, response...)
 	return append(b, '}')
 }
 
-func errorFrame(seq int64, err error, op object.Op) []byte {
+func errorFrame(seq int64, t *told, err error, op object.Op) []byte {
 	_, f := describe(err, op)
 	b, _ := json.Marshal(struct { // strings and a number: it cannot fail
 		Op  string `json:"op"`
 		Seq int64  `json:"seq"`
+		*told
 		failure
-	}{"reply", seq, f})
+	}{"reply", seq, t, f})
 	return b
 }
 

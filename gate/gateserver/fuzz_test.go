@@ -51,13 +51,15 @@ func FuzzFrame(f *testing.F) {
 		`{"op":"call","seq":1,"type":"T","id":"i","method":"M","request":{"a":[1]}}`, `{"op":"create","seq":2,"type":"T"}`,
 		`{"op":"delete","seq":3,"type":"T","id":"i"}`, `{"seq":4}`, `{"seq":-1}`, `[]`, `{`, `null`, "\xff", `{"op":"call","seq":1e3}`,
 		`{"op":"call","seq":5,"request":null}`, `{"op":"call","seq":5}{}`,
+		`{"op":"call","seq":1,"type":"T","id":"i","method":"M","callId":"one"}`, `{"op":"call","seq":1,"callId":""}`, `{"op":"call","seq":1,"callId":null}`,
+		`{"op":"call","seq":1,"callId":7}`, `{"op":"delete","seq":1,"callId":"x"}`, `{"op":"call","seq":1,"callId":"\u0000"}`, `{"op":"call","seq":1,"callId":"\ud800"}`,
 	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seq, call, err := decodeFrame(data)
 		if err != nil {
-			if out := errorFrame(max(seq, 0), err, call.Op); !json.Valid(out) {
+			if out := errorFrame(max(seq, 0), nil, err, call.Op); !json.Valid(out) {
 				t.Fatalf("%q is answered with %q", data, out)
 			}
 			return
@@ -65,7 +67,7 @@ func FuzzFrame(f *testing.F) {
 		if seq < 0 {
 			t.Fatalf("%q has seq %d and no error", data, seq)
 		}
-		if out := replyFrame(seq, call.Payload.JSON); !json.Valid(out) {
+		if out := replyFrame(seq, toldOf(&call, call.Payload, nil), call.Payload.JSON); !json.Valid(out) {
 			t.Fatalf("%q is answered with %q", data, out)
 		}
 		if out, err := messageFrame(gate.Message{Any: &anypb.Any{TypeUrl: call.Ref.Type}, JSON: call.Payload.JSON}); err != nil || !json.Valid(out) {

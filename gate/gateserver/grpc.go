@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -73,25 +74,47 @@ func (d *grpcDoor) DeleteObject(ctx context.Context, r *gate_pb.DeleteObjectRequ
 // ReliableCallObject runs a method once for its call id. What became of the call is in
 // the answer; only one that was refused, or whose method panicked, is an error.
 func (d *grpcDoor) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
-	if err := object.ValidID(r.CallId); err != nil {
-		return nil, fault.New(fault.Invalid, "the call id: %w", err).On("ReliableCallObject", r.Type+"/"+r.Id+"."+r.Method)
+	if err := object.ValidCallID(r.CallId); err != nil {
+		return nil, fault.New(fault.Invalid, "%w", err).On("ReliableCallObject", r.Type+"/"+r.Id+"."+r.Method)
 	}
-	reply, err := d.calls.do(ctx, "", object.Call{
+	reply, err := d.calls.do(ctx, r.ClientId, object.Call{
 		Op: object.OpCall, Ref: object.Ref{Type: r.Type, ID: r.Id}, Method: r.Method, ID: r.CallId, Payload: object.OfBinary(r.Request),
 	})
-	answer := &gate_pb.ReliableCallObjectResponse{Response: reply.Binary, Status: fault.StatusOf(err).String()}
+	answer := &gate_pb.ReliableCallObjectResponse{Status: fault.StatusOf(err).String(), Replayed: reply.Replayed}
 	switch e := fault.Of(err); {
 	case e == nil:
-		return answer, nil
-	case e.Kind == fault.Failed && e.Err != nil: // the method's own words
-		answer.Response, answer.Error = nil, strings.ToValidUTF8(e.Err.Error(), "\uFFFD")
-	case e.Kind == fault.Failed, e.Kind == fault.CallSettled, fault.OutcomeOf(e) == fault.OutcomeUnknown:
-		answer.Response, answer.Error = nil, strings.ToValidUTF8(e.Error(), "\uFFFD")
+		answer.Response = reply.Binary
+	case e.Kind == fault.Failed:
+		answer.Error, answer.Failure = ownWords(e), ownStatus(e)
+	case e.Kind == fault.CallSettled, fault.OutcomeOf(e) == fault.OutcomeUnknown:
+		answer.Error = strings.ToValidUTF8(e.Error(), "\uFFFD")
 	default:
 		return nil, err
 	}
 	return answer, nil
 }
+
+// ownWords is what the method said that failed.
+func ownWords(e *fault.Error) string {
+	words := e.Error()
+	if e.Err != nil {
+		words = e.Err.Error()
+	}
+	return strings.ToValidUTF8(words, "\uFFFD")
+}
+
+// ownStatus is the error of a method that failed as a client gets it who calls without
+// an id; nothing where it cannot be carried.
+func ownStatus(e *fault.Error) []byte {
+	b, err := proto.Marshal(e.GRPCStatus().Proto())
+	if err != nil || len(b) > maxFailure {
+		return nil
+	}
+	return b
+}
+
+// maxFailure bounds a method's error beside what else is in an answer, in bytes.
+const maxFailure = 256 << 10
 
 // Register opens a session for the stream and sends what is pushed to it.
 func (d *grpcDoor) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {

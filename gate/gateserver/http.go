@@ -102,8 +102,15 @@ func (d *httpDoor) object(w http.ResponseWriter, r *http.Request, rest string) {
 	}
 }
 
-// call makes a call for the client that the request's headers name.
-func (d *httpDoor) call(r *http.Request, call object.Call) (object.Payload, error) {
+// call makes a call for the client, and under the call id, that the request's headers
+// name.
+func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call) (reply object.Payload, err error) {
+	if call.ID, err = callIDOf(r.Header); err == nil {
+		err = checkCallID(&call)
+	}
+	if err != nil {
+		return object.Payload{}, named(&call, err)
+	}
 	limit := d.calls.timeouts[call.Op]
 	if h := r.Header.Get(timeoutHeader); h != "" {
 		asked, err := time.ParseDuration(h)
@@ -114,7 +121,11 @@ func (d *httpDoor) call(r *http.Request, call object.Call) (object.Payload, erro
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
-	return d.calls.do(ctx, r.Header.Get(clientIDHeader), call)
+	reply, err = d.calls.do(ctx, r.Header.Get(clientIDHeader), call)
+	if call.ID != "" {
+		tell(w.Header(), reply, err)
+	}
+	return reply, err
 }
 
 // readBody reads a whole body of at most maxMessage bytes. A body that trickles in

@@ -74,11 +74,12 @@ func (g *guard) allow(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", "Retry-After, "+statusHeader+", "+replayedHeader)
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+clientIDHeader+", "+timeoutHeader)
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+strings.Join([]string{clientIDHeader, timeoutHeader, callIDHeader, keyHeader}, ", "))
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true

@@ -30,7 +30,7 @@ func (d *httpDoor) plain(w http.ResponseWriter, r *http.Request, t target) (obje
 	if err != nil {
 		return call.Op, err
 	}
-	reply, err := d.call(r, call)
+	reply, err := d.call(w, r, call)
 	if err == nil {
 		writeJSON(w, http.StatusOK, reply.JSON)
 	}
@@ -49,7 +49,7 @@ func (d *httpDoor) plainLife(w http.ResponseWriter, r *http.Request, call object
 	default:
 		return object.OpCall, notAllowed("DELETE, PUT")
 	}
-	if _, err := d.call(r, call); err != nil {
+	if _, err := d.call(w, r, call); err != nil {
 		return call.Op, err
 	}
 	writeJSON(w, status, answer)

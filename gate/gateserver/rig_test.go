@@ -320,6 +320,8 @@ func socketTo(t *testing.T, s *GateServer) *page {
 // gotFrame is any frame from the gate.
 type gotFrame struct {
 	Op, ClientID, Type, Error, Code, Outcome, Payload string
+	Kind, Status                                      string
+	Replayed                                          *bool
 	Seq                                               int64
 	Response, Message                                 json.RawMessage
 }

@@ -150,7 +150,7 @@ func (s *socket) take(ctx context.Context, data []byte) {
 	if err == nil {
 		s.calls.Go(func() { s.call(ctx, seq, call, int64(len(data))) })
 	} else if seq >= 0 {
-		s.answer(ctx, answer{frame: errorFrame(seq, err, call.Op)})
+		s.answer(ctx, answer{frame: errorFrame(seq, nil, err, call.Op)})
 	}
 }
 
@@ -170,13 +170,14 @@ func (s *socket) admit(size int) error {
 func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked int64) {
 	reply, err := s.door.calls.do(ctx, s.session.ID(), call)
 	a := answer{call: true, holds: asked}
+	t := toldOf(&call, reply, err)
 	switch {
 	case err != nil:
-		a.frame = errorFrame(seq, err, call.Op)
+		a.frame = errorFrame(seq, t, err, call.Op)
 	case call.Op == object.OpCreate:
-		a.frame = replyFrame(seq, createdJSON(call.Ref.ID))
+		a.frame = replyFrame(seq, nil, createdJSON(call.Ref.ID))
 	default:
-		a.frame = replyFrame(seq, reply.JSON)
+		a.frame = replyFrame(seq, t, reply.JSON)
 	}
 	a.holds += int64(len(a.frame))
 	if s.held.Add(int64(len(a.frame))) > fullSocket {

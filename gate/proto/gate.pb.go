@@ -381,6 +381,7 @@ type ReliableCallObjectRequest struct {
 	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	Method        string                 `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
 	Request       *anypb.Any             `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	ClientId      string                 `protobuf:"bytes,6,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"` // the session that the call is made for, as in CallObjectRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,11 +451,20 @@ func (x *ReliableCallObjectRequest) GetRequest() *anypb.Any {
 	return nil
 }
 
+func (x *ReliableCallObjectRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
 type ReliableCallObjectResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Response      *anypb.Any             `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
 	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`      // the name of a goverse.ReliableCallStatus
+	Replayed      bool                   `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"` // the answer is that of a run which an earlier attempt began
+	Failure       []byte                 `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`    // FAILED: the method's error, a marshalled google.rpc.Status
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +520,20 @@ func (x *ReliableCallObjectResponse) GetStatus() string {
 	return ""
 }
 
+func (x *ReliableCallObjectResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+func (x *ReliableCallObjectResponse) GetFailure() []byte {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 var File_gate_proto_gate_proto protoreflect.FileDescriptor
 
 const file_gate_proto_gate_proto_rawDesc = "" +
@@ -533,17 +557,20 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x13DeleteObjectRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\"\x16\n" +
-	"\x14DeleteObjectResponse\"\xa0\x01\n" +
+	"\x14DeleteObjectResponse\"\xbd\x01\n" +
 	"\x19ReliableCallObjectRequest\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
 	"\x06method\x18\x04 \x01(\tR\x06method\x12.\n" +
-	"\arequest\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\arequest\"|\n" +
+	"\arequest\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12\x1b\n" +
+	"\tclient_id\x18\x06 \x01(\tR\bclientId\"\xb2\x01\n" +
 	"\x1aReliableCallObjectResponse\x120\n" +
 	"\bresponse\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bresponse\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\tR\x06status2\xf1\x02\n" +
+	"\x06status\x18\x03 \x01(\tR\x06status\x12\x1a\n" +
+	"\breplayed\x18\x04 \x01(\bR\breplayed\x12\x18\n" +
+	"\afailure\x18\x05 \x01(\fR\afailure2\xf1\x02\n" +
 	"\vGateService\x12:\n" +
 	"\bRegister\x12\x16.google.protobuf.Empty\x1a\x14.google.protobuf.Any0\x01\x12?\n" +
 	"\n" +

@@ -41,6 +41,7 @@ type GateServiceClient interface {
 	CallObject(ctx context.Context, in *CallObjectRequest, opts ...grpc.CallOption) (*CallObjectResponse, error)
 	CreateObject(ctx context.Context, in *CreateObjectRequest, opts ...grpc.CallOption) (*CreateObjectResponse, error)
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
+	// ReliableCallObject runs a method once for its call id, however often it is asked.
 	ReliableCallObject(ctx context.Context, in *ReliableCallObjectRequest, opts ...grpc.CallOption) (*ReliableCallObjectResponse, error)
 }
 
@@ -121,6 +122,7 @@ type GateServiceServer interface {
 	CallObject(context.Context, *CallObjectRequest) (*CallObjectResponse, error)
 	CreateObject(context.Context, *CreateObjectRequest) (*CreateObjectResponse, error)
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
+	// ReliableCallObject runs a method once for its call id, however often it is asked.
 	ReliableCallObject(context.Context, *ReliableCallObjectRequest) (*ReliableCallObjectResponse, error)
 	mustEmbedUnimplementedGateServiceServer()
 }

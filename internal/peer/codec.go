@@ -185,13 +185,13 @@ func decodePayload(m *goverse_pb.Payload) object.Payload {
 // encodeReply makes a reply that surely fits and marshals.
 func encodeReply(p object.Payload, err error) *goverse_pb.CallReply {
 	if err != nil {
-		return &goverse_pb.CallReply{Fault: encodeFault(err)}
+		return &goverse_pb.CallReply{Fault: encodeFault(err), Replayed: p.Replayed}
 	}
 	payload, failed := encodePayload(p)
 	if failed != nil {
-		return &goverse_pb.CallReply{Fault: encodeFault(failed.On("reply", "").With(fault.Executed))}
+		return &goverse_pb.CallReply{Fault: encodeFault(failed.On("reply", "").With(fault.Executed)), Replayed: p.Replayed}
 	}
-	return &goverse_pb.CallReply{Payload: payload}
+	return &goverse_pb.CallReply{Payload: payload, Replayed: p.Replayed}
 }
 
 // maxFault bounds an error: a text that long is for nobody.
@@ -227,9 +227,10 @@ func bounded(text string) string {
 // message gets a live message.
 func decodeReply(asked object.Form, m *goverse_pb.CallReply) (object.Payload, error) {
 	if m.Fault != nil {
-		return object.Payload{}, fault.FromWire(m.Fault)
+		return object.Payload{Replayed: m.Replayed}, fault.FromWire(m.Fault)
 	}
 	p := decodePayload(m.Payload)
+	p.Replayed = m.Replayed
 	if asked != object.FormMessage || p.Form != object.FormBinary {
 		return p, nil
 	}
@@ -238,7 +239,7 @@ func decodeReply(asked object.Form, m *goverse_pb.CallReply) (object.Payload, er
 		return object.Payload{}, fault.New(fault.Failed,
 			"the reply is a %s, which this program cannot read (does it import that message's package?): %w", p.Binary.GetTypeUrl(), err)
 	}
-	return object.OfMessage(message), nil
+	return object.Payload{Message: message, Replayed: m.Replayed}, nil
 }
 
 // encodePush is a push in frames that fit: one, unless it has very many addressees.

@@ -253,6 +253,28 @@ func TestForms(t *testing.T) {
 	})
 }
 
+// A reply and an error both say whether an earlier attempt's run is behind them.
+func TestReplayed(t *testing.T) {
+	exercise(t, func(t *testing.T, w world) {
+		var replayed bool
+		var err error
+		conn := w.connect(t, fake{call: func(_ context.Context, req *Request) (object.Payload, error) {
+			p := req.Payload
+			p.Replayed = replayed
+			return p, err
+		}})
+		for _, replayed = range []bool{true, false} {
+			for _, err = range []error{nil, fault.New(fault.Failed, "x")} {
+				for _, p := range []object.Payload{text("x"), {}, object.OfJSON(nil)} {
+					if got, _ := conn.ServeCall(t.Context(), callOf(p)); got.Replayed != replayed {
+						t.Errorf("replayed %v with error %v arrived as %+v", replayed, err, got)
+					}
+				}
+			}
+		}
+	})
+}
+
 // A service that answers a wire's request with a live message is understood too.
 func TestALiveReplyIsMarshalled(t *testing.T) {
 	exerciseWire(t, func(t *testing.T, w world) {

@@ -322,8 +322,8 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.CreateObjectResponse{}:       {"id=1"},
 		&gate_pb.DeleteObjectRequest{}:        {"id=1", "type=2"},
 		&gate_pb.DeleteObjectResponse{}:       nil,
-		&gate_pb.ReliableCallObjectRequest{}:  {"call_id=1", "type=2", "id=3", "method=4", "request=5"},
-		&gate_pb.ReliableCallObjectResponse{}: {"response=1", "error=2", "status=3"},
+		&gate_pb.ReliableCallObjectRequest{}:  {"call_id=1", "type=2", "id=3", "method=4", "request=5", "client_id=6"},
+		&gate_pb.ReliableCallObjectResponse{}: {"response=1", "error=2", "status=3", "replayed=4", "failure=5"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()
