@@ -21,7 +21,7 @@ const maxMessage = 4 << 20
 type calls struct {
 	router   Router
 	gate     *gate.Gate
-	timeouts [3]time.Duration // by object.Op
+	timeouts [4]time.Duration // by object.Op
 	busy     *crowd
 	max      int64
 	running  atomic.Int64
@@ -32,6 +32,7 @@ func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *
 		router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls),
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
+			object.OpSettle: cfg.DefaultCallTimeout,
 		},
 	}
 }
@@ -110,7 +111,7 @@ func checkNames(call *object.Call) error {
 	if err = object.ValidID(call.Ref.ID); err != nil {
 		return fault.New(fault.Invalid, "%w", err).On(call.Op.String(), "")
 	}
-	if call.ID != "" {
+	if call.ID != "" || call.Op == object.OpSettle {
 		if err = object.ValidCallID(call.ID); err != nil {
 			return fault.New(fault.Invalid, "%w", err).On(call.Op.String(), call.Subject())
 		}

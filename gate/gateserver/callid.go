@@ -7,6 +7,7 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
 
 // The headers of a call that has an id: it runs once, however often it is made.
@@ -84,15 +85,27 @@ func unquoted(s string) (string, bool) {
 	return "", false // it does not end
 }
 
-// checkCallID refuses an id where it would mean nothing.
+// checkCallID refuses an id where it would mean nothing, and its absence where it is all.
 func checkCallID(call *object.Call) error {
 	switch {
-	case call.ID == "" || call.Op == object.OpCall && !call.ReadOnly:
+	case call.Op == object.OpSettle && call.ID == "":
+		return fault.New(fault.Invalid, "the call to settle is named by its id in the header %s", callIDHeader)
+	case call.ID == "" || call.Op == object.OpSettle || call.Op == object.OpCall && !call.ReadOnly:
 		return nil
 	case call.Op == object.OpCall:
 		return fault.New(fault.Invalid, "a GET changes nothing, so there is nothing to do once: leave the call id out, or POST")
 	}
 	return fault.New(fault.Invalid, "only calls of methods have ids: leave the call id out. To create or to delete twice does no harm")
+}
+
+// isSettled tells whether what Settle returned ends the doubt: the call has run to its
+// end, or never will.
+func isSettled(err error) bool {
+	switch fault.StatusOf(err) {
+	case goverse_pb.ReliableCallStatus_SUCCESS, goverse_pb.ReliableCallStatus_FAILED, goverse_pb.ReliableCallStatus_SKIPPED:
+		return true
+	}
+	return false
 }
 
 // tell answers what became of a call that has an id.

@@ -55,7 +55,7 @@ func codeFor(code string, op object.Op) string {
 	if code != "CALL_FAILED" {
 		return code
 	}
-	return [...]string{object.OpCall: "CALL_FAILED", object.OpCreate: "CREATE_FAILED", object.OpDelete: "DELETE_FAILED"}[op]
+	return [...]string{object.OpCall: "CALL_FAILED", object.OpCreate: "CREATE_FAILED", object.OpDelete: "DELETE_FAILED", object.OpSettle: "CALL_FAILED"}[op]
 }
 
 // writeFailure answers a request with err.

@@ -23,6 +23,10 @@ import (
 // fields more, as {"op":"reply", "seq":1, "status":"SUCCESS", "replayed":true, ...}: see
 // goverse.ReliableCallStatus, and replayedHeader.
 //
+// To settle such a call: a reply without an error has its response, or says SKIPPED.
+//
+//	{"op":"settle", "seq":1, "type":"ChatRoom", "id":"general", "callId":"..."}
+//
 // From the gate, replies in any order:
 //
 //	{"op":"register", "clientId":"..."}                       first
@@ -85,9 +89,12 @@ func rescueSeq(data []byte) *int64 {
 }
 
 func (f *askFrame) call() (object.Call, error) {
+	if f.Op == "settle" {
+		return f.settle()
+	}
 	op, ok := envelopeWords[f.Op]
 	if !ok {
-		return object.Call{}, badFrame("op %q does not exist; it is call, create or delete", f.Op)
+		return object.Call{}, badFrame("op %q does not exist; it is call, create, delete or settle", f.Op)
 	}
 	call := object.Call{Op: op, Ref: object.Ref{Type: f.Type, ID: f.ID}}
 	if op != object.OpCall {
@@ -111,6 +118,16 @@ func (f *askFrame) call() (object.Call, error) {
 	}
 	call.Payload = object.OfJSON(f.Request)
 	return call, nil
+}
+
+func (f *askFrame) settle() (object.Call, error) {
+	if f.Method != "" || f.Request != nil || f.CallID == nil {
+		return object.Call{}, badFrame("settle has a callId, no method and no request")
+	}
+	if err := object.ValidCallID(*f.CallID); err != nil {
+		return object.Call{}, badFrame("%v", err)
+	}
+	return object.Call{Op: object.OpSettle, Ref: object.Ref{Type: f.Type, ID: f.ID}, ID: *f.CallID, Payload: object.OfJSON(nil)}, nil
 }
 
 func badFrame(format string, args ...any) *refusal {

@@ -52,7 +52,7 @@ func FuzzFrame(f *testing.F) {
 		`{"op":"delete","seq":3,"type":"T","id":"i"}`, `{"seq":4}`, `{"seq":-1}`, `[]`, `{`, `null`, "\xff", `{"op":"call","seq":1e3}`,
 		`{"op":"call","seq":5,"request":null}`, `{"op":"call","seq":5}{}`,
 		`{"op":"call","seq":1,"type":"T","id":"i","method":"M","callId":"one"}`, `{"op":"call","seq":1,"callId":""}`, `{"op":"call","seq":1,"callId":null}`,
-		`{"op":"call","seq":1,"callId":7}`, `{"op":"delete","seq":1,"callId":"x"}`, `{"op":"call","seq":1,"callId":"\u0000"}`, `{"op":"call","seq":1,"callId":"\ud800"}`,
+		`{"op":"call","seq":1,"callId":7}`, `{"op":"delete","seq":1,"callId":"x"}`, `{"op":"settle","seq":1,"type":"T","id":"i","callId":"x"}`, `{"op":"settle","seq":1}`, `{"op":"call","seq":1,"callId":"\u0000"}`, `{"op":"call","seq":1,"callId":"\ud800"}`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -94,6 +94,25 @@ func (d *grpcDoor) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCa
 	return answer, nil
 }
 
+// Settle tells what became of a call, or sees to it that it does not run any more. An
+// error leaves the doubt as it is.
+func (d *grpcDoor) Settle(ctx context.Context, r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error) {
+	reply, err := d.calls.do(ctx, "", object.Call{
+		Op: object.OpSettle, Ref: object.Ref{Type: r.Type, ID: r.Id}, ID: r.CallId, Payload: object.OfBinary(nil),
+	})
+	if !isSettled(err) {
+		return nil, err
+	}
+	answer := &gate_pb.SettleResponse{Status: fault.StatusOf(err).String()}
+	switch e := fault.Of(err); {
+	case e == nil:
+		answer.Response = reply.Binary
+	case e.Kind == fault.Failed:
+		answer.Error, answer.Failure = ownWords(e), ownStatus(e)
+	}
+	return answer, nil
+}
+
 // ownWords is what the method said that failed.
 func ownWords(e *fault.Error) string {
 	words := e.Error()

@@ -75,12 +75,14 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isObject:
 		d.object(w, r, rest)
+	case strings.HasPrefix(path, settleRoot):
+		d.settle(w, r, strings.TrimPrefix(path, settleRoot))
 	case path == eventsPath:
 		d.events(w, r)
 	case path == socketPath:
 		d.sockets.serve(w, r)
 	default:
-		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s and %s", path, objectsRoot, eventsPath, socketPath), object.OpCall)
+		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s{type}/{id}, %s and %s", path, objectsRoot, settleRoot, eventsPath, socketPath), object.OpCall)
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ const apiRoot = "/api/"
 
 const (
 	objectsRoot = "/api/v1/objects/"
+	settleRoot  = "/api/v1/settle/"
 	eventsPath  = "/api/v1/events/stream"
 	socketPath  = "/api/v1/ws"
 )
@@ -67,6 +69,22 @@ func (t target) form(have int) (segments int, form string) {
 	default:
 		return 3, "{type}/{id}/{method}"
 	}
+}
+
+// parseRef reads {type}/{id}, the rest of an escaped path below root.
+func parseRef(root, rest string) (object.Ref, error) {
+	typ, id, ok := strings.Cut(rest, "/")
+	if !ok || strings.Contains(id, "/") {
+		return object.Ref{}, badPath("the form is %s{type}/{id}, with %%2F for a slash inside one", root)
+	}
+	var t target
+	var wrong [2]error
+	t.ref.Type, wrong[0] = url.PathUnescape(typ)
+	t.ref.ID, wrong[1] = url.PathUnescape(id)
+	if err := errors.Join(wrong[:]...); err != nil {
+		return object.Ref{}, badPath("%v", err)
+	}
+	return t.ref, t.check(false)
 }
 
 func (t target) word() string {

@@ -172,6 +172,8 @@ func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked in
 	a := answer{call: true, holds: asked}
 	t := toldOf(&call, reply, err)
 	switch {
+	case call.Op == object.OpSettle && fault.KindOf(err) == fault.CallSettled:
+		a.frame = replyFrame(seq, t, nil)
 	case err != nil:
 		a.frame = errorFrame(seq, t, err, call.Op)
 	case call.Op == object.OpCreate:

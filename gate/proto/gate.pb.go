@@ -534,6 +534,134 @@ func (x *ReliableCallObjectResponse) GetFailure() []byte {
 	return nil
 }
 
+type SettleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleRequest) Reset() {
+	*x = SettleRequest{}
+	mi := &file_gate_proto_gate_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleRequest) ProtoMessage() {}
+
+func (x *SettleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
+func (*SettleRequest) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SettleRequest) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type SettleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        string                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`     // SUCCESS, FAILED, or SKIPPED: it never runs
+	Response      *anypb.Any             `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"` // SUCCESS: the method's reply
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`       // FAILED: the method's words
+	Failure       []byte                 `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`   // FAILED: the method's error, a marshalled google.rpc.Status
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleResponse) Reset() {
+	*x = SettleResponse{}
+	mi := &file_gate_proto_gate_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleResponse) ProtoMessage() {}
+
+func (x *SettleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
+func (*SettleResponse) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SettleResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SettleResponse) GetResponse() *anypb.Any {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *SettleResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *SettleResponse) GetFailure() []byte {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 var File_gate_proto_gate_proto protoreflect.FileDescriptor
 
 const file_gate_proto_gate_proto_rawDesc = "" +
@@ -570,14 +698,24 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\tR\x06status\x12\x1a\n" +
 	"\breplayed\x18\x04 \x01(\bR\breplayed\x12\x18\n" +
-	"\afailure\x18\x05 \x01(\fR\afailure2\xf1\x02\n" +
+	"\afailure\x18\x05 \x01(\fR\afailure\"L\n" +
+	"\rSettleRequest\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"\x8a\x01\n" +
+	"\x0eSettleResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x120\n" +
+	"\bresponse\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\bresponse\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
+	"\afailure\x18\x04 \x01(\fR\afailure2\xa6\x03\n" +
 	"\vGateService\x12:\n" +
 	"\bRegister\x12\x16.google.protobuf.Empty\x1a\x14.google.protobuf.Any0\x01\x12?\n" +
 	"\n" +
 	"CallObject\x12\x17.gate.CallObjectRequest\x1a\x18.gate.CallObjectResponse\x12E\n" +
 	"\fCreateObject\x12\x19.gate.CreateObjectRequest\x1a\x1a.gate.CreateObjectResponse\x12E\n" +
 	"\fDeleteObject\x12\x19.gate.DeleteObjectRequest\x1a\x1a.gate.DeleteObjectResponse\x12W\n" +
-	"\x12ReliableCallObject\x12\x1f.gate.ReliableCallObjectRequest\x1a .gate.ReliableCallObjectResponseB1Z/github.com/xiaonanln/goverse/gate/proto;gate_pbb\x06proto3"
+	"\x12ReliableCallObject\x12\x1f.gate.ReliableCallObjectRequest\x1a .gate.ReliableCallObjectResponse\x123\n" +
+	"\x06Settle\x12\x13.gate.SettleRequest\x1a\x14.gate.SettleResponseB1Z/github.com/xiaonanln/goverse/gate/proto;gate_pbb\x06proto3"
 
 var (
 	file_gate_proto_gate_proto_rawDescOnce sync.Once
@@ -591,7 +729,7 @@ func file_gate_proto_gate_proto_rawDescGZIP() []byte {
 	return file_gate_proto_gate_proto_rawDescData
 }
 
-var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_gate_proto_gate_proto_goTypes = []any{
 	(*RegisterResponse)(nil),           // 0: gate.RegisterResponse
 	(*CallObjectRequest)(nil),          // 1: gate.CallObjectRequest
@@ -602,29 +740,34 @@ var file_gate_proto_gate_proto_goTypes = []any{
 	(*DeleteObjectResponse)(nil),       // 6: gate.DeleteObjectResponse
 	(*ReliableCallObjectRequest)(nil),  // 7: gate.ReliableCallObjectRequest
 	(*ReliableCallObjectResponse)(nil), // 8: gate.ReliableCallObjectResponse
-	(*anypb.Any)(nil),                  // 9: google.protobuf.Any
-	(*emptypb.Empty)(nil),              // 10: google.protobuf.Empty
+	(*SettleRequest)(nil),              // 9: gate.SettleRequest
+	(*SettleResponse)(nil),             // 10: gate.SettleResponse
+	(*anypb.Any)(nil),                  // 11: google.protobuf.Any
+	(*emptypb.Empty)(nil),              // 12: google.protobuf.Empty
 }
 var file_gate_proto_gate_proto_depIdxs = []int32{
-	9,  // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
-	9,  // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
-	9,  // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
-	9,  // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
-	10, // 4: gate.GateService.Register:input_type -> google.protobuf.Empty
-	1,  // 5: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
-	3,  // 6: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
-	5,  // 7: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
-	7,  // 8: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
-	9,  // 9: gate.GateService.Register:output_type -> google.protobuf.Any
-	2,  // 10: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
-	4,  // 11: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
-	6,  // 12: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
-	8,  // 13: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	11, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
+	11, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
+	11, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
+	11, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
+	11, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
+	12, // 5: gate.GateService.Register:input_type -> google.protobuf.Empty
+	1,  // 6: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
+	3,  // 7: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
+	5,  // 8: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
+	7,  // 9: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
+	9,  // 10: gate.GateService.Settle:input_type -> gate.SettleRequest
+	11, // 11: gate.GateService.Register:output_type -> google.protobuf.Any
+	2,  // 12: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
+	4,  // 13: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
+	6,  // 14: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
+	8,  // 15: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
+	10, // 16: gate.GateService.Settle:output_type -> gate.SettleResponse
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gate_proto_gate_proto_init() }
@@ -638,7 +781,7 @@ func file_gate_proto_gate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gate_proto_gate_proto_rawDesc), len(file_gate_proto_gate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

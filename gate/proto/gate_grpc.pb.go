@@ -29,6 +29,7 @@ const (
 	GateService_CreateObject_FullMethodName       = "/gate.GateService/CreateObject"
 	GateService_DeleteObject_FullMethodName       = "/gate.GateService/DeleteObject"
 	GateService_ReliableCallObject_FullMethodName = "/gate.GateService/ReliableCallObject"
+	GateService_Settle_FullMethodName             = "/gate.GateService/Settle"
 )
 
 // GateServiceClient is the client API for GateService service.
@@ -43,6 +44,9 @@ type GateServiceClient interface {
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
 	// ReliableCallObject runs a method once for its call id, however often it is asked.
 	ReliableCallObject(ctx context.Context, in *ReliableCallObjectRequest, opts ...grpc.CallOption) (*ReliableCallObjectResponse, error)
+	// Settle ends the doubt about a call that was made with an id: its result is the
+	// answer if it ran, as soon as there is one; if it did not, it never will.
+	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 }
 
 type gateServiceClient struct {
@@ -112,6 +116,16 @@ func (c *gateServiceClient) ReliableCallObject(ctx context.Context, in *Reliable
 	return out, nil
 }
 
+func (c *gateServiceClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleResponse)
+	err := c.cc.Invoke(ctx, GateService_Settle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GateServiceServer is the server API for GateService service.
 // All implementations must embed UnimplementedGateServiceServer
 // for forward compatibility.
@@ -124,6 +138,9 @@ type GateServiceServer interface {
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
 	// ReliableCallObject runs a method once for its call id, however often it is asked.
 	ReliableCallObject(context.Context, *ReliableCallObjectRequest) (*ReliableCallObjectResponse, error)
+	// Settle ends the doubt about a call that was made with an id: its result is the
+	// answer if it ran, as soon as there is one; if it did not, it never will.
+	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	mustEmbedUnimplementedGateServiceServer()
 }
 
@@ -148,6 +165,9 @@ func (UnimplementedGateServiceServer) DeleteObject(context.Context, *DeleteObjec
 }
 func (UnimplementedGateServiceServer) ReliableCallObject(context.Context, *ReliableCallObjectRequest) (*ReliableCallObjectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReliableCallObject not implemented")
+}
+func (UnimplementedGateServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
 }
 func (UnimplementedGateServiceServer) mustEmbedUnimplementedGateServiceServer() {}
 func (UnimplementedGateServiceServer) testEmbeddedByValue()                     {}
@@ -253,6 +273,24 @@ func _GateService_ReliableCallObject_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GateService_Settle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GateServiceServer).Settle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GateService_Settle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GateServiceServer).Settle(ctx, req.(*SettleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // GateService_ServiceDesc is the grpc.ServiceDesc for GateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -275,6 +313,10 @@ var GateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReliableCallObject",
 			Handler:    _GateService_ReliableCallObject_Handler,
+		},
+		{
+			MethodName: "Settle",
+			Handler:    _GateService_Settle_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -324,6 +324,8 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.DeleteObjectResponse{}:       nil,
 		&gate_pb.ReliableCallObjectRequest{}:  {"call_id=1", "type=2", "id=3", "method=4", "request=5", "client_id=6"},
 		&gate_pb.ReliableCallObjectResponse{}: {"response=1", "error=2", "status=3", "replayed=4", "failure=5"},
+		&gate_pb.SettleRequest{}:              {"call_id=1", "type=2", "id=3"},
+		&gate_pb.SettleResponse{}:             {"status=1", "response=2", "error=3", "failure=4"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()
