@@ -26,13 +26,6 @@ type CallOption = object.CallOption
 // it may run more than once. It is for methods that do no harm when they do.
 func WithAtLeastOnce() CallOption { return func(o *object.CallOptions) { o.AtLeastOnce = true } }
 
-// WithCallID makes the call as ReliableCallObject does, without its status: however often
-// it is made with this id, it runs once, and each time has the same result. A method's
-// error then comes as its text only.
-func WithCallID(id string) CallOption {
-	return func(o *object.CallOptions) { o.ID, o.Once = id, true }
-}
-
 // WithTimeout bounds the call, its repetitions included; the context's own deadline still
 // holds.
 func WithTimeout(d time.Duration) CallOption {
@@ -45,7 +38,7 @@ func WithTimeout(d time.Duration) CallOption {
 //
 // An attempt that surely did not run is repeated within that time, at another gate if
 // this one goes. Whether a call that failed ran is OutcomeOf its error; one that is
-// Unknown was not repeated, except WithAtLeastOnce.
+// Unknown was not repeated, except WithAtLeastOnce and WithCallID.
 func (c *Client) CallObject(ctx context.Context, objType, objID, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
 	call := object.Call{Ref: object.Ref{Type: objType, ID: objID}, Method: method, Payload: object.OfMessage(req)}
 	o, err := object.OptionsOf(opts)
@@ -67,8 +60,7 @@ func (c *Client) CallObjectAny(ctx context.Context, objType, objID, method strin
 	}
 	ctx, cancel := o.Apply(ctx, &call)
 	defer cancel()
-	reply, _, err := c.callObject(ctx, flightOf(&call), &call, req)
-	return reply, err
+	return c.callObject(ctx, flightOf(&call), &call, req)
 }
 
 // Do implements goverseapi.Caller, so that typed references call through the client:
@@ -83,7 +75,7 @@ func (c *Client) Do(ctx context.Context, call object.Call) (object.Payload, erro
 	if err != nil {
 		return object.Payload{}, f.named(fault.New(fault.Invalid, "the request: %w", err))
 	}
-	reply, _, err := c.callObject(ctx, f, &call, request)
+	reply, err := c.callObject(ctx, f, &call, request)
 	if err != nil {
 		return object.Payload{}, err
 	}
@@ -92,96 +84,17 @@ func (c *Client) Do(ctx context.Context, call object.Call) (object.Payload, erro
 }
 
 // callObject makes a call, once if it has an id.
-func (c *Client) callObject(ctx context.Context, f *flight, call *object.Call, req *anypb.Any) (reply *anypb.Any, _ goverse_pb.ReliableCallStatus, err error) {
-	if call.ID != "" {
-		return c.callOnce(ctx, f, call, req)
+func (c *Client) callObject(ctx context.Context, f *flight, call *object.Call, req *anypb.Any) (reply *anypb.Any, err error) {
+	if f.once {
+		reply, _, err = c.callOnce(ctx, f, call, req)
+		return reply, err
 	}
 	err = c.fly(ctx, f, func(ctx context.Context, l *link) error {
 		r, err := l.calls.CallObject(ctx, &gate_pb.CallObjectRequest{ClientId: l.id, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: req})
 		reply = r.GetResponse()
 		return err
 	})
-	return reply, goverse_pb.ReliableCallStatus_UNKNOWN, err
-}
-
-// ReliableCallObject calls a method under an id that the caller chose: however often
-// the call is made with that id, it runs once, and each time has the same result, for
-// 24 hours. So the client repeats it within its time also when an answer was lost, at
-// another gate if this one goes; afterwards the caller may, with the same id.
-//
-// The status is the gate's word: SUCCESS comes with the reply, FAILED with the
-// method's error, SKIPPED with ErrCallSettled, every other with an error that says what
-// is known. A cluster that does not keep the object's results refuses such calls:
-// ErrInvalid, NotExecuted.
-func (c *Client) ReliableCallObject(ctx context.Context, callID, objType, objID, method string, req proto.Message) (proto.Message, goverse_pb.ReliableCallStatus, error) {
-	call := object.Call{Ref: object.Ref{Type: objType, ID: objID}, Method: method, ID: callID}
-	f := flightOf(&call)
-	if callID == "" {
-		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "it needs a call id; without one, use CallObject"))
-	}
-	request, err := protohelper.MsgToAny(req)
-	if err != nil {
-		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "the request: %w", err))
-	}
-	reply, status, err := c.callOnce(ctx, f, &call, request)
-	if err != nil {
-		return nil, status, err
-	}
-	m, err := f.unpack(reply)
-	return m, status, err
-}
-
-// callOnce makes a call that has an id.
-func (c *Client) callOnce(ctx context.Context, f *flight, call *object.Call, req *anypb.Any) (*anypb.Any, goverse_pb.ReliableCallStatus, error) {
-	f.op, f.atLeastOnce = "ReliableCallObject", true
-	var answer, last *gate_pb.ReliableCallObjectResponse
-	err := c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
-		answer, err = l.calls.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
-			CallId: call.ID, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: req,
-		})
-		switch {
-		case status.Code(err) == codes.Unimplemented && !carriesFault(err):
-			return fault.New(fault.UnknownMethod, "%s", status.Convert(err).Message()) // a method's own error would be in the answer
-		case err == nil && doubtful[answer.Status]:
-			last = answer
-			return fault.New(fault.Indeterminate, "the gate answers %s: %s", answer.Status, answer.Error)
-		}
-		return err
-	})
-	switch {
-	case err == nil:
-		return f.reliable(answer)
-	case last != nil && OutcomeOf(err) == Unknown: // the last word on it
-		return f.reliable(last)
-	}
-	return nil, goverse_pb.ReliableCallStatus_UNKNOWN, err
-}
-
-// doubtful is what a gate answers that does not know, or not yet.
-var doubtful = map[string]bool{
-	goverse_pb.ReliableCallStatus_PENDING.String(): true,
-	goverse_pb.ReliableCallStatus_UNKNOWN.String(): true,
-}
-
-// reliable is what a gate's answer to ReliableCallObject means.
-func (f *flight) reliable(r *gate_pb.ReliableCallObjectResponse) (*anypb.Any, goverse_pb.ReliableCallStatus, error) {
-	s := goverse_pb.ReliableCallStatus(goverse_pb.ReliableCallStatus_value[r.Status])
-	text := r.Error
-	if text == "" {
-		text = "the gate does not say why"
-	}
-	switch s {
-	case goverse_pb.ReliableCallStatus_SUCCESS:
-		return r.Response, s, nil
-	case goverse_pb.ReliableCallStatus_FAILED:
-		return nil, s, f.named(fault.New(fault.Failed, "%s", text))
-	case goverse_pb.ReliableCallStatus_SKIPPED:
-		return nil, s, f.named(fault.New(fault.CallSettled, "%s", text))
-	case goverse_pb.ReliableCallStatus_PENDING:
-		return nil, s, f.named(fault.New(fault.Indeterminate, "the call has not ended yet, ask again with its id: %s", text))
-	default:
-		return nil, s, f.named(fault.New(fault.Indeterminate, "the gate answers %q: %s", r.Status, text))
-	}
+	return reply, err
 }
 
 // CreateObject makes an object and returns its id, which the gate chooses if objID is
@@ -208,13 +121,15 @@ func (c *Client) DeleteObject(ctx context.Context, objType, objID string) error 
 type flight struct {
 	op, subject string
 	atLeastOnce bool
+	once        bool // callID counts: it may always be made again
+	callID      string
 	attempts    int
 	last        *fault.Error // why the last attempt failed
 	unsure      bool         // some attempt may have run
 }
 
 func flightOf(call *object.Call) *flight {
-	return &flight{op: call.Op.String(), subject: call.Subject(), atLeastOnce: call.AtLeastOnce}
+	return &flight{op: call.Op.String(), subject: call.Subject(), atLeastOnce: call.AtLeastOnce, once: call.ID != "", callID: call.ID}
 }
 
 // named is the error that the caller gets: it says what was called, and counts each
@@ -257,7 +172,7 @@ func (c *Client) fly(ctx context.Context, f *flight, send func(context.Context, 
 		if !f.again(err) {
 			return f.named(err)
 		}
-		if err := c.settle(ctx, l, f); err != nil {
+		if err := c.hold(ctx, l, f); err != nil {
 			return f.named(err)
 		}
 	}
@@ -368,27 +283,31 @@ func (f *flight) again(e *fault.Error) bool {
 		return e.Kind.Row().Reroutes || e.Kind == fault.Overloaded
 	case o == Unknown && e.Kind == fault.Indeterminate:
 		f.unsure = true
-		return f.atLeastOnce
+		return f.atLeastOnce || f.once
 	default:
 		f.unsure = f.unsure || o == Unknown
 		return false
 	}
 }
 
-// settle waits before a repetition, not at all if the gate that failed is gone.
-// Asking the same gate once more costs the budget.
-func (c *Client) settle(ctx context.Context, l *link, f *flight) *fault.Error {
-	if l.isLeft() {
-		return nil
+// hold waits before a repetition, not at all if the gate that failed is gone. Asking
+// the same gate once more costs the budget; a call that has an id waits for that too.
+func (c *Client) hold(ctx context.Context, l *link, f *flight) *fault.Error {
+	wait := max(f.last.RetryAfter, callBackoff.delay(f.attempts, rand.Float64()))
+	for {
+		if !l.isLeft() {
+			pause(ctx, wait, l.gone)
+		}
+		switch {
+		case l.isLeft():
+			return nil
+		case ctx.Err() != nil:
+			return fault.WaitedFor(ctx.Err(), "trying again: %v", f.last)
+		case c.budget.spend(time.Now()):
+			return nil
+		case !f.once:
+			return f.last
+		}
+		wait = callBackoff.max
 	}
-	pause(ctx, max(f.last.RetryAfter, callBackoff.delay(f.attempts, rand.Float64())), l.gone)
-	switch {
-	case l.isLeft():
-		return nil
-	case ctx.Err() != nil:
-		return fault.WaitedFor(ctx.Err(), "trying again: %v", f.last)
-	case !c.budget.spend(time.Now()):
-		return f.last
-	}
-	return nil
 }

@@ -33,6 +33,7 @@ type gate struct {
 	gate_pb.UnimplementedGateServiceServer
 	call     func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) // nil: echo
 	reliable func(r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error)
+	settle   func(r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error)
 	welcome  func(id string) (*anypb.Any, error) // nil: as a gate does
 
 	address  string
@@ -176,6 +177,14 @@ func (g *gate) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCallOb
 		return g.UnimplementedGateServiceServer.ReliableCallObject(ctx, r)
 	}
 	return g.reliable(r)
+}
+
+func (g *gate) Settle(ctx context.Context, r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error) {
+	g.calls.Add(1)
+	if g.settle == nil {
+		return g.UnimplementedGateServiceServer.Settle(ctx, r)
+	}
+	return g.settle(r)
 }
 
 // ran is how often the call with this text ran here.
