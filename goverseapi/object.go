@@ -22,6 +22,13 @@ func RegisterObjectType(obj Object, opts ...TypeOption) {
 	}
 }
 
+// State, embedded beside BaseObject, keeps an object's state as one message, without a
+// ToData and a FromData; see object.State.
+type State[T proto.Message] = object.State[T]
+
+// NewState is a State for an object that a unit test makes by hand.
+func NewState[T proto.Message](m T) State[T] { return object.NewState(m) }
+
 // Modes and durabilities for WithMode and WithDurability.
 const (
 	Sequential = object.Sequential

@@ -151,7 +151,7 @@ func (f *frame) invoke(c *call) (reply proto.Message, err error) {
 	}()
 	reply, err = c.method.Invoke(&f.ctx, f.act.obj, c.message)
 	returned = true
-	return reply, err
+	return f.act.typ.Apart(f.act.obj, reply), err
 }
 
 // end closes the frame for calls out and for calls back, and takes back a turn that is

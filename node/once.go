@@ -63,7 +63,7 @@ func (n *Node) whyNoResults(t *object.Type, s *slot) string {
 	case s.shard == n.cfg.NumShards:
 		return "a call with an id needs a durable object; one that is pinned to a node is volatile"
 	case !t.Persistent:
-		return "a call with an id needs a durable object; type " + t.Name + " has no ToData and FromData"
+		return "a call with an id needs a durable object; type " + t.Name + " has no State, and no ToData and FromData"
 	}
 	return "a call with an id needs a durable object; type " + t.Name + " is " + t.Durability.String()
 }

@@ -40,8 +40,8 @@ type Object interface {
 	base() *BaseObject
 }
 
-// ErrNotPersistent is what ToData returns in a type that has none of its own.
-var ErrNotPersistent = errors.New("this type has no ToData: its state is not kept")
+// ErrNotPersistent is what ToData returns in a type that has none of its own, nor a State.
+var ErrNotPersistent = errors.New("this type has no ToData and no State: its state is not kept")
 
 // BaseObject is embedded by every user type and gives it its identity. Its fields
 // are set before FromData and OnCreated run.
@@ -52,6 +52,7 @@ type BaseObject struct {
 	ref     Ref
 	created time.Time
 	ctx     context.Context
+	state   *cell // of a type that embeds a State
 }
 
 // Id is the object's id, unique within its type.
@@ -85,11 +86,23 @@ func (b *BaseObject) OnDestroy() {}
 // Destroy does nothing; override OnDestroy instead.
 func (b *BaseObject) Destroy() {}
 
-// ToData says that the type is not persistent; override it together with FromData.
-func (b *BaseObject) ToData() (proto.Message, error) { return nil, ErrNotPersistent }
+// ToData returns the State of a type that embeds one, else it says that the type is not
+// persistent; override it together with FromData.
+func (b *BaseObject) ToData() (proto.Message, error) {
+	if b.state == nil {
+		return nil, ErrNotPersistent
+	}
+	return b.state.read(), nil
+}
 
-// FromData does nothing; override it together with ToData.
-func (b *BaseObject) FromData(proto.Message) error { return nil }
+// FromData fills the State of a type that embeds one, else it does nothing; override it
+// together with ToData.
+func (b *BaseObject) FromData(data proto.Message) error {
+	if b.state == nil {
+		return nil
+	}
+	return b.state.write(data)
+}
 
 func (b *BaseObject) base() *BaseObject { return b }
 

@@ -26,11 +26,12 @@ func NewTypes() *Types { return &Types{types: map[string]*Type{}} }
 // Type is one registered type: how to make, call and keep its objects. Immutable.
 type Type struct {
 	Options
-	Persistent   bool // it has a ToData of its own
+	Persistent   bool // it has a ToData of its own, or a State
 	StateVersion int  // of that ToData, for an Upgrader; else 0
 	Methods      map[string]*Method
 
-	elem reflect.Type
+	elem     reflect.Type
+	stateful bool // it embeds a State
 }
 
 // Method is one callable method.
@@ -77,7 +78,13 @@ func (ts *Types) Names() []string {
 }
 
 // New makes an object of the type, without an identity yet.
-func (t *Type) New() Object { return reflect.New(t.elem).Interface().(Object) }
+func (t *Type) New() Object {
+	o := reflect.New(t.elem).Interface().(Object)
+	if t.stateful {
+		t.attachState(o)
+	}
+	return o
+}
 
 // MethodNames lists the callable methods, sorted.
 func (t *Type) MethodNames() []string { return slices.Sorted(maps.Keys(t.Methods)) }
@@ -139,16 +146,19 @@ func newType(obj Object, opts []TypeOption) (*Type, error) {
 	if err := add(); err != nil {
 		return nil, fmt.Errorf("type %s: %w", t.Name, err)
 	}
+	if err := t.findState(); err != nil {
+		return nil, fmt.Errorf("type %s: %w", t.Name, err)
+	}
 	t.Persistent = overridesToData(t.New())
 	if (t.Durability == Durable || t.Durability.Interval() > 0) && !t.Persistent {
-		return nil, fmt.Errorf("type %s: it is to be kept (%v) but has no ToData and FromData of its own", t.Name, t.Durability)
+		return nil, fmt.Errorf("type %s: it is to be kept (%v) but has neither a State nor ToData and FromData of its own", t.Name, t.Durability)
 	}
 	var err error
 	if t.StateVersion, err = t.stateVersion(); err != nil {
 		return nil, fmt.Errorf("type %s: %w", t.Name, err)
 	}
 	if t.Transactional && !t.Persistent {
-		return nil, fmt.Errorf("type %s: it is Transactional but has no ToData and FromData of its own, by which a method could be undone", t.Name)
+		return nil, fmt.Errorf("type %s: it is Transactional but has neither a State nor ToData and FromData of its own, by which a method could be undone", t.Name)
 	}
 	return t, nil
 }
