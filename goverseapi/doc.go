@@ -5,6 +5,14 @@
 // The package functions act on the runtime that their context carries: inside an
 // object's method that of the node which hosts the object, else the process's
 // default server, which is the one that was made last.
+//
+// Messages are shared: between objects of one process a request and a reply go from hand
+// to hand, and are not copied. So nobody changes a message that came with a call or left
+// with one, neither during the call nor later; who wants to change it, or keeps it beside
+// something that changes, makes a copy (proto.Clone). ServerConfig.CopyMessages
+// (--copy-messages, GOVERSE_COPY_MESSAGES) finds those who do not: each side then has a
+// copy of its own, as if the other were elsewhere, and an object that changes what would
+// be shared is named. Tests of goversetest fail by it, where they choose so.
 package goverseapi
 
 import (

@@ -20,6 +20,7 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.StringVar(&cfg.QuorumLoss, "quorum-loss", "continue", "what a formed cluster does with fewer: continue, freeze (nothing is taken over) or stop (and clients are refused)")
 	fs.StringVar(&cfg.DegradedMode, "degraded-mode", "", "whether durable objects are served while etcd does not answer: on or off (default: on where the store is on a server of its own)")
 	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
+	fs.BoolVar(&cfg.CopyMessages, "copy-messages", false, "give each side of a call its own copy of the messages, and name the objects that change what would be shared: for finding mistakes")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
 	if fs.Lookup("ops-listen") == nil {
 		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles (default: none)")

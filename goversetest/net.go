@@ -22,6 +22,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
@@ -34,6 +35,7 @@ type network struct {
 	t         testing.TB
 	types     *object.Types
 	mode      node.DegradedMode
+	copy      bool // messages
 	dir       string
 	addresses map[string]string // of nodes, across their restarts
 	etcd      *embedded.Server
@@ -53,7 +55,7 @@ type netNode struct {
 
 func newNet(t testing.TB, c Cluster) *network {
 	w := &network{
-		t: t, types: c.types(t), mode: c.degradedMode(), dir: t.TempDir(),
+		t: t, types: c.types(t), mode: c.degradedMode(), copy: c.CopyMessages, dir: t.TempDir(),
 		addresses: map[string]string{}, nodes: map[string]*netNode{}, gates: map[string]*gateserver.GateServer{},
 	}
 	var err error
@@ -88,6 +90,8 @@ func (w *network) startNode(name string) {
 		NodeStabilityDuration: netStability,
 		Types:                 w.types,
 		DegradedMode:          string(w.mode),
+		CopyMessages:          w.copy,
+		Events:                event.Listener{MessageChanged: complain(w.t)},
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -53,6 +53,10 @@ type Cluster struct {
 	Types []Type
 	Nodes int
 	Gates int
+	// CopyMessages gives each side of a call its own copy of the messages, and fails the test
+	// where an object changes one that it would share without it: a request that it got or
+	// sent, a reply that it gave or got.
+	CopyMessages bool
 	// DegradedMode lets durable objects be served while etcd is silent.
 	DegradedMode bool
 }

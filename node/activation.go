@@ -292,6 +292,9 @@ func (a *activation) vanish() {
 	if on := a.node.on.ObjectDeactivated; on != nil && a.obj != nil {
 		on(event.ObjectDeactivated{Type: a.ref.Type, ID: a.ref.ID, Reason: a.reason})
 	}
+	if copies := a.node.copies; copies != nil {
+		copies.forget(a)
+	}
 	a.slot.remove(a) // from here on a successor may begin
 	close(a.gone)
 }

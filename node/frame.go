@@ -98,8 +98,15 @@ func (a *activation) run(ctx context.Context, c *call, r *run) (proto.Message, e
 		a.leave(h, reentrant)
 		return nil, err
 	}
+	copies := a.node.copies
+	if copies != nil {
+		copies.received(a, c)
+	}
 	reply, err := f.invoke(c)
 	f.end()
+	if copies != nil {
+		reply = copies.returned(f, c, reply)
+	}
 	f.conclude(outer, c, reply, err)
 	return f.settle(ctx, c, reply, err)
 }
@@ -356,7 +363,14 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 	}
 	defer f.unlend(call.Ref)
 	call = f.child(call)
+	copies := f.act.node.copies
+	if copies != nil {
+		copies.sent(f.act, call)
+	}
 	reply, err := f.act.node.cfg.Call(ctx, call)
+	if copies != nil && err == nil {
+		copies.got(f.act, call, reply)
+	}
 	f.weigh(call, err)
 	return reply, err
 }

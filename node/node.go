@@ -49,6 +49,11 @@ type Config struct {
 	// fewer than 64. 0 = DefaultMaxExecutions.
 	MaxExecutions int
 
+	// CopyMessages gives each side of a call its own copy of the request and the reply, and
+	// looks for objects that change what they would share without it. It is for tests and
+	// for finding mistakes.
+	CopyMessages bool
+
 	// StopTimeout bounds how long Run waits for methods that still run. 0 = 5 s.
 	StopTimeout time.Duration
 }
@@ -71,6 +76,7 @@ type Node struct {
 	marked     uint64       // the garbage collection after which the sweep looked at the heap last
 	stages     stages
 	executions executions
+	copies     *copies // nil: messages are shared
 
 	commits  *commits                   // nil without a store
 	exactly  object.ExactlyOnceProvider // nil without one that keeps results
@@ -109,6 +115,9 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
 	n.executions.init(cfg.MaxExecutions)
+	if cfg.CopyMessages {
+		n.copies = newCopies(cfg.Listener.MessageChanged)
+	}
 	n.world = object.WithRuntime(context.Background(), n)
 	for i := range n.slots {
 		n.slots[i].node, n.slots[i].shard = n, i

@@ -69,6 +69,9 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 		if c.message, err = decodeRequest(c.method, req.Payload); err != nil {
 			return object.Payload{}, err
 		}
+		if n.copies != nil && req.Payload.Form == object.FormMessage {
+			c.message = proto.Clone(c.message)
+		}
 	}
 	if c.op == object.OpCall && c.id != "" || c.op == object.OpSettle {
 		if err := s.admitID(c, req.IDIfKept && c.op == object.OpCall); err != nil {
@@ -78,6 +81,9 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	reply, err := s.serve(ctx, c)
 	if err != nil || req.Op != object.OpCall && req.Op != object.OpSettle {
 		return object.Payload{Replayed: c.replay}, err
+	}
+	if n.copies != nil && c.once {
+		reply = proto.Clone(reply) // others may get the same
 	}
 	p, err := encodeReply(reply, req.Payload.Form)
 	p.Replayed = c.replay

@@ -15,6 +15,9 @@ import (
 //
 //	func (o *T) M(ctx context.Context, req *SomeMessage) (*SomeMessage, error)
 //
+// A request and a reply may be shared with whoever calls: a method changes neither its
+// request, nor later on what it has returned.
+//
 // In Sequential mode, the default, at most one method of an object runs at a time
 // and its fields need no mutex.
 type Object interface {

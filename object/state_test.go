@@ -127,8 +127,10 @@ type definedState struct {
 	defined
 }
 
+func (d *definedState) use() *out { return d.defined() }
+
 func TestStateConflicts(t *testing.T) {
-	_ = (*fieldState).use
+	_, _ = (*fieldState).use, (*definedState).use
 	for name, c := range map[string]struct {
 		obj  object.Object
 		opts []object.TypeOption

@@ -60,6 +60,11 @@ type ServerConfig struct {
 	// only past their idle timeout. Where none can be, new ones are refused as overloaded.
 	MaxActivations int
 
+	// CopyMessages finds mistakes: objects in one process share the messages of their calls,
+	// and with it each side gets a copy, and an object that changes what would be shared is
+	// named in the log. It costs a copy or two of each message.
+	CopyMessages bool
+
 	// Types are the object types of this node. goverseapi fills in the process's own.
 	Types *object.Types
 	// OpenStore opens the store when the server runs and Node was given none. nil: no

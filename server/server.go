@@ -58,6 +58,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		Types:          cfg.Types,
 		MaxActivations: cfg.MaxActivations,
 		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
+		CopyMessages:   cfg.CopyMessages,
 		Call:           s.Call,
 		Probe:          s.probe,
 		Listener:       s.events,

@@ -18,6 +18,7 @@ type Listener struct {
 	ObjectActivated   func(ObjectActivated)
 	ObjectDeactivated func(ObjectDeactivated)
 	MethodPanicked    func(MethodPanicked)
+	MessageChanged    func(MessageChanged)
 	CommitDone        func(CommitDone)
 	ShardOpened       func(ShardOpened)
 	ShardClosed       func(ShardClosed)
@@ -66,6 +67,19 @@ type MethodPanicked struct {
 	Type, ID, Method string
 	Value            any
 	Stack            []byte
+}
+
+// MessageChanged: an object changed a message that it shares with the other side of a
+// call. Only a node that copies messages looks for it.
+type MessageChanged struct {
+	Type, ID, Method string // the method of the object, or its call, at whose end it was noticed
+	Message          string // its full name
+	Role             string // what the message was: "the request that Join got"
+}
+
+// String is the event in one sentence.
+func (e MessageChanged) String() string {
+	return fmt.Sprintf("%s/%s changed %s (a %s); noticed at %s", e.Type, e.ID, e.Role, e.Message, e.Method)
 }
 
 // CommitDone ends one group commit.

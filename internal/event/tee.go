@@ -11,6 +11,7 @@ func Tee(listeners ...Listener) Listener {
 			ObjectActivated:   both(t.ObjectActivated, l.ObjectActivated),
 			ObjectDeactivated: both(t.ObjectDeactivated, l.ObjectDeactivated),
 			MethodPanicked:    both(t.MethodPanicked, l.MethodPanicked),
+			MessageChanged:    both(t.MessageChanged, l.MessageChanged),
 			CommitDone:        both(t.CommitDone, l.CommitDone),
 			ShardOpened:       both(t.ShardOpened, l.ShardOpened),
 			ShardClosed:       both(t.ShardClosed, l.ShardClosed),

@@ -28,6 +28,7 @@ func Log(l *logger.Logger, o LogOptions) event.Listener {
 		ObjectActivated:   w.activated,
 		ObjectDeactivated: w.deactivated,
 		MethodPanicked:    w.panicked,
+		MessageChanged:    w.changed,
 		CommitDone:        w.committed,
 		ShardOpened:       func(e event.ShardOpened) { sums.add(subject{logger.LevelInfo, "shards opened", ""}, 1) },
 		ShardClosed:       func(e event.ShardClosed) { sums.add(subject{logger.LevelInfo, "shards closed", e.Reason}, 1) },
@@ -79,6 +80,11 @@ func (w *lines) deactivated(e event.ObjectDeactivated) {
 func (w *lines) panicked(e event.MethodPanicked) {
 	w.object(logger.LevelError, "panic", e.Type, e.ID, slog.String("method", e.Method),
 		slog.Any("value", e.Value), slog.String("stack", string(e.Stack)))
+}
+
+func (w *lines) changed(e event.MessageChanged) {
+	w.object(logger.LevelWarn, "a message that is shared was changed", e.Type, e.ID,
+		slog.String("method", e.Method), slog.String("message", e.Message), slog.String("was", e.Role))
 }
 
 func (w *lines) object(level logger.Level, message, objType, id string, more ...slog.Attr) {
