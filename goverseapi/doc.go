@@ -46,6 +46,13 @@ type (
 	Caller = object.Caller
 	// CallOption says how one call is to be made, by name or through a typed reference.
 	CallOption = object.CallOption
+	// Interceptor runs around the methods of a node's objects; give it to
+	// ServerConfig.Interceptors, or to one type with Intercept.
+	Interceptor = object.Interceptor
+	// CallInfo is a call as interceptors see it.
+	CallInfo = object.CallInfo
+	// Next is the rest of a call for an interceptor.
+	Next = object.Next
 	// Upgrader is a type whose stored state has changed its shape.
 	Upgrader = object.Upgrader
 	// PersistenceProvider keeps the state of objects.

@@ -66,6 +66,10 @@ func MustCreate() TypeOption { return object.MustCreate() }
 // see object.Transactional.
 func Transactional() TypeOption { return object.Transactional() }
 
+// Intercept puts interceptors around a type's methods, inside of the node's; see
+// object.Interceptor.
+func Intercept(around ...Interceptor) TypeOption { return object.Intercept(around...) }
+
 // CreateObject makes an object and waits until it exists, for a durable type in the
 // store. An empty id gets a generated one; the id is returned. ErrExists: it exists.
 func CreateObject(ctx context.Context, objType, objID string) (string, error) {

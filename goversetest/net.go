@@ -35,7 +35,7 @@ type network struct {
 	t         testing.TB
 	types     *object.Types
 	mode      node.DegradedMode
-	copy      bool // messages
+	of        Cluster
 	dir       string
 	addresses map[string]string // of nodes, across their restarts
 	etcd      *embedded.Server
@@ -55,7 +55,7 @@ type netNode struct {
 
 func newNet(t testing.TB, c Cluster) *network {
 	w := &network{
-		t: t, types: c.types(t), mode: c.degradedMode(), copy: c.CopyMessages, dir: t.TempDir(),
+		t: t, types: c.types(t), mode: c.degradedMode(), of: c, dir: t.TempDir(),
 		addresses: map[string]string{}, nodes: map[string]*netNode{}, gates: map[string]*gateserver.GateServer{},
 	}
 	var err error
@@ -90,7 +90,8 @@ func (w *network) startNode(name string) {
 		NodeStabilityDuration: netStability,
 		Types:                 w.types,
 		DegradedMode:          string(w.mode),
-		CopyMessages:          w.copy,
+		CopyMessages:          w.of.CopyMessages,
+		Interceptors:          w.of.Interceptors,
 		Events:                event.Listener{MessageChanged: complain(w.t)},
 	})
 	if err != nil {

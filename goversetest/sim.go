@@ -38,7 +38,7 @@ type sim struct {
 	fresh bool // no node has run yet
 	alone bool // there is to be one node
 	mode  node.DegradedMode
-	copy  bool // messages
+	of    Cluster
 
 	// Written by the test's own goroutine only, which reads them without mu.
 	nodes, gates map[string]*simProcess
@@ -50,7 +50,7 @@ type sim struct {
 func newSim(t testing.TB, c Cluster) *sim {
 	return &sim{
 		t: t, types: c.types(t), etcd: memkv.NewStore(), net: peer.NewNetwork(), store: memstore.New(),
-		nodes: map[string]*simProcess{}, gates: map[string]*simProcess{}, fresh: true, alone: c.Nodes < 2, mode: c.degradedMode(), copy: c.CopyMessages,
+		nodes: map[string]*simProcess{}, gates: map[string]*simProcess{}, fresh: true, alone: c.Nodes < 2, mode: c.degradedMode(), of: c,
 	}
 }
 
@@ -125,7 +125,7 @@ func (s *sim) startNode(name string) {
 	at := s.address(name)
 	p := s.process(cluster.Config{Address: at, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
 	s.fresh = false
-	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.copy, Listener: s.listener(at)})
+	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.of.CopyMessages, Interceptors: s.of.Interceptors, Listener: s.listener(at)})
 	p.node.SetPersistenceProvider(s.store)
 	d := &door{Service: p.cluster.Serve(server.HostOf(p.node))}
 	p.hangUp = s.net.Listen(at, d)

@@ -53,6 +53,8 @@ type Cluster struct {
 	Types []Type
 	Nodes int
 	Gates int
+	// Interceptors are every node's.
+	Interceptors []object.Interceptor
 	// CopyMessages gives each side of a call its own copy of the messages, and fails the test
 	// where an object changes one that it would share without it: a request that it got or
 	// sent, a reply that it gave or got.

@@ -31,6 +31,8 @@ type frame struct {
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
 	undone    bool // it failed, and left the object as it had found it
+	skipped   bool // an interceptor answered: the method did not run,
+	idle      bool // nor any other inside of the interceptors
 	undo      *undo
 
 	rare *rare // nil mostly: guarded by mu, and after the method's end its goroutine's own
@@ -50,6 +52,8 @@ type rare struct {
 	kept  records            // what is
 	nth   map[outCall]uint64 // how often it called whom, if its call has an id
 	doubt error              // of a call out of it: an earlier run may have made it
+
+	failed error // the method's own, if interceptors may have made something else of it
 }
 
 // run is what the method stands for, or nil: for who holds mu, or after its end.
@@ -146,19 +150,32 @@ func (f *frame) invoke(c *call) (reply proto.Message, err error) {
 		if p == nil && returned {
 			return
 		}
-		f.panicked = true
-		if p != nil {
-			err = f.act.panicked(c.method.Name, p)
-		}
-		f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+		err = f.broke(c, p)
 		if p == nil { // runtime.Goexit: this goroutine ends here, and settles nothing
 			f.end()
 			f.act.leave(f.hold, f.reentrant)
 		}
 	}()
+	if f.act.intercepted() {
+		reply, err = f.interceptAll(c)
+		returned = true
+		return reply, err
+	}
 	reply, err = c.method.Invoke(&f.ctx, f.act.obj, c.message)
 	returned = true
 	return f.act.typ.Apart(f.act.obj, reply), err
+}
+
+// broke notes that the code of a method panicked with p, or ended its goroutine, and
+// dooms the activation.
+func (f *frame) broke(c *call, p any) (err error) {
+	f.panicked = true
+	err = errGoexit
+	if p != nil {
+		err = f.act.panicked(c.method.Name, p)
+	}
+	f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+	return err
 }
 
 // end closes the frame for calls out and for calls back, and takes back a turn that is
@@ -186,7 +203,7 @@ func (f *frame) end() {
 func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed error) (proto.Message, error) {
 	a := f.act
 	f.place(c)
-	f.undoOrTangle(failed != nil || reply == nil)
+	f.undoOrTangle(failed != nil || reply == nil || f.own() != nil)
 	if hooks := f.hooks(); len(hooks) > 0 {
 		return f.settleAlone(ctx, hooks, reply, failed)
 	}
@@ -225,6 +242,9 @@ func (f *frame) place(c *call) {
 
 // answered is what the caller is told of a call whose effects are durable.
 func (f *frame) answered(reply proto.Message, failed error) (proto.Message, error) {
+	if f.skipped {
+		return reply, skippedWith(reply, failed)
+	}
 	if r := f.run(); r != nil {
 		f.act.noteLanded()
 		return r.reply, r.failed
@@ -248,13 +268,24 @@ func answer(reply proto.Message, failed error) error {
 	return nil
 }
 
+// skippedWith is answer for a method that did not run.
+func skippedWith(reply proto.Message, failed error) error {
+	switch {
+	case failed != nil:
+		return fault.Refused(failed, fault.NotExecuted)
+	case reply == nil:
+		return fault.New(fault.Failed, "an interceptor returned neither a reply nor an error").With(fault.NotExecuted)
+	}
+	return nil
+}
+
 // keep offers the state that the call left and files its pushes behind it. It runs
 // on the turn and returns the number that the reply waits for.
 func (f *frame) keep(c *call) (seq uint64, err error) {
 	a := f.act
 	a.mu.Lock()
 	before := a.save.seq
-	changing := !c.method.ReadOnly && !f.panicked && !f.undone
+	changing := !c.method.ReadOnly && !f.panicked && !f.undone && !f.idle
 	if changing && a.keep.Interval() > 0 {
 		a.save.touch(time.Now())
 	}

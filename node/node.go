@@ -49,6 +49,9 @@ type Config struct {
 	// fewer than 64. 0 = DefaultMaxExecutions.
 	MaxExecutions int
 
+	// Interceptors run around every method, the first outermost; see object.Interceptor.
+	Interceptors []object.Interceptor
+
 	// CopyMessages gives each side of a call its own copy of the request and the reply, and
 	// looks for objects that change what they would share without it. It is for tests and
 	// for finding mistakes.

@@ -203,12 +203,14 @@ func (n *Node) slotFor(id string) *slot {
 // are there.
 func (f *frame) conclude(ctx context.Context, c *call, reply proto.Message, failed error) {
 	r := f.run()
-	if r == nil || f.panicked {
+	if r == nil || f.panicked || f.skipped {
 		return
 	}
 	doubt := f.rare.doubt
-	if failed != nil && (f.stopped || fault.OutcomeOf(failed) == fault.OutcomeUnknown || ctx.Err() != nil && ofContext(failed)) {
-		doubt = failed
+	for _, err := range []error{failed, f.own()} {
+		if err != nil && (f.stopped || fault.OutcomeOf(err) == fault.OutcomeUnknown || ctx.Err() != nil && ofContext(err)) {
+			doubt = err
+		}
 	}
 	if doubt != nil {
 		f.act.doom("a call with an id ended in doubt", fault.New(fault.Indeterminate, "the method ended in doubt, and nothing of it is stored; make the call again with its id: %w", doubt))
@@ -233,7 +235,11 @@ func ofContext(err error) bool {
 // over at number seq or err says why it is not.
 func (f *frame) endRun(seq uint64, panicked, err error) {
 	r := f.run()
-	if r == nil {
+	switch {
+	case r == nil:
+		return
+	case f.skipped && !f.panicked: // there is no record, and whoever joined asks the interceptors anew
+		f.act.endRun(r, landsNever)
 		return
 	}
 	r.ran, r.seq = true, seq
@@ -355,6 +361,9 @@ func (f *frame) weigh(call object.Call, err error) {
 	}
 	if _, known := f.act.node.cfg.Types.Lookup(call.Ref.Type); known && call.IDIfKept {
 		return // its results are not kept, or it changes nothing
+	}
+	if fault.KindOf(err) == fault.Failed && fault.OutcomeOf(err) == fault.NotExecuted {
+		return // it was refused behind the look for its record
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

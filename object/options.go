@@ -21,6 +21,8 @@ type Options struct {
 
 	// Transactional: a method that returns an error leaves the object as it found it.
 	Transactional bool
+
+	Interceptors []Interceptor // around its methods, the first outermost
 }
 
 // Defaults of Options.

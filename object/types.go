@@ -53,7 +53,7 @@ func (ts *Types) Register(obj Object, opts ...TypeOption) error {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if old := ts.types[t.Name]; old != nil {
-		if old.elem == t.elem && reflect.DeepEqual(old.Options, t.Options) {
+		if old.elem == t.elem && sameOptions(old.Options, t.Options) {
 			return nil
 		}
 		return fmt.Errorf("type %s is already registered, as %v with other options or from another Go type", t.Name, old.elem)

@@ -60,6 +60,10 @@ type ServerConfig struct {
 	// only past their idle timeout. Where none can be, new ones are refused as overloaded.
 	MaxActivations int
 
+	// Interceptors run around the methods of all objects here, the first outermost; see
+	// goverseapi.Interceptor.
+	Interceptors []object.Interceptor
+
 	// CopyMessages finds mistakes: objects in one process share the messages of their calls,
 	// and with it each side gets a copy, and an object that changes what would be shared is
 	// named in the log. It costs a copy or two of each message.

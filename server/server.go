@@ -59,6 +59,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		MaxActivations: cfg.MaxActivations,
 		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
 		CopyMessages:   cfg.CopyMessages,
+		Interceptors:   cfg.Interceptors,
 		Call:           s.Call,
 		Probe:          s.probe,
 		Listener:       s.events,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -24,12 +25,14 @@ type calls struct {
 	timeouts [4]time.Duration // by object.Op
 	busy     *crowd
 	max      int64
+	around   []Interceptor
+	on       event.Listener // of their panics
 	running  atomic.Int64
 }
 
 func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {
 	return &calls{
-		router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls),
+		router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls), around: cfg.Interceptors,
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
 			object.OpSettle: cfg.DefaultCallTimeout,
@@ -75,7 +78,7 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	if ctx.Err() != nil {
 		return object.Payload{}, fault.Waited(ctx, "the call's time was over when it arrived").On(call.Op.String(), call.Subject())
 	}
-	reply, err := c.router.Call(ctx, call)
+	reply, err := c.forward(ctx, call)
 	if err != nil {
 		return object.Payload{Replayed: reply.Replayed}, named(&call, err)
 	}

@@ -43,6 +43,8 @@ type GateServerConfig struct {
 	// AllowedOrigins are web origins, as in "https://chat.example.com", whose pages may
 	// use this gate besides the pages that it serves itself.
 	AllowedOrigins []string
+	// Interceptors run around what clients ask, the first outermost.
+	Interceptors []Interceptor
 	// Handler serves the program's own pages at "/" of the HTTP port. Optional.
 	Handler http.Handler
 	// Router, when set, is the cluster of this very process; the gate then joins none.

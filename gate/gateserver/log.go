@@ -10,7 +10,10 @@ func logs(l *logger.Logger) event.Listener {
 	return event.Listener{
 		SessionOpened: func(e event.SessionOpened) { l.Debugf("client %s connected", e.ClientID) },
 		SessionClosed: func(e event.SessionClosed) { l.Debugf("client %s disconnected: %s", e.ClientID, e.Reason) },
-		PushDropped:   func(e event.PushDropped) { l.Warnf("client %s lost %d messages: %s", e.ClientID, e.Count, e.Reason) },
+		MethodPanicked: func(e event.MethodPanicked) {
+			l.Errorf("an interceptor panicked at %s/%s.%s: %v\n%s", e.Type, e.ID, e.Method, e.Value, e.Stack)
+		},
+		PushDropped: func(e event.PushDropped) { l.Warnf("client %s lost %d messages: %s", e.ClientID, e.Count, e.Reason) },
 		Notice: func(n event.Notice) {
 			switch n.Severity {
 			case event.Info:

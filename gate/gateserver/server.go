@@ -225,6 +225,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	g := gate.New(gate.Config{Address: s.address, MaxSessions: s.cfg.MaxSessions, Listener: s.heard})
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
+	c.on = s.heard
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	r.grpc = newGRPCServer(&grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout}, r.health)

@@ -62,7 +62,8 @@ type ObjectDeactivated struct {
 	Reason   string
 }
 
-// MethodPanicked: user code panicked; its activation is dropped.
+// MethodPanicked: user code panicked; its activation is dropped. On a gate it was that of
+// an interceptor.
 type MethodPanicked struct {
 	Type, ID, Method string
 	Value            any

@@ -99,6 +99,30 @@ func Of(err error) *Error {
 	return &Error{Kind: Failed, Err: err}
 }
 
+// Refused is the error of a call that the program's own code ended on its way, where o
+// says how far that was. What the code says of this call stays, as that it is Forbidden;
+// a fault of another call that it made is a cause like any.
+func Refused(err error, o Outcome) *Error {
+	var e *Error
+	switch {
+	case errors.As(err, &e) && e.Op == "" && e.Subject == "" && refusals[e.Kind]:
+		c := *e
+		c.Err, c.Outcome, c.Stated = err, o, true
+		if err == error(e) {
+			c.Err = e.Err
+		}
+		return &c
+	case e == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		return Of(err).With(o)
+	}
+	return (&Error{Kind: Failed, Err: err}).With(o)
+}
+
+// refusals are the kinds that the program's own code may state of a call on its way.
+var refusals = map[Kind]bool{
+	Invalid: true, NotFound: true, Exists: true, Overloaded: true, Unauthenticated: true, Forbidden: true, TooLarge: true,
+}
+
 // KindOf is the kind of err, or 0 for nil.
 func KindOf(err error) Kind {
 	if e := Of(err); e != nil {
