@@ -5,13 +5,16 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/xiaonanln/goverse/client/goverseclient"
+	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/test/logbook"
+	"github.com/xiaonanln/goverse/test/logbook/linear"
 	logbook_pb "github.com/xiaonanln/goverse/test/logbook/proto"
 )
 
@@ -191,14 +194,19 @@ func (l *load) latencies() (p50, p99, worst time.Duration) {
 func (l *load) judge(t *testing.T, lossy func(ref string) bool) {
 	t.Helper()
 	l.end()
-	final := map[string][]string{}
+	final, orders := map[string][]string{}, l.orders(lossy)
 	for n := range l.objects {
 		typ, id := l.ref(n)
+		began := time.Now()
 		reply, err := l.clients[0].CallObject(within(t, callTimeout), typ, id, "Read", &logbook_pb.ReadRequest{})
 		if err != nil {
 			t.Fatalf("read %s/%s: %v", typ, id, err)
 		}
-		final[typ+"/"+id] = reply.(*logbook_pb.Page).GetIds()
+		ref, page := typ+"/"+id, reply.(*logbook_pb.Page).GetIds()
+		final[ref] = page
+		if !lossy(ref) {
+			orders[ref] = append(orders[ref], linear.Read(began, time.Now(), page))
+		}
 	}
 	problems := l.history.Check(final, lossy)
 	for entry, ref := range l.vias {
@@ -206,9 +214,27 @@ func (l *load) judge(t *testing.T, lossy func(ref string) bool) {
 			problems = append(problems, fmt.Sprintf("%s: %s is lost, of which its sender was told that it is there", ref, entry))
 		}
 	}
+	began := time.Now()
+	problems = append(problems, orders.Check(30*time.Second)...)
+	t.Logf("%d logs have an order, found in %v", len(orders), time.Since(began).Round(time.Millisecond))
 	for _, p := range problems[:min(len(problems), 20)] {
 		t.Error(p)
 	}
+}
+
+// orders is the calls of the logs that are not lossy, those by way of another log among
+// them.
+func (l *load) orders(lossy func(ref string) bool) linear.Histories {
+	all := linear.Of(l.history)
+	l.each(func(c told) {
+		if via := l.via(c.call); via != "" && (c.Err == nil || goverseapi.OutcomeOf(c.Err) != goverseapi.NotExecuted) {
+			typ, _ := l.ref(c.call)
+			ref := typ + "/" + via
+			all[ref] = append(all[ref], linear.Through(c.Append, "via-"))
+		}
+	})
+	maps.DeleteFunc(all, func(ref string, _ []linear.Call) bool { return lossy(ref) })
+	return all
 }
 
 func never(string) bool { return false }

@@ -116,7 +116,7 @@ func checkLog(ref string, appends []Append, final []string, lossy bool) []string
 			complain("%s is there twice, as %d and %d", id, before+1, i+1)
 		}
 		at[id] = i
-		hash = extend(hash, id)
+		hash = Extend(hash, id)
 		hashes[i] = hash
 	}
 	for _, a := range appends {

@@ -68,7 +68,7 @@ func (l *log) Append(ctx context.Context, e *logbook_pb.Entry) (*logbook_pb.Mark
 			return nil, err
 		}
 	}
-	l.ids, l.hash = append(l.ids, e.GetId()), extend(l.hash, e.GetId())
+	l.ids, l.hash = append(l.ids, e.GetId()), Extend(l.hash, e.GetId())
 	l.ledger.ran(l.String(), e.GetId())
 	return &logbook_pb.Mark{Length: int64(len(l.ids)), Hash: l.hash, Pid: int64(os.Getpid())}, nil
 }
@@ -96,13 +96,13 @@ func work(ctx context.Context, d time.Duration) error {
 func Hash(ids []string) uint64 {
 	var hash uint64
 	for _, id := range ids {
-		hash = extend(hash, id)
+		hash = Extend(hash, id)
 	}
 	return hash
 }
 
-// extend is the hash of a log with one more id.
-func extend(hash uint64, id string) uint64 {
+// Extend is the hash of a log with one more id.
+func Extend(hash uint64, id string) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%d %s", hash, id)
 	return h.Sum64()

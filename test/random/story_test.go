@@ -3,6 +3,7 @@ package random
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
 	"github.com/xiaonanln/goverse/test/logbook"
+	"github.com/xiaonanln/goverse/test/logbook/linear"
 	logbook_pb "github.com/xiaonanln/goverse/test/logbook/proto"
 )
 
@@ -105,6 +107,7 @@ type runner struct {
 	next   int        // names the appends
 	latest time.Time  // when something happened last
 	passed []passage  // what acknowledged appends took by way of another log
+	orders linear.Histories
 }
 
 // passage is an entry that went by way of a log.
@@ -121,15 +124,20 @@ func run(t *testing.T, s story, loud bool) {
 		goversetest.Of((*DurableLog)(nil)),
 		goversetest.Of((*VolatileLog)(nil), goverseapi.WithDurability(goverseapi.Volatile)),
 	}}
+	var orders linear.Histories
 	goversetest.Sim(t, cluster, func(w *goversetest.World) {
-		r := &runner{story: s, w: w, witness: newWitness(), history: logbook.NewHistory(), reads: newReads(), loud: loud}
+		r := &runner{orders: linear.Histories{}, story: s, w: w, witness: newWitness(), history: logbook.NewHistory(), reads: newReads(), loud: loud}
 		defer r.witness.leave()
 		for _, n := range w.Nodes() {
 			r.witness.watch(w.On(n))
 		}
 		r.tell()
 		r.judge()
+		orders = r.orders
 	})
+	for _, p := range orders.Check(time.Minute) { // outside the bubble, whose time stands still while a search runs
+		t.Errorf("seed %d: %s", s.seed, p)
+	}
 }
 
 // tell lets clients call while things happen, and then leaves the cluster in peace.
@@ -275,10 +283,23 @@ func (r *runner) append(c *goversetest.Client, ref string, e *logbook_pb.Entry) 
 		a.Mark = reply.(*logbook_pb.Mark)
 		r.passes(ref, e)
 	}
+	r.went(ref, e, a)
 	if late := a.Ended.Sub(a.Began) - deadline; late > 250*time.Millisecond {
 		r.w.T.Errorf("seed %d: the reply to %s came %v after its deadline: %v", r.seed, e.GetId(), late, err)
 	}
 	r.history.Add(ref, a)
+}
+
+// went notes which logs a call has, or may have, appended to.
+func (r *runner) went(ref string, e *logbook_pb.Entry, a logbook.Append) {
+	if e.GetVia() == "" || a.Err != nil && goverseapi.OutcomeOf(a.Err) == goverseapi.NotExecuted {
+		return
+	}
+	typ, _, _ := strings.Cut(ref, "/")
+	via := typ + "/" + e.GetVia()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.orders[via] = append(r.orders[via], linear.Through(a, "via-"))
 }
 
 // passes notes where an acknowledged entry has left its trace beside its own log.
@@ -347,14 +368,16 @@ func (r *runner) judge() {
 	for i := range logs {
 		for _, typ := range []string{"DurableLog", "VolatileLog"} {
 			ref := fmt.Sprintf("%s/%d", typ, i)
-			page := r.w.Call(ref, "Read", &logbook_pb.ReadRequest{}).(*logbook_pb.Page)
-			final[ref] = page.GetIds()
+			began := time.Now()
+			final[ref] = r.w.Call(ref, "Read", &logbook_pb.ReadRequest{}).(*logbook_pb.Page).GetIds()
+			r.reads.add(ref, page{began, time.Now(), final[ref]})
 		}
 	}
 	lossy := func(ref string) bool { return r.crashed && strings.HasPrefix(ref, "Volatile") }
 	problems := r.history.Check(final, lossy)
 	problems = append(problems, r.reads.check(r.history, final, lossy)...)
 	problems = append(problems, r.traces(final, lossy)...)
+	r.order(lossy)
 	problems = append(problems, r.ranAlthoughRefused()...)
 	ok, notExecuted, unknown := r.history.Count()
 	r.note("%d appends, %d not executed, %d unknown", ok, notExecuted, unknown)
@@ -372,6 +395,19 @@ func (r *runner) judge() {
 	if len(problems) > 0 {
 		r.w.T.Errorf("seed %d:\n%s", r.seed, strings.Join(problems[:min(len(problems), 10)], "\n"))
 	}
+}
+
+// order gathers all calls of the logs that are not lossy.
+func (r *runner) order(lossy func(ref string) bool) {
+	for ref, calls := range linear.Of(r.history) {
+		r.orders[ref] = append(r.orders[ref], calls...)
+	}
+	for ref, pages := range r.reads.pages {
+		for _, p := range pages {
+			r.orders[ref] = append(r.orders[ref], linear.Read(p.began, p.ended, p.ids))
+		}
+	}
+	maps.DeleteFunc(r.orders, func(ref string, _ []linear.Call) bool { return lossy(ref) })
 }
 
 // ranAlthoughRefused: nothing of a call that was said not to have run was done, on
