@@ -28,7 +28,7 @@ var (
 	gateBinary = sync.OnceValues(func() (string, error) { return buildAt("cmd/gate", "gate", false) })
 )
 
-// fleet is a cluster of processes on this machine: nodes that share a SQLite file,
+// fleet is a cluster of processes on this machine: nodes that share a store,
 // gates, and an etcd that outlives all of them. On loopback, ways that can be cut lead
 // to the nodes and from them to etcd; in a world each process has a host.
 type fleet struct {
@@ -36,11 +36,12 @@ type fleet struct {
 	dir     string
 	w       *world // nil on loopback
 	etcd    string // its endpoints
+	store   string // PostgreSQL's URL; "" is SQLite
 	members []*member
 	kv      etcdmanager.KV
 
 	nodes, gates map[string]*program // by advertised address
-	roads        map[string]*road    // a node's way to etcd
+	roads        map[string]*road    // a node's or a gate's way to etcd
 	inbound      map[string]*road    // everybody's way to a node
 	listen       map[string]string   // a node's own address
 	hosts        map[string]*host    // where a node or a gate is
@@ -131,8 +132,11 @@ func (f *fleet) node(address string) string {
 	if road := f.roads[address]; road != nil {
 		listen, etcd = f.listen[address], road.address()
 	}
-	p := f.launch(logNode, f.hosts[address], etcd, "--listen", listen, "--advertise", address,
-		"--data-dir", filepath.Join(f.dir, "data"), "--stability", stability.String())
+	args := []string{"--listen", listen, "--advertise", address, "--data-dir", filepath.Join(f.dir, "data"), "--stability", stability.String()}
+	if f.store != "" {
+		args = append(args, "--store", f.store)
+	}
+	p := f.launch(logNode, f.hosts[address], etcd, args...)
 	f.nodes[address], f.all = p, append(f.all, p)
 	return address
 }
@@ -170,7 +174,11 @@ func (f *fleet) gate(address string) string {
 	default:
 		address = spawn.FreeAddress(f.t)
 	}
-	f.gates[address] = f.launch(gateBinary, f.hosts[address], f.etcd, "--listen", address, "--http-listen", "127.0.0.1:0")
+	etcd := f.etcd
+	if road := f.roads[address]; road != nil {
+		etcd = road.address()
+	}
+	f.gates[address] = f.launch(gateBinary, f.hosts[address], etcd, "--listen", address, "--http-listen", "127.0.0.1:0")
 	return address
 }
 

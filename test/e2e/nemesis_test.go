@@ -99,7 +99,7 @@ func (f *fleet) awaitEachOf(l *load, refs map[string]bool, since time.Time) {
 			f.t.Errorf("%d of %d logs have answered again", len(first), len(refs))
 		}
 		took := slices.Sorted(maps.Values(first))
-		f.t.Logf("%d logs were on the node; the first answer after its death: p50 %v, worst %v", len(refs), took[len(took)/2], took[len(took)-1])
+		f.t.Logf("the first answer of each of %d logs after it: p50 %v, worst %v", len(refs), took[len(took)/2], took[len(took)-1])
 		for why := range others {
 			f.t.Errorf("a log that lived elsewhere failed: %s", why)
 		}
