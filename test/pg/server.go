@@ -270,12 +270,31 @@ func (s *Server) start(who *syscall.Credential) error {
 
 // Restart is a crash and a new start: nothing is finished, nothing is flushed
 // (pg_ctl stop -m immediate). It returns when the server answers again.
-func (s *Server) Restart() error {
-	who := s.cmd.SysProcAttr.Credential
+func (s *Server) Restart() error { return s.RestartAfter(func() error { return nil }) }
+
+// RestartAfter is Restart with something done in between, to its data for example. If do
+// fails the server stays down.
+func (s *Server) RestartAfter(do func() error) error {
 	if err := s.Crash(); err != nil {
 		return err
 	}
+	if err := do(); err != nil {
+		return err
+	}
+	who, err := user()
+	if err != nil {
+		return err
+	}
 	return s.start(who)
+}
+
+// Own gives a file or a directory to the user whom a private server runs as.
+func (s *Server) Own(path string) error {
+	who, err := user()
+	if err != nil || who == nil {
+		return err
+	}
+	return os.Chown(path, int(who.Uid), int(who.Gid))
 }
 
 // Crash ends the server at once, as pg_ctl stop -m immediate does.
