@@ -89,11 +89,9 @@ func (w *World) Resume(member string) {
 func (s *sim) others(member string, do func(a, b string)) {
 	s.t.Helper()
 	self := s.where(member)
-	for _, all := range []map[string]*simProcess{s.nodes, s.gates} {
-		for name := range all {
-			if at := s.where(name); at != self {
-				do(self, at)
-			}
+	for name := range s.all {
+		if at := s.where(name); at != self {
+			do(self, at)
 		}
 	}
 }
@@ -123,12 +121,10 @@ func (w *World) Heal() {
 	s := w.sim("Heal")
 	s.net.HealAll()
 	s.net.Delay(0)
-	for _, all := range []map[string]*simProcess{s.nodes, s.gates} {
-		for name, p := range all {
-			p.conn.Set(memkv.Healthy)
-			p.conn.straggle(0, 0)
-			s.net.LoseAnswers(s.where(name), 0)
-		}
+	for name, p := range s.all {
+		p.conn.Set(memkv.Healthy)
+		p.conn.straggle(0, 0)
+		s.net.LoseAnswers(s.where(name), 0)
 	}
 }
 

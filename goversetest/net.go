@@ -141,7 +141,7 @@ func (w *network) stopGate(name string) {
 }
 
 func (w *network) unsettled() string {
-	members, gates := map[string]member{}, map[string]interface{ PushesUp() bool }{}
+	members := map[string]member{}
 	for name, n := range w.nodes {
 		if n.Cluster() == nil {
 			return name + " has not joined"
@@ -149,9 +149,17 @@ func (w *network) unsettled() string {
 		members[name] = n.Cluster()
 	}
 	for name, g := range w.gates {
-		members[name], gates[name] = g, g
+		members[name] = g
 	}
-	return unsettledIn(w.view(), len(w.nodes), members, gates)
+	if why := unready(maps.All(members)); why != "" {
+		return why
+	}
+	for name, g := range w.gates {
+		if !g.PushesUp() {
+			return name + " does not hear every node"
+		}
+	}
+	return lackOf(w.view(), len(w.nodes))
 }
 
 // view is the first node's that has one.

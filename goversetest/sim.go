@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +40,7 @@ type sim struct {
 
 	// Written by the test's own goroutine only, which reads them without mu.
 	nodes, gates map[string]*simProcess
+	seen         picture
 
 	mu     sync.Mutex // protects following field and the writes of nodes and gates
 	alarms []string
@@ -228,26 +227,49 @@ func (s *sim) stopGate(name string) {
 }
 
 func (s *sim) unsettled() string {
-	members, gates := map[string]member{}, map[string]interface{ PushesUp() bool }{}
-	for name, p := range s.nodes {
-		members[name] = p.cluster
-	}
-	for name, p := range s.gates {
-		members[name], gates[name] = p.cluster, p.cluster
-	}
-	for _, m := range members {
-		if v := m.(*cluster.Cluster).View(); v.Revision != s.view().Revision {
+	v := s.view()
+	for _, p := range s.all {
+		if p.cluster.View().Revision != v.Revision {
 			return "the pictures differ"
 		}
 	}
-	return unsettledIn(s.view(), len(s.nodes), members, gates)
+	if lack := s.seen.unsettled(v, len(s.nodes)); lack != "" {
+		return lack
+	}
+	for name, p := range s.gates {
+		if !p.cluster.PushesUp() {
+			return name + " does not hear every node"
+		}
+	}
+	return unready(s.members)
+}
+
+// all is every node and gate.
+func (s *sim) all(yield func(string, *simProcess) bool) {
+	for _, kind := range []map[string]*simProcess{s.nodes, s.gates} {
+		for name, p := range kind {
+			if !yield(name, p) {
+				return
+			}
+		}
+	}
+}
+
+func (s *sim) members(yield func(string, member) bool) {
+	s.all(func(name string, p *simProcess) bool { return yield(name, p.cluster) })
 }
 
 // view is the first node's, or a gate's where no node runs.
 func (s *sim) view() *consensusmanager.View {
 	for _, members := range []map[string]*simProcess{s.nodes, s.gates} {
-		for _, name := range slices.Sorted(maps.Keys(members)) {
-			return members[name].cluster.View()
+		first := ""
+		for name := range members {
+			if first == "" || name < first {
+				first = name
+			}
+		}
+		if first != "" {
+			return members[first].cluster.View()
 		}
 	}
 	return new(consensusmanager.View)

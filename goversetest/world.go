@@ -31,7 +31,7 @@ package goversetest
 import (
 	"context"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -389,18 +389,36 @@ const settlePause = 20 * time.Millisecond
 // member is a node or a gate as Settle sees it.
 type member interface{ Problems() []string }
 
-// unsettledIn is what is missing by a view, and for the members by their own word.
-func unsettledIn(v *consensusmanager.View, nodes int, members map[string]member, gates map[string]interface{ PushesUp() bool }) string {
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if problems := members[name].Problems(); len(problems) > 0 {
-			return name + ": " + strings.Join(problems, ", ")
+// unready is who takes no calls yet, by its own word, and why: the first by name.
+func unready(members iter.Seq2[string, member]) string {
+	first, why := "", []string(nil)
+	for name, m := range members {
+		if problems := m.Problems(); len(problems) > 0 && (why == nil || name < first) {
+			first, why = name, problems
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(gates)) {
-		if !gates[name].PushesUp() {
-			return name + " does not hear every node"
-		}
+	if why == nil {
+		return ""
 	}
+	return first + ": " + strings.Join(why, ", ")
+}
+
+// picture is what a view lacks, which is found once for each.
+type picture struct {
+	view  *consensusmanager.View
+	nodes int
+	lacks string
+}
+
+func (p *picture) unsettled(v *consensusmanager.View, nodes int) string {
+	if p.view != v || p.nodes != nodes {
+		*p = picture{v, nodes, lackOf(v, nodes)}
+	}
+	return p.lacks
+}
+
+// lackOf is what is missing by a view.
+func lackOf(v *consensusmanager.View, nodes int) string {
 	if len(v.Members()) != nodes || v.Ready() != nodes {
 		return fmt.Sprintf("%d of %d nodes are ready in the picture", v.Ready(), nodes)
 	}

@@ -344,7 +344,8 @@ func (m *Manager) pulse(ctx context.Context, r *Registration) {
 				m.notice(event.Warn, fmt.Sprintf("etcd has not renewed the lease for %v: this process leads no more and takes up no shards", etcdmanager.FreshFor), nil)
 			}
 		}
-		wait(ctx, etcdmanager.RenewInterval/2)
+		stale := time.Until(r.lease.Renewed().Add(etcdmanager.FreshFor))
+		wait(ctx, max(stale, etcdmanager.RenewInterval/2))
 	}
 }
 

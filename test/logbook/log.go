@@ -8,11 +8,13 @@ package logbook
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/goverseapi"
 	logbook_pb "github.com/xiaonanln/goverse/test/logbook/proto"
@@ -41,13 +43,17 @@ func (l *log) OnCreated() {
 	l.activation = journal.Load().activation()
 }
 
-// ToData implements goverseapi.Object.
-func (l *log) ToData() (proto.Message, error) { return &logbook_pb.Page{Ids: l.ids}, nil }
+// ToData implements goverseapi.Object. The ids are one text: what a save costs should not
+// grow with each of them.
+func (l *log) ToData() (proto.Message, error) {
+	return wrapperspb.String(strings.Join(l.ids, " ")), nil
+}
 
 // FromData implements goverseapi.Object.
 func (l *log) FromData(m proto.Message) error {
-	if page, ok := m.(*logbook_pb.Page); ok {
-		l.ids, l.hash = page.GetIds(), Hash(page.GetIds())
+	if text, ok := m.(*wrapperspb.StringValue); ok {
+		l.ids = strings.Fields(text.GetValue())
+		l.hash = Hash(l.ids)
 	}
 	return nil
 }
@@ -103,7 +109,12 @@ func Hash(ids []string) uint64 {
 
 // Extend is the hash of a log with one more id.
 func Extend(hash uint64, id string) uint64 {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s", hash, id)
-	return h.Sum64()
+	const offset, prime = 14695981039346656037, 1099511628211 // of FNV-1a
+	var buffer [64]byte
+	text := append(strconv.AppendUint(buffer[:0], hash, 10), ' ')
+	sum := uint64(offset)
+	for _, b := range append(text, id...) {
+		sum = (sum ^ uint64(b)) * prime
+	}
+	return sum
 }

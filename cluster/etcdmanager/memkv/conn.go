@@ -95,12 +95,16 @@ func (c *Conn) alive(ctx context.Context) error {
 // is cut waits for the connection, as a client that reconnects does.
 func ask[T any](ctx context.Context, c *Conn, op string, request func() (T, error)) (T, error) {
 	var none T
-	ctx, cancel := context.WithTimeout(ctx, etcdmanager.DefaultRequestTimeout)
-	defer cancel()
 	if err := c.alive(ctx); err != nil {
 		return none, fmt.Errorf("memkv: %s: %w: %w", op, etcdmanager.ErrNotApplied, err)
 	}
-	switch fault, _ := c.state(); fault {
+	fault, _ := c.state()
+	if fault == Healthy {
+		return request()
+	}
+	ctx, cancel := context.WithTimeout(ctx, etcdmanager.DefaultRequestTimeout)
+	defer cancel()
+	switch fault {
 	case AnswersLost:
 		_, _ = request()
 		return none, c.unanswered(ctx, op)
