@@ -30,6 +30,7 @@ type frame struct {
 	committed bool // the reply waited for a save of this very call
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
+	stood     bool // this node was trusted when all was done, and the turn not given up yet
 	undone    bool // it failed, and left the object as it had found it
 	skipped   bool // an interceptor answered: the method did not run,
 	idle      bool // nor any other inside of the interceptors
@@ -209,6 +210,7 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 	}
 	seq, err := f.keep(c)
 	f.endRun(seq, failed, err)
+	f.stood = !f.committed && a.life.trusted() // as soon as the turn is given up, the shard may be handed over, and the lease with it
 	a.leave(f.hold, f.reentrant)
 	switch {
 	case f.panicked:
@@ -337,11 +339,9 @@ func (f *frame) filePushes(seq uint64) {
 // mayAnswer is the check behind the method: a node whose right has ended says nothing,
 // and one that does not know asks the store, if it may.
 func (a *activation) mayAnswer(ctx context.Context) error {
-	a.mu.Lock()
-	void := a.save.failed
-	a.mu.Unlock()
+	void := a.fenced()
 	switch {
-	case void != nil && fault.KindOf(void) == fault.Fenced:
+	case void != nil:
 		return void
 	case !a.life.trusted():
 		return a.byStore(ctx)
@@ -349,11 +349,25 @@ func (a *activation) mayAnswer(ctx context.Context) error {
 	return nil
 }
 
+// fenced is why what is in memory is void because another node holds the shard; or nil.
+func (a *activation) fenced() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if void := a.save.failed; void != nil && fault.KindOf(void) == fault.Fenced {
+		return void
+	}
+	return nil
+}
+
 // mayAnswer also holds the answer of a method back that was interrupted, though this
-// node may be trusted again: what it left half-done is nobody's to count on.
+// node may be trusted again: what it left half-done is nobody's to count on. One that was
+// done while this node was trusted counts: nobody else could have the object before.
 func (f *frame) mayAnswer(ctx context.Context) error {
-	if f.stopped {
+	switch {
+	case f.stopped:
 		return errInterrupted
+	case f.stood:
+		return f.act.fenced()
 	}
 	return f.act.mayAnswer(ctx)
 }

@@ -163,3 +163,33 @@ func TestInterruptOfADurableCall(t *testing.T) {
 		isFault(t, err, fault.Fenced, fault.OutcomeUnknown)
 	})
 }
+
+// An answer counts if this node was trusted when the method gave its turn up, whatever
+// became of the lease on the way out: where a node leaves, the shard is handed over in
+// that very moment, and the lease is released.
+func TestLeaseEndsBehindTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		let := w.hold()
+		ctx, cancel := within(time.Minute)
+		defer cancel()
+		change := w.start(ctx, "x.Change")
+		synctest.Wait()
+		read := w.start(ctx, "x.Read") // of what is not durable yet
+		synctest.Wait()
+		w.distrusted()
+		late := w.start(ctx, "x.Read")
+		let()
+		if n, err := change.wait(); err != nil || n != 1 {
+			t.Errorf("the change: %d, %v", n, err)
+		}
+		if n, err := read.wait(); err != nil || n != 1 {
+			t.Errorf("the read: %d, %v", n, err)
+		}
+		if _, err := late.wait(); fault.OutcomeOf(err) != fault.NotExecuted {
+			t.Errorf("a read that came after: %v", err)
+		}
+		w.trusted.Store(true)
+		w.want(ctx, "x.Read", 1)
+	})
+}
