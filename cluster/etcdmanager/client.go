@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Defaults of Config.
@@ -194,10 +196,16 @@ func (c *Client) nextBreak() <-chan struct{} {
 func (c *Client) probe() error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
 	defer cancel()
+	leaderless := func() error {
+		return fmt.Errorf("%s: %w within %v: most of its members are down or cut off; start them again", c.name, ErrNoLeader, c.cfg.DialTimeout)
+	}
 	for attempt := 0; ; attempt++ {
 		// The bare stub's error says why no connection came about.
 		resp, err := pb.NewMaintenanceClient(c.v3.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
-		if err != nil {
+		switch {
+		case err != nil && attempt > 0 && (ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded): // it did answer; the time is over
+			return leaderless()
+		case err != nil:
 			return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
 		}
 		if err := checkVersion(resp.Version); err != nil {
@@ -207,7 +215,7 @@ func (c *Client) probe() error {
 			return nil
 		}
 		if !retry.Wait(ctx, attempt) {
-			return fmt.Errorf("%s: %w within %v: most of its members are down or cut off; start them again", c.name, ErrNoLeader, c.cfg.DialTimeout)
+			return leaderless()
 		}
 	}
 }

@@ -200,7 +200,7 @@ func TestGoldenOptions(t *testing.T) {
 	if l := typ("Journal"); l.Durability.Interval() != 1500*time.Millisecond || l.IdleTimeout != 1 {
 		t.Errorf("%+v", l)
 	}
-	if err := types.Register(room.NewVaultType((*Hollow)(nil), goverseapi.WithName("Hollow"))); err == nil || !strings.Contains(err.Error(), "no ToData") {
+	if err := types.Register(room.NewVaultType((*Hollow)(nil), goverseapi.WithName("Hollow"))); err == nil || !strings.Contains(err.Error(), "neither a State nor ToData") {
 		t.Error("a durable service on a type without a state:", err)
 	}
 	if got := room.NewVaultRef(nil, "x").String(); got != `strong "room"/x` {
