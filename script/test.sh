@@ -187,7 +187,7 @@ go_test() {
   local skipped="$tmp/skipped.$1"
   shift
   # shellcheck disable=SC2086 # flags that may be absent
-  go test -json -count=1 -timeout 10m $race $short "$@" 2>&1 | "$tmp/testlines" -skipped "$skipped"
+  go test -json -count=1 -timeout 15m $race $short "$@" 2>&1 | "$tmp/testlines" -skipped "$skipped"
 }
 
 # tests runs the packages, and then by themselves those that start processes, and the
