@@ -174,8 +174,9 @@ func (d *departure) providedFor(a *activation) bool {
 	return l.act == a && l.uses == a.turns.uses
 }
 
-// shutDoor lets nobody in any more, if everything is at rest and provided for. That
-// is one step: who is let in before it is not at rest, who comes later is sent away.
+// shutDoor lets nobody in any more, if everything is at rest and provided for. For each
+// activation that is one step: who is let in before it is not at rest, who comes later is
+// sent back to the slot, whose mutex is held until it is known what holds for all.
 func (d *departure) shutDoor() bool {
 	s := d.slot
 	s.mu.Lock()
@@ -183,20 +184,29 @@ func (d *departure) shutDoor() bool {
 	if s.state != draining || !s.life.is(d.life) || len(s.staged) > 0 {
 		return false
 	}
-	for _, a := range s.acts {
-		a.mu.Lock()
-		ready := a.restsLocked() && d.providedFor(a)
-		a.mu.Unlock()
-		if !ready {
-			return false
-		}
-	}
 	for ref, l := range d.laid {
 		if l.act != nil && s.acts[ref] == nil {
 			return false
 		}
 	}
+	for _, a := range s.acts {
+		if !d.shut(a) {
+			s.setDoors()
+			return false
+		}
+	}
 	s.become(leaving)
+	return true
+}
+
+// shut closes the door of an activation that is at rest and provided for.
+func (d *departure) shut(a *activation) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.restsLocked() || !d.providedFor(a) {
+		return false
+	}
+	a.door = doorShut
 	return true
 }
 

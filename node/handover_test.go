@@ -113,6 +113,60 @@ func TestAShardMovesUnderRealLoad(t *testing.T) {
 	f.want(x5+".Read", count.Load())
 }
 
+// Calls of running chains come in while a shard is emptied. Once Vacate has said that it
+// is empty, no method begins in it. There are many objects, so that it takes time to
+// look at all of them.
+func TestNobodyIsLeftInAVacatedShard(t *testing.T) {
+	const objects, chains, times = 300, 4, 150
+	f := startFleet(t, 1, shared())
+	id := func(i int) string { return fmt.Sprintf("Kept/shard#5/%d.Change", i) }
+	for i := range objects {
+		f.want(id(i), 1)
+	}
+	var vacated, stop atomic.Bool
+	var ran atomic.Int64
+	inside := func(_ context.Context, o *Thing) error {
+		for range 20 {
+			if vacated.Load() {
+				t.Errorf("%s runs in a shard that is vacated", o)
+			}
+			runtime.Gosched()
+		}
+		ran.Add(1)
+		return nil
+	}
+	var all sync.WaitGroup
+	for c := range chains {
+		all.Go(func() {
+			_, err := f.call(bg, fmt.Sprintf("Kept/shard#6/%d.Change", c), func(ctx context.Context, _ *Thing) error {
+				for i := c; !stop.Load(); i += chains {
+					if _, err := f.call(ctx, id(i%objects), inside); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range times {
+		f.nodes[0].must(f.handover(5, 0).vacate(bg, 0))
+		vacated.Store(true)
+		for range 50 {
+			runtime.Gosched()
+		}
+		vacated.Store(false)
+		f.nodes[0].Resume([]sharding.ID{5})
+	}
+	stop.Store(true)
+	all.Wait()
+	if ran.Load() < times {
+		t.Errorf("only %d calls came in between", ran.Load())
+	}
+}
+
 // While a shard moves its queue and its new callers wait; they run at the next
 // holder. The other shards notice nothing.
 func TestQueuedAndNewCallsWait(t *testing.T) {

@@ -169,10 +169,15 @@ func (s *slot) become(state slotState) {
 	if state == shut {
 		s.node.outbox.close(s.shard)
 	}
-	for _, a := range s.acts {
-		a.setDoor(doorOf[state], s.nudge)
-	}
+	s.setDoors()
 	s.stir()
+}
+
+// setDoors tells the activations whom the slot lets in. s.mu is held.
+func (s *slot) setDoors() {
+	for _, a := range s.acts {
+		a.setDoor(doorOf[s.state], s.nudge)
+	}
 }
 
 // stir lets everyone who waits look again.
