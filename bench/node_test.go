@@ -55,7 +55,7 @@ func (t *Tally) FromData(data proto.Message) error {
 }
 
 // startNode runs a node that holds every shard, without a cluster around it.
-func startNode(b *testing.B, store object.PersistenceProvider) *node.Node {
+func startNode(b testing.TB, store object.PersistenceProvider) *node.Node {
 	types := object.NewTypes()
 	if err := types.Register((*Echo)(nil), object.ReadOnlyMethods("Look"), object.WithIdleTimeout(-1)); err != nil {
 		b.Fatal(err)
@@ -93,7 +93,7 @@ func callOf(typ, id, method string) object.Call {
 	return object.Call{Ref: object.Ref{Type: typ, ID: id}, Method: method, Payload: object.OfMessage(wrapperspb.Int64(1))}
 }
 
-func must(b *testing.B, n *node.Node, c object.Call) {
+func must(b testing.TB, n *node.Node, c object.Call) {
 	if _, err := n.Call(b.Context(), c); err != nil {
 		b.Fatal(err)
 	}

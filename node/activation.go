@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -32,32 +33,24 @@ type activation struct {
 	ref  object.Ref
 	typ  *object.Type
 	keep object.Durability // resolved: Durable, Volatile or an interval
-	life tenure            // of the slot when the activation began
+	life *tenure           // of the slot when the activation began
 
-	loaded chan struct{} // closed when Loading is over
-	gone   chan struct{} // closed when Closed
+	// Written while Loading, read after that is over.
+	obj    object.Object
+	loadOp object.Op // what the first call asked for
+	stored bool      // it came from stored state
 
-	// Written while Loading, read after loaded is closed.
-	loadOp  object.Op // what the first call asked for
-	loadErr error     // why there is no object
-	stored  bool      // it came from stored state
-	obj     object.Object
+	origin atomic.Uint32 // how Loading ended, an originState; then it does not change
 
 	mu       sync.Mutex
 	state    activationState
-	own      lazyContext // the object's
-	ending   error       // what calls that are inside get instead of their result
-	reason   string      // why it is closing, for the event
+	door     door    // whom the slot lets in
+	own      armable // the object's context
 	turns    turnstile
 	frames   frames
-	lastUsed time.Time
-	save     saving
-	calls    ledger
-	seed     *peer.Staged    // what it comes alive from, if that came with the shard
-	door     door            // whom the slot lets in
-	nudge    chan<- struct{} // the slot's
-
-	snapshots sync.Mutex // one ToData at a time; held across it, taken before mu
+	lastUsed time.Duration // by the clock of executions
+	save     *saving       // what is kept; nil while nothing ever was to be
+	fate     *fate         // nil mostly
 }
 
 type activationState uint8
@@ -70,21 +63,101 @@ const (
 	closed
 )
 
+// originState says how Loading ended.
+type originState = uint32
+
+const (
+	unborn    originState = iota // it has not ended
+	born                         // there is an object
+	stillborn                    // there is none; fate says why
+)
+
+// fate is what few activations have at a time: why there is no object, or will soon be
+// none, and who waits to see it. It belongs to the activation's mutex.
+type fate struct {
+	noObject error         // why Loading failed
+	ending   error         // what calls that are inside get instead of their result
+	reason   string        // why it is closing, for the event
+	loaded   chan struct{} // closed when Loading is over; nil: nobody waits
+	gone     chan struct{} // closed when Closed; nil: nobody waits
+}
+
 // errMovedOn sends a call that waited back to the slot: the activation is ending.
 var errMovedOn = errors.New("this activation is ending")
+
+// over is what is waited for where it has happened already.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func newActivation(n *Node, s *slot, ref object.Ref, typ *object.Type) *activation {
 	a := &activation{
 		node: n, slot: s, ref: ref, typ: typ, life: s.life,
 		keep:     n.durability(typ, s),
-		loaded:   make(chan struct{}),
-		gone:     make(chan struct{}),
-		lastUsed: time.Now(),
+		lastUsed: n.executions.now(),
 	}
-	a.own.Context = n.world
-	a.turns.max, a.turns.free = typ.MaxQueue, typ.Mode == object.Concurrent
+	if a.keep != object.Volatile {
+		a.save = new(saving)
+	}
 	n.sweepSooner(shortestOf(typ))
 	return a
+}
+
+// fateLocked makes room for what few activations have. a.mu is held.
+func (a *activation) fateLocked() *fate {
+	if a.fate == nil {
+		a.fate = new(fate)
+	}
+	return a.fate
+}
+
+// endingLocked is what calls that are inside get instead of their result, or nil.
+// a.mu is held.
+func (a *activation) endingLocked() error {
+	if a.fate == nil {
+		return nil
+	}
+	return a.fate.ending
+}
+
+// loaded is closed when Loading is over.
+func (a *activation) loaded() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.origin.Load() != unborn {
+		return over
+	}
+	f := a.fateLocked()
+	if f.loaded == nil {
+		f.loaded = make(chan struct{})
+	}
+	return f.loaded
+}
+
+// loadErr is why there is no object, once Loading is over.
+func (a *activation) loadErr() error {
+	if a.origin.Load() != stillborn {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fate.noObject
+}
+
+// gone is closed when the activation is Closed.
+func (a *activation) gone() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == closed {
+		return over
+	}
+	f := a.fateLocked()
+	if f.gone == nil {
+		f.gone = make(chan struct{})
+	}
+	return f.gone
 }
 
 // load ends Loading with work's result. It runs once, where no caller's deadline
@@ -94,8 +167,8 @@ func (a *activation) load(work func() error) {
 	defer func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.loadErr, a.lastUsed = err, time.Now()
-		close(a.loaded)
+		a.lastUsed = a.node.executions.now()
+		a.loadedLocked(err)
 		if err != nil {
 			a.endLocked("not activated")
 		} else if a.state == loading {
@@ -106,15 +179,22 @@ func (a *activation) load(work func() error) {
 	err = work()
 }
 
+// loadedLocked ends Loading for who waits. a.mu is held.
+func (a *activation) loadedLocked(err error) {
+	end := born
+	if err != nil {
+		a.fateLocked().noObject, end = err, stillborn
+	}
+	a.origin.Store(end)
+	if a.fate != nil && a.fate.loaded != nil {
+		close(a.fate.loaded)
+	}
+}
+
 var errGoexit error = fault.New(fault.Panicked, "the object's first code ended its goroutine").With(fault.NotExecuted)
 
 // bear reads the object's state and runs its first code.
 func (a *activation) bear() error {
-	if a.seed != nil {
-		state := a.seed.State
-		a.seed.State = nil // it is not needed for as long as the object lives
-		return a.comeAlive(a.seed.Created, true, func(object.Object) (proto.Message, error) { return unpack(state) })
-	}
 	record, err := a.node.read(a)
 	if err != nil {
 		return err
@@ -123,54 +203,58 @@ func (a *activation) bear() error {
 	if a.typ.MustCreate && !exists && a.loadOp != object.OpCreate {
 		return fault.New(fault.NotFound, "no such object; objects of type %s begin with CreateObject", a.typ.Name)
 	}
-	a.save.version, a.save.newest = record.Version, record.Data
-	a.save.since = time.Now()
-	born := a.save.since
-	if exists && !record.Created.IsZero() {
-		born = record.Created
+	now := time.Now()
+	if a.save != nil {
+		a.save.version, a.save.newest, a.save.since = record.Version, record.Data, now
 	}
-	return a.comeAlive(born, exists, func(obj object.Object) (proto.Message, error) { return a.recall(obj, record.Data) })
+	if !exists {
+		return a.comeAlive(now, nil, storedState)
+	}
+	if !record.Created.IsZero() {
+		now = record.Created
+	}
+	return a.comeAlive(now, func(obj object.Object) (proto.Message, error) { return a.recall(obj, record.Data) }, storedState)
 }
 
-// comeAlive makes the object. One that exists has a state.
-func (a *activation) comeAlive(born time.Time, exists bool, state func(object.Object) (proto.Message, error)) error {
-	a.stored = exists
+// rise brings an object to life from the state that came with its shard.
+func (a *activation) rise(seed *peer.Staged) error {
+	state := func(object.Object) (proto.Message, error) { return unpack(seed.State) }
+	return a.comeAlive(seed.Created, state, "the state that came with its shard")
+}
+
+// storedState is what an error calls the state that the object begins with.
+const storedState = "its stored state, which is left as it is,"
+
+// comeAlive makes the object. One that exists has a state; what names it.
+func (a *activation) comeAlive(since time.Time, state func(object.Object) (proto.Message, error), what string) error {
+	a.stored = state != nil
 	obj := a.typ.New()
-	object.Attach(obj, object.Birth{Ref: a.ref, Created: born, Context: &a.own, Logger: a.node.cfg.Logger})
-	if !exists {
-		state = func(object.Object) (proto.Message, error) { return nil, nil }
-	}
-	if err := a.wake(obj, state); err != nil {
-		a.own.cancel(nil)
+	object.Attach(obj, object.Birth{Ref: a.ref, Created: since, Context: (*objectContext)(a), Logger: a.node.cfg.Logger})
+	if err := a.wake(obj, state, what); err != nil {
+		a.own.cancel(a.node.world, nil)
 		return err
 	}
 	a.obj = obj
 	if on := a.node.on.ObjectActivated; on != nil {
-		on(event.ObjectActivated{Type: a.ref.Type, ID: a.ref.ID, Stored: exists})
+		on(event.ObjectActivated{Type: a.ref.Type, ID: a.ref.ID, Stored: a.stored})
 	}
 	return nil
 }
 
 // wake runs FromData and OnCreated.
-func (a *activation) wake(obj object.Object, read func(object.Object) (proto.Message, error)) (err error) {
+func (a *activation) wake(obj object.Object, read func(object.Object) (proto.Message, error), what string) (err error) {
 	defer a.survive("Upgrade, FromData or OnCreated", &err)
-	state, err := read(obj)
-	if err != nil {
-		return fault.New(fault.StoreFailed, "%s cannot be read: %w", a.origin(), err).With(fault.NotExecuted)
+	var state proto.Message
+	if read != nil {
+		if state, err = read(obj); err != nil {
+			return fault.New(fault.StoreFailed, "%s cannot be read: %w", what, err).With(fault.NotExecuted)
+		}
 	}
 	if err := obj.FromData(state); err != nil {
-		return fault.New(fault.StoreFailed, "FromData refuses %s: %w", a.origin(), err).With(fault.NotExecuted)
+		return fault.New(fault.StoreFailed, "FromData refuses %s: %w", what, err).With(fault.NotExecuted)
 	}
 	obj.OnCreated()
 	return nil
-}
-
-// origin is what an error calls the state that the object begins with.
-func (a *activation) origin() string {
-	if a.seed != nil {
-		return "the state that came with its shard"
-	}
-	return "its stored state, which is left as it is,"
 }
 
 // survive turns a panic of user code outside a method into an error. What needed
@@ -190,11 +274,11 @@ func (a *activation) panicked(method string, p any) *fault.Error {
 
 // awaitLoaded waits for the end of Loading, which goes on without c.
 func (a *activation) awaitLoaded(ctx context.Context, c *call) error {
-	if isClosed(a.loaded) {
+	if a.origin.Load() != unborn {
 		return nil
 	}
 	select {
-	case <-a.loaded:
+	case <-a.loaded():
 		return nil
 	case <-ctx.Done():
 	}
@@ -222,9 +306,9 @@ func (a *activation) doom(reason string, why error) {
 }
 
 func (a *activation) doomLocked(reason string, why error) {
-	if a.ending == nil {
-		a.ending = why
-		a.own.cancel(why)
+	if f := a.fateLocked(); f.ending == nil {
+		f.ending = why
+		a.own.cancel(a.node.world, why)
 		for f := a.frames.head; f != nil; f = f.next {
 			f.ctx.cancel(why)
 		}
@@ -237,7 +321,7 @@ func (a *activation) doomLocked(reason string, why error) {
 func (a *activation) void(reason string, why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.save.abandon(why)
+	a.savingLocked().abandon(why)
 	a.doomLocked(reason, why)
 }
 
@@ -245,8 +329,8 @@ func (a *activation) endLocked(reason string) {
 	if a.state >= closing {
 		return
 	}
-	a.state, a.reason = closing, reason
-	a.turns.close(errMovedOn)
+	a.state, a.fateLocked().reason = closing, reason
+	a.turns.sendAway(errMovedOn)
 	a.node.running.Add(1) // until vanish
 	a.settleRest()
 }
@@ -254,10 +338,10 @@ func (a *activation) endLocked(reason string) {
 // settleRest begins the burial of an activation that is closing, once nobody is
 // inside and nothing is being saved. a.mu is held.
 func (a *activation) settleRest() {
-	if a.nudge != nil && a.restsLocked() {
-		poke(a.nudge)
+	if a.slot.nudge.Load() != nil && a.restsLocked() {
+		a.slot.poke()
 	}
-	if a.state != closing || !isClosed(a.loaded) || !a.turns.atRest() || !a.save.settled() {
+	if a.state != closing || a.origin.Load() == unborn || !a.turns.atRest() || !a.save.settled() {
 		return
 	}
 	a.state = burying
@@ -280,23 +364,28 @@ func (a *activation) bury() {
 		return
 	}
 	a.lastFlush()
-	a.own.cancel(nil)
+	a.own.cancel(a.node.world, nil)
 	a.destroy()
 }
 
 func (a *activation) vanish() {
 	defer a.node.running.Done()
 	a.mu.Lock()
-	a.state = closed
+	reason := a.fate.reason
 	a.mu.Unlock()
 	if on := a.node.on.ObjectDeactivated; on != nil && a.obj != nil {
-		on(event.ObjectDeactivated{Type: a.ref.Type, ID: a.ref.ID, Reason: a.reason})
+		on(event.ObjectDeactivated{Type: a.ref.Type, ID: a.ref.ID, Reason: reason})
 	}
 	if copies := a.node.copies; copies != nil {
 		copies.forget(a)
 	}
 	a.slot.remove(a) // from here on a successor may begin
-	close(a.gone)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state = closed
+	if a.fate.gone != nil {
+		close(a.fate.gone)
+	}
 }
 
 func (a *activation) destroy() {

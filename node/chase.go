@@ -131,7 +131,7 @@ func (n *Node) activationOf(ref object.Ref) *activation {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.acts[ref]
+	return s.acts.find(ref)
 }
 
 // standing says how a chain stands with the activation: it waits for a turn, which
@@ -140,8 +140,10 @@ func (a *activation) standing(chain callctx.ChainID) (w *waiter, holders []callc
 	holders = a.holders()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if i := slices.IndexFunc(a.turns.queue, func(w *waiter) bool { return w.chain == chain }); i >= 0 {
-		return a.turns.queue[i], holders, false
+	for _, w := range a.turns.waiting() {
+		if w.chain == chain {
+			return w, holders, false
+		}
 	}
 	return nil, holders, a.turns.heldBy(chain) != nil
 }

@@ -48,7 +48,7 @@ func (n *Node) collect(ctx context.Context) {
 }
 
 // tenures is those of the shards that are held here.
-func (n *Node) tenures() (held []tenure) {
+func (n *Node) tenures() (held []*tenure) {
 	for i := range n.cfg.NumShards {
 		s := &n.slots[i]
 		s.mu.Lock()
@@ -60,7 +60,7 @@ func (n *Node) tenures() (held []tenure) {
 	return held
 }
 
-func (n *Node) collectShard(ctx context.Context, graves gravedigger, life tenure) error {
+func (n *Node) collectShard(ctx context.Context, graves gravedigger, life *tenure) error {
 	fence := object.Fence{Shard: life.shard, Epoch: life.epoch, Owner: life.owner}
 	for n.exactly != nil {
 		gone, err := n.exactly.CollectCalls(ctx, fence)
@@ -77,8 +77,8 @@ func (n *Node) collectShard(ctx context.Context, graves gravedigger, life tenure
 	s := &n.slots[life.shard]
 	s.mu.Lock()
 	var live []object.Ref
-	for ref := range s.acts {
-		live = append(live, ref)
+	for a := range s.acts.all() {
+		live = append(live, a.ref)
 	}
 	s.mu.Unlock()
 	_, err := graves.CollectTombstones(ctx, fence, tombstonesFor, live)

@@ -151,7 +151,7 @@ func (l *lane) batch() (batch []flight) {
 		a.mu.Lock()
 		if a.save.waiting && a.save.flying == 0 {
 			if save, needed := a.save.take(a); needed {
-				batch = append(batch, flight{a, save, a.save.lag.flying})
+				batch = append(batch, flight{a, save, a.save.oldest()})
 				bytes += sizeOf(&save)
 			} else {
 				settled = append(settled, a)

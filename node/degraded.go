@@ -78,7 +78,7 @@ type poll struct {
 }
 
 // confirm asks for one tenure, with all that ask meanwhile.
-func (c *commits) confirm(ctx context.Context, life tenure) (lost bool, err error) {
+func (c *commits) confirm(ctx context.Context, life *tenure) (lost bool, err error) {
 	p := c.lanes[life.shard%len(c.lanes)].polls.join(life)
 	if p == nil {
 		return false, errUnconfirmed(errStopped)
@@ -96,7 +96,7 @@ func errUnconfirmed(why error) error {
 }
 
 // join adds a tenure to a question that is still to be asked; nil after the end.
-func (l *polls) join(life tenure) *poll {
+func (l *polls) join(life *tenure) *poll {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {

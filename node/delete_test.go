@@ -369,7 +369,7 @@ func TestPeriodicAndAStoreThatIsAway(t *testing.T) {
 
 // Who comes to the gate after the save was put off must not wait for it.
 func TestLateAtTheGate(t *testing.T) {
-	a := new(activation)
+	a := &activation{save: new(saving)}
 	a.save.seq, a.save.flying = 3, 3
 	a.save.postpone(errUser)
 	for seq := uint64(1); seq <= 3; seq++ {

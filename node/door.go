@@ -19,14 +19,14 @@ const (
 var doorOf = [...]door{shut: doorShut, open: doorOpen, draining: doorNested, leaving: doorShut}
 
 // setDoor also sends root calls back to the slot that wait for a turn.
-func (a *activation) setDoor(d door, nudge chan<- struct{}) {
+func (a *activation) setDoor(d door) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.door, a.nudge = d, nudge
-	if d == doorOpen {
+	a.door = d
+	t := &a.turns
+	if d == doorOpen || t.backlog == nil {
 		return
 	}
-	t := &a.turns
 	t.queue = slices.DeleteFunc(t.queue, func(w *waiter) bool {
 		if w.parks {
 			w.settle(nil, errAside)
@@ -39,8 +39,8 @@ func (a *activation) setDoor(d door, nudge chan<- struct{}) {
 // refusal says why a call gets no turn here, and need not wait for one.
 func (a *activation) refusal(parks bool) error {
 	switch {
-	case a.turns.shut != nil:
-		return a.turns.shut
+	case a.state >= closing:
+		return errMovedOn
 	case a.door == doorShut, a.door == doorNested && parks:
 		return errAside
 	}
@@ -50,7 +50,7 @@ func (a *activation) refusal(parks bool) error {
 // restsLocked: it lives, nobody is inside or waits, and everything of it is saved
 // and sent. a.mu is held.
 func (a *activation) restsLocked() bool {
-	return a.state == live && a.turns.atRest() && a.save.settled() && len(a.save.effects) == 0 && !a.save.emptying
+	return a.state == live && a.turns.atRest() && a.save.settled() && a.save.sent()
 }
 
 // poke leaves a token for whoever waits, without waiting.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -50,9 +51,9 @@ func (n *Node) makeRoom(ctx context.Context) error {
 	if time.Since(time.Unix(0, n.fullAt.Load())).Abs() < fullFor {
 		return n.full()
 	}
-	victims, ending := n.victims(time.Now())
+	victims, ending := n.victims()
 	for _, a := range victims {
-		if a.evict(time.Now()) {
+		if a.evict() {
 			ending = a
 		}
 	}
@@ -64,7 +65,7 @@ func (n *Node) makeRoom(ctx context.Context) error {
 		return n.full()
 	}
 	select {
-	case <-ending.gone:
+	case <-ending.gone():
 		return nil
 	case <-ctx.Done():
 		return fault.Waited(ctx, "while other objects were ended to make room")
@@ -79,18 +80,19 @@ func (n *Node) full() error {
 
 // victims is the eldest of a sample of what may be evicted, or else some activation
 // that is ending. Volatile objects with a state come last.
-func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation) {
+func (n *Node) victims() (eldest []*activation, ending *activation) {
 	type candidate struct {
 		a    *activation
-		used time.Time
+		used time.Duration
 	}
+	now := n.executions.now()
 	var free, volatile []candidate
 	// At random: neighbours among the shards have ids in a pattern, too.
 	for at := range n.deck.deal(len(n.slots)) {
 		s := &n.slots[at]
 		s.mu.Lock()
 		full := min(evictSample, len(free)+evictEach)
-		for _, a := range s.acts { // begins anywhere
+		for a := range s.acts.all() { // begins anywhere
 			a.mu.Lock()
 			switch {
 			case a.state >= closing:
@@ -114,7 +116,7 @@ func (n *Node) victims(now time.Time) (eldest []*activation, ending *activation)
 	if len(free) == 0 {
 		free = volatile[:min(len(volatile), evictSample)]
 	}
-	slices.SortFunc(free, func(a, b candidate) int { return a.used.Compare(b.used) })
+	slices.SortFunc(free, func(a, b candidate) int { return cmp.Compare(a.used, b.used) })
 	for _, c := range free[:(len(free)+evictShare-1)/evictShare] {
 		eldest = append(eldest, c.a)
 	}
@@ -150,19 +152,19 @@ func (a *activation) isOnlyCopy() bool { return a.keep == object.Volatile && a.t
 
 // evictableLocked: it lives, nobody uses or waits for it, and its state outlives it, or
 // it is idle for as long as its type demands. a.mu is held.
-func (a *activation) evictableLocked(now time.Time) bool {
+func (a *activation) evictableLocked(now time.Duration) bool {
 	if a.state != live || a.door != doorOpen || !a.turns.atRest() {
 		return false
 	}
 	idle := a.typ.IdleTimeout
-	return !a.isOnlyCopy() || idle > 0 && now.Sub(a.lastUsed) >= idle
+	return !a.isOnlyCopy() || idle > 0 && now-a.lastUsed >= idle
 }
 
 // evict ends an idle activation; false: it is in use again.
-func (a *activation) evict(now time.Time) bool {
+func (a *activation) evict() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.evictableLocked(now) {
+	if !a.evictableLocked(a.node.executions.now()) {
 		return false
 	}
 	a.endLocked("evicted")
@@ -182,12 +184,12 @@ func (n *Node) relieve() {
 	}
 	n.marked = collection
 	for left := int(n.live.Load())/heapEvict + 1; left > 0; {
-		victims, _ := n.victims(time.Now())
+		victims, _ := n.victims()
 		if len(victims) == 0 {
 			return
 		}
 		for _, a := range victims {
-			a.evict(time.Now())
+			a.evict()
 		}
 		left -= len(victims)
 	}

@@ -58,6 +58,9 @@ func (e *executions) init(max int) {
 // now is never 0, which stands for never.
 func (e *executions) now() time.Duration { return time.Since(e.born) + 1 }
 
+// since is when by this clock it was now.
+func (e *executions) since(now time.Time) time.Duration { return now.Sub(e.born) + 1 }
+
 // stay is a call's place among the executions. The zero value has none. It belongs
 // to the call's goroutine.
 type stay struct {

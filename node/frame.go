@@ -136,8 +136,8 @@ func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) error {
 	a := f.act
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ending != nil {
-		return fault.Of(a.ending).With(fault.NotExecuted)
+	if ending := a.endingLocked(); ending != nil {
+		return fault.Of(ending).With(fault.NotExecuted)
 	}
 	a.frames.add(f)
 	return nil
@@ -285,6 +285,12 @@ func skippedWith(reply proto.Message, failed error) error {
 // on the turn and returns the number that the reply waits for.
 func (f *frame) keep(c *call) (seq uint64, err error) {
 	a := f.act
+	if a.keep == object.Volatile {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.lastUsed = a.node.executions.now()
+		return 0, a.endingLocked()
+	}
 	a.mu.Lock()
 	before := a.save.seq
 	changing := !c.method.ReadOnly && !f.panicked && !f.undone && !f.idle
@@ -292,7 +298,7 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 		a.save.touch(time.Now())
 	}
 	with := f.gather()
-	save := (changing || !with.none()) && !f.inner && a.ending == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
+	save := (changing || !with.none()) && !f.inner && a.endingLocked() == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
 	a.mu.Unlock()
 	if save {
 		if seq, err = a.keepState(with); err != nil {
@@ -303,10 +309,10 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lastUsed = time.Now()
-	switch {
-	case a.ending != nil:
-		return 0, a.ending
+	a.lastUsed = a.node.executions.now()
+	switch ending := a.endingLocked(); {
+	case ending != nil:
+		return 0, ending
 	case a.keep != object.Durable:
 		return 0, nil // nobody waits for the save
 	}
@@ -353,7 +359,7 @@ func (a *activation) mayAnswer(ctx context.Context) error {
 func (a *activation) fenced() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if void := a.save.failed; void != nil && fault.KindOf(void) == fault.Fenced {
+	if void := a.save.lost(); void != nil && fault.KindOf(void) == fault.Fenced {
 		return void
 	}
 	return nil
@@ -376,7 +382,7 @@ func (f *frame) mayAnswer(ctx context.Context) error {
 // do elsewhere may not rest on memory that is void.
 func (a *activation) mayAct(ctx context.Context) error {
 	a.mu.Lock()
-	void := a.save.failed
+	void := a.save.lost()
 	a.mu.Unlock()
 	if void == nil {
 		void = a.mayAnswer(ctx)

@@ -105,7 +105,7 @@ func (n *Node) Resume(shards []sharding.ID) {
 // departure is one Vacate. It belongs to that Vacate's goroutine.
 type departure struct {
 	slot  *slot
-	life  tenure
+	life  *tenure
 	move  Move
 	nudge chan struct{} // holds a token when something may have come to rest
 	seq   uint64        // of the last frame
@@ -130,7 +130,7 @@ func (s *slot) depart(m Move) (*departure, error) {
 		return nil, fault.New(fault.Draining, "shard %d is vacated already", s.shard)
 	}
 	d := &departure{slot: s, life: s.life, move: m, nudge: make(chan struct{}, 1), laid: map[object.Ref]laid{}}
-	s.nudge = d.nudge
+	s.nudge.Store(&d.nudge)
 	s.become(draining)
 	return d, nil
 }
@@ -144,13 +144,13 @@ func (d *departure) survey() (work []*activation, gone []object.Ref, err error) 
 	if s.state != draining || !s.life.is(d.life) {
 		return nil, nil, fault.New(fault.WrongHolder, "shard %d was closed while it was being vacated", s.shard)
 	}
-	for _, a := range s.acts {
+	for a := range s.acts.all() {
 		if d.owes(a) {
 			work = append(work, a)
 		}
 	}
 	for ref, l := range d.laid {
-		if l.act != nil && s.acts[ref] == nil {
+		if l.act != nil && s.acts.find(ref) == nil {
 			gone = append(gone, ref)
 		}
 	}
@@ -168,7 +168,7 @@ func (d *departure) owes(a *activation) bool {
 // is none to take along. a.mu is held.
 func (d *departure) providedFor(a *activation) bool {
 	if a.keep != object.Volatile || !a.typ.Persistent {
-		return !a.save.dirty
+		return a.save == nil || !a.save.dirty
 	}
 	l := d.laid[a.ref]
 	return l.act == a && l.uses == a.turns.uses
@@ -185,11 +185,11 @@ func (d *departure) shutDoor() bool {
 		return false
 	}
 	for ref, l := range d.laid {
-		if l.act != nil && s.acts[ref] == nil {
+		if l.act != nil && s.acts.find(ref) == nil {
 			return false
 		}
 	}
-	for _, a := range s.acts {
+	for a := range s.acts.all() {
 		if !d.shut(a) {
 			s.setDoors()
 			return false

@@ -1124,9 +1124,9 @@ func TestTheDoorIsShutInOneStep(t *testing.T) {
 		f := startFleet(t, 2)
 		f.want(x5+".Change", 1)
 		s := &f.nodes[0].slots[5]
-		a := s.acts[object.Ref{Type: "Kept", ID: "shard#5/x"}]
+		a := s.acts.find(object.Ref{Type: "Kept", ID: "shard#5/x"})
 		a.mu.Lock()
-		a.save.emptying = true // its pushes are on their way
+		a.savingLocked().emptying = true // its pushes are on their way
 		a.mu.Unlock()
 		h := f.handover(5, 1)
 		vacated := begin(func() (int64, error) { return 0, h.vacate(bg, 0) })
@@ -1135,8 +1135,8 @@ func TestTheDoorIsShutInOneStep(t *testing.T) {
 		}
 		a.mu.Lock()
 		a.save.emptying = false
+		a.settleRest()
 		a.mu.Unlock()
-		a.sendEffects()
 		if _, err := vacated.wait(); err != nil {
 			t.Error(err)
 		}

@@ -64,7 +64,7 @@ func (f *frame) hooks() (hooks []object.Hook) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ending == nil {
+	if a.endingLocked() == nil {
 		hooks, f.hold.hooks = f.hold.hooks, nil
 	}
 	return hooks
@@ -157,27 +157,29 @@ func (a *activation) sequence() uint64 {
 // board puts the state that the call left on its way by itself, with its records.
 func (f *frame) board(with records) (t takeoff, err error) {
 	a := f.act
-	a.snapshots.Lock()
-	defer a.snapshots.Unlock()
+	a.save.snapshots.Lock()
+	defer a.save.snapshots.Unlock()
 	data, err := a.snapshot()
 	if err != nil {
 		return t, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := &a.save
+	s := a.save
 	switch {
 	case s.failed != nil:
 		return t, s.failed
-	case a.ending != nil:
-		return t, a.ending
+	case a.endingLocked() != nil:
+		return t, a.endingLocked()
 	case s.deleted:
 		return t, fault.New(fault.Failed, "the call deleted its own object, so there is no commit for its OnCommit")
 	}
 	s.seq++
 	t.seq, t.was = s.seq, s.newest
 	s.newest = data
-	s.with.add(with)
+	if !with.none() {
+		s.more().with.add(with)
+	}
 	t.save, _ = s.take(a)
 	return t, nil
 }
@@ -236,7 +238,8 @@ func (f *frame) landAlone(t takeoff, v object.Verdict, repeated bool) error {
 // retract takes a save back that surely did not take effect: the newest state is again
 // the one before, which is durable.
 func (s *saving) retract(was []byte) {
-	s.durable, s.flying, s.newest, s.aloft = s.flying, 0, was, records{}
+	s.durable, s.flying, s.newest = s.flying, 0, was
+	s.arrived()
 	s.openGate()
 }
 

@@ -37,14 +37,14 @@ func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, clai
 	}
 	for _, c := range claims {
 		if !no[c.Shard] {
-			n.open(c, tenure{shard: int(c.Shard), epoch: c.Epoch, owner: owner, trusted: trusted})
+			n.open(c, &tenure{shard: int(c.Shard), epoch: c.Epoch, owner: owner, trusted: trusted})
 		}
 	}
-	n.pinned().open(tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted}, nil)
+	n.pinned().open(&tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted}, nil)
 	return refused, nil
 }
 
-func (n *Node) open(c Claim, life tenure) {
+func (n *Node) open(c Claim, life *tenure) {
 	staged, lost := n.stages.take(c)
 	if on := n.on.Notice; lost && on != nil {
 		on(event.Notice{Severity: event.Warn, From: "node",
@@ -88,7 +88,7 @@ func (n *Node) Drop(shards []sharding.ID, reason string) {
 func (n *Node) Lost() <-chan sharding.ID { return n.lost }
 
 // lostFence shuts a slot that the store gave to another holder, once for a tenure.
-func (s *slot) lostFence(n *Node, life tenure) {
+func (s *slot) lostFence(n *Node, life *tenure) {
 	if !s.dropIf(life, "the store knows another holder of the shard") {
 		return
 	}

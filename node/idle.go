@@ -55,7 +55,7 @@ func (n *Node) sweepOnce(now time.Time, pause time.Duration) (due []*activation)
 	for i := range n.slots {
 		s := &n.slots[i]
 		s.mu.Lock()
-		for _, a := range s.acts {
+		for a := range s.acts.all() {
 			if a.idleOrDue(now, pause) {
 				due = append(due, a)
 			}
@@ -84,7 +84,7 @@ func (n *Node) sweepPause() time.Duration {
 // shortestOf is how soon something may be due for an object of a type.
 func shortestOf(t *object.Type) time.Duration {
 	shortest := maxSweep * 8
-	for _, d := range []time.Duration{t.IdleTimeout, t.Durability.Interval()} {
+	for _, d := range [...]time.Duration{t.IdleTimeout, t.Durability.Interval()} {
 		if d > 0 {
 			shortest = min(shortest, d)
 		}
@@ -120,8 +120,11 @@ func (a *activation) idleOrDue(now time.Time, pause time.Duration) (due bool) {
 	if a.state != live || a.door != doorOpen { // who empties the shard sees to it
 		return false
 	}
-	if d := a.typ.IdleTimeout; d > 0 && now.Sub(a.lastUsed) >= d && a.turns.atRest() {
+	if d := a.typ.IdleTimeout; d > 0 && a.node.executions.since(now)-a.lastUsed >= d && a.turns.atRest() {
 		a.endLocked("idle")
+		return false
+	}
+	if a.save == nil {
 		return false
 	}
 	a.save.due = a.saveDueLocked(now.Add(pause))
@@ -170,7 +173,7 @@ func (n *Node) NumObjects() int {
 	for i := range n.slots {
 		s := &n.slots[i]
 		s.mu.Lock()
-		count += len(s.acts)
+		count += s.acts.count
 		s.mu.Unlock()
 	}
 	return count

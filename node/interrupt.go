@@ -1,10 +1,6 @@
 package node
 
-import (
-	"slices"
-
-	"github.com/xiaonanln/goverse/internal/fault"
-)
+import "github.com/xiaonanln/goverse/internal/fault"
 
 // Interrupt cancels the contexts of all methods that run now, those of pinned objects
 // among them, because this node's lease is not trusted any more: reason says so, and is
@@ -41,9 +37,6 @@ func (a *activation) interrupt(why error) {
 		f.stopped = true
 		f.ctx.cancel(why)
 	}
-	for _, w := range a.turns.queue {
-		w.settle(nil, errAside)
-	}
-	a.turns.queue = slices.Delete(a.turns.queue, 0, len(a.turns.queue))
+	a.turns.sendAway(errAside)
 	a.settleRest()
 }

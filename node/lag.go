@@ -3,7 +3,7 @@ package node
 import "time"
 
 // lag is since when answered changes of a periodic object are not durable: the oldest
-// of them, in each place where it can be. Zero times are none. It belongs to saving.
+// of them, in each place where it can be. Zero times are none. It belongs to late.
 type lag struct {
 	changed time.Time // not handed over yet
 	waiting time.Time // in the state that waits for its save
@@ -13,12 +13,25 @@ type lag struct {
 // touch notes that a call has changed a periodic object, and is about to be answered.
 func (s *saving) touch(now time.Time) {
 	if !s.dirty {
-		s.dirty, s.lag.changed = true, now
+		s.dirty, s.lateness().changed = true, now
 	}
 }
 
 // clean notes that the object's state has been handed over.
-func (s *saving) clean() { s.dirty, s.due, s.lag.changed = false, false, time.Time{} }
+func (s *saving) clean() {
+	s.dirty, s.due = false, false
+	if s.late != nil {
+		s.late.changed = time.Time{}
+	}
+}
+
+// oldest is since when the oldest change has waited that is in the save on its way.
+func (s *saving) oldest() time.Time {
+	if s.late == nil {
+		return time.Time{}
+	}
+	return s.late.flying
+}
 
 // offered moves what was changed into the state that waits.
 func (l *lag) offered() { l.waiting = earlier(l.waiting, l.changed) }

@@ -51,7 +51,10 @@ type run struct {
 // readLedger makes sure that the ids are here. Reading goes on without ctx.
 func (a *activation) readLedger(ctx context.Context) error {
 	a.mu.Lock()
-	l := &a.calls
+	if a.save.calls == nil {
+		a.save.calls = new(ledger)
+	}
+	l := a.save.calls
 	if l.read {
 		a.mu.Unlock()
 		return nil
@@ -76,7 +79,7 @@ func (a *activation) fillLedger(r *reading) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer close(r.done)
-	l := &a.calls
+	l := a.save.calls
 	l.reading = nil
 	if err != nil {
 		r.err = fault.New(fault.StoreFailed, "the ids of earlier calls could not be read: %w", err).With(fault.NotExecuted)
@@ -140,7 +143,7 @@ func (a *activation) endRun(r *run, lands landing) {
 	if isClosed(r.done) {
 		return
 	}
-	l := &a.calls
+	l := a.save.calls
 	switch lands {
 	case landsLater:
 		l.landing = append(l.landing, r)
@@ -155,7 +158,7 @@ func (a *activation) endRun(r *run, lands landing) {
 func (a *activation) noteLanded() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls.landed(a.save.durable)
+	a.save.calls.landed(a.save.durable)
 }
 
 // join waits for the run of the same id to end, and for its record to be durable. It

@@ -145,12 +145,12 @@ func (a *activation) deleted() {
 // flush saves a periodic object's state if a call may have changed it, and waits
 // until it is durable. One that is ending saves itself.
 func (a *activation) flush(ctx context.Context) error {
-	a.mu.Lock()
-	dirty, seq := a.save.dirty, a.save.seq
-	a.mu.Unlock()
 	if a.keep.Interval() == 0 {
 		return nil
 	}
+	a.mu.Lock()
+	dirty, seq := a.save.dirty, a.save.seq
+	a.mu.Unlock()
 	if !dirty {
 		return a.awaitDurable(ctx, seq)
 	}
@@ -182,8 +182,11 @@ func (a *activation) flushIfFree() {
 // lastFlush saves what a periodic object still has to save when nobody is inside
 // any more. Its end does not wait for ever for a store that does not answer.
 func (a *activation) lastFlush() {
+	if a.keep == object.Volatile {
+		return
+	}
 	a.mu.Lock()
-	due := a.save.dirty && a.ending == nil && !a.save.deleted
+	due := a.save.dirty && a.endingLocked() == nil && !a.save.deleted
 	a.mu.Unlock()
 	if !due || a.obj == nil {
 		return

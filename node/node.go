@@ -123,7 +123,7 @@ func New(cfg Config) *Node {
 	}
 	n.world = object.WithRuntime(context.Background(), n)
 	for i := range n.slots {
-		n.slots[i].node, n.slots[i].shard = n, i
+		n.slots[i].node, n.slots[i].shard, n.slots[i].life = n, i, noTenure
 	}
 	n.outbox.init(n)
 	n.pushes.on = cfg.Listener
@@ -255,9 +255,9 @@ func (n *Node) busy() (names []string) {
 	for i := range n.slots {
 		s := &n.slots[i]
 		s.mu.Lock()
-		for ref := range s.acts {
+		for a := range s.acts.all() {
 			if len(names) < 10 {
-				names = append(names, ref.String())
+				names = append(names, a.ref.String())
 			}
 		}
 		s.mu.Unlock()

@@ -76,11 +76,11 @@ func (a *activation) callOnce(ctx context.Context, c *call) (proto.Message, erro
 			return nil, err
 		}
 		a.mu.Lock()
-		if a.turns.shut != nil && !holds(c.chain.Path, a.ref) { // the next activation finds what is recorded
-			defer a.mu.Unlock()
-			return nil, a.turns.shut
+		if a.state >= closing && !holds(c.chain.Path, a.ref) { // the next activation finds what is recorded
+			a.mu.Unlock()
+			return nil, errMovedOn
 		}
-		r, mine, asks := a.calls.open(c, digest)
+		r, mine, asks := a.save.calls.open(c, digest)
 		a.mu.Unlock()
 		if mine {
 			return a.makeRun(ctx, c, r, asks)
@@ -122,7 +122,7 @@ func (a *activation) takeRecord(c *call, r *run, record *object.CallRecord) (pro
 	stored, reply, err := unpackResult(record)
 	r.ran, r.digest, r.reply, r.failed = true, stored, reply, err
 	a.mu.Lock()
-	a.calls.remember(r.id)
+	a.save.calls.remember(r.id)
 	a.mu.Unlock()
 	a.endRun(r, landsNever)
 	if err := sameCall(stored, digest); err != nil {

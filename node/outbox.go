@@ -48,7 +48,7 @@ type outbox struct {
 
 // box is what one shard owes, for one tenure. Its fields belong to the outbox's mutex.
 type box struct {
-	life      tenure
+	life      *tenure
 	gone      bool                           // the tenure has ended: whoever holds the shard next delivers
 	queued    bool                           // it is in unread
 	reading   bool                           // it is in unread or being read: what is committed meanwhile waits
@@ -124,7 +124,7 @@ func (o *outbox) mourn() {
 }
 
 // open begins to deliver for a shard. The slot's mutex is held.
-func (o *outbox) open(life tenure) {
+func (o *outbox) open(life *tenure) {
 	if o.node.exactly == nil || life.shard == o.node.cfg.NumShards {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -24,21 +25,35 @@ type saving struct {
 	newest  []byte // the newest state that was handed over, nil when deleted or none
 	seq     uint64 // its number
 	durable uint64 // all up to this number are committed
+	flying  uint64 // the number on its way, 0 for none
 
-	waiting  bool      // newest is not on its way yet
-	flying   uint64    // the number on its way, 0 for none
-	deleted  bool      // nothing may be saved any more
-	dirty    bool      // periodic: a call ran since the last save
-	due      bool      // periodic: the next save is due
-	since    time.Time // of the last save
-	lag      lag
-	failed   error  // nothing more will become durable
-	putOff   uint64 // periodic: saves up to this number were put off,
-	whyOff   error  // for this reason
-	gate     []*passage
-	effects  []effect
+	waiting  bool // newest is not on its way yet
+	deleted  bool // nothing may be saved any more
+	dirty    bool // periodic: a call ran since the last save
+	due      bool // periodic: the next save is due
 	emptying bool // somebody is sending effects
 
+	since   time.Time // of the last save
+	failed  error     // nothing more will become durable
+	gate    []*passage
+	effects []effect
+
+	late  *late   // nil unless it is periodic
+	extra *extra  // nil mostly
+	calls *ledger // nil until the first call with an id
+
+	snapshots sync.Mutex // one ToData at a time; held across it, taken before the activation's
+}
+
+// late is what only a periodic object needs: its replies do not wait for its saves.
+type late struct {
+	lag
+	putOff uint64 // saves up to this number were put off,
+	whyOff error  // for this reason
+}
+
+// extra is what a save keeps besides the state.
+type extra struct {
 	with  records // what is to be kept with newest
 	aloft records // with the save on its way
 	prior []byte  // a state with records that a deletion must not overtake
@@ -71,7 +86,34 @@ type effect struct {
 }
 
 // settled says that no save waits or is on its way.
-func (s *saving) settled() bool { return !s.waiting && s.flying == 0 }
+func (s *saving) settled() bool { return s == nil || !s.waiting && s.flying == 0 }
+
+// sent says that every effect of what is durable has left.
+func (s *saving) sent() bool { return s == nil || len(s.effects) == 0 && !s.emptying }
+
+// lost is why nothing more will become durable, or nil.
+func (s *saving) lost() error {
+	if s == nil {
+		return nil
+	}
+	return s.failed
+}
+
+// more makes room for what few saves keep.
+func (s *saving) more() *extra {
+	if s.extra == nil {
+		s.extra = new(extra)
+	}
+	return s.extra
+}
+
+// lateness makes room for what only a periodic object needs.
+func (s *saving) lateness() *late {
+	if s.late == nil {
+		s.late = new(late)
+	}
+	return s.late
+}
 
 // offer hands over a state: data, or nil to delete, and what is to be kept with it. It
 // reports whether there is something new to save.
@@ -82,13 +124,17 @@ func (s *saving) offer(data []byte, with records) bool {
 	case data != nil && with.none() && bytes.Equal(data, s.newest):
 		s.clean() // it was handed over before
 		return false
-	case data == nil && s.version == 0 && s.flying == 0 && !s.with.none():
-		s.prior = s.newest // there is no version to keep records at but this state's
+	case data == nil && s.version == 0 && s.flying == 0 && s.extra != nil && !s.extra.with.none():
+		s.more().prior = s.newest // there is no version to keep records at but this state's
 	}
-	s.with.add(with)
+	if !with.none() {
+		s.more().with.add(with)
+	}
 	s.seq++
 	s.newest, s.deleted = data, data == nil
-	s.lag.offered()
+	if s.late != nil {
+		s.late.offered()
+	}
 	s.clean()
 	fresh := !s.waiting
 	s.waiting = true
@@ -99,17 +145,21 @@ func (s *saving) offer(data []byte, with records) bool {
 // its states was saved needs no save.
 func (s *saving) take(a *activation) (save object.Save, needed bool) {
 	s.waiting, s.flying = false, s.seq
-	s.lag.depart()
-	if s.newest == nil && s.version == 0 && s.prior == nil {
+	if s.late != nil {
+		s.late.depart()
+	}
+	if s.newest == nil && s.version == 0 && (s.extra == nil || s.extra.prior == nil) {
 		s.landed(0)
 		return save, false
 	}
 	save = object.Save{Ref: a.ref, Data: s.newest, Base: s.version, Shard: a.life.shard, Epoch: a.life.epoch}
-	if s.prior != nil { // the deletion, which is the last of all, goes next
-		save.Data, s.prior, s.waiting, s.flying = s.prior, nil, true, s.seq-1
+	if x := s.extra; x != nil {
+		if x.prior != nil { // the deletion, which is the last of all, goes next
+			save.Data, x.prior, s.waiting, s.flying = x.prior, nil, true, s.seq-1
+		}
+		save.Calls, save.Effects = x.with.calls, x.with.effects
+		x.aloft, x.with = x.with, records{}
 	}
-	save.Calls, save.Effects = s.with.calls, s.with.effects
-	s.aloft, s.with = s.with, records{}
 	rand.Read(save.SaveID[:]) // never fails
 	return save, true
 }
@@ -118,6 +168,20 @@ func (s *saving) take(a *activation) (save object.Save, needed bool) {
 func (s *saving) landed(version uint64) {
 	s.version, s.durable, s.flying, s.since = version, s.flying, 0, time.Now()
 	s.openGate()
+}
+
+// arrived takes the effects of the save that has landed. What is extra is let go once
+// it is all in the store.
+func (s *saving) arrived() (effects []object.Effect) {
+	x := s.extra
+	if x == nil {
+		return nil
+	}
+	effects, x.aloft = x.aloft.effects, records{}
+	if x.prior == nil && x.with.none() {
+		s.extra = nil
+	}
+	return effects
 }
 
 // abandon gives up whatever is not durable yet. A save on its way is let land.
@@ -141,12 +205,13 @@ func (s *saving) postpone(why error) {
 		close(p.open)
 		return true
 	})
-	s.putOff, s.whyOff = s.flying, why
+	l := s.lateness()
+	l.putOff, l.whyOff = s.flying, why
 	s.flying, s.since = 0, time.Now()
 	if !s.waiting {
 		s.newest, s.dirty = nil, true
 	}
-	s.lag.returned(s.waiting)
+	l.returned(s.waiting)
 }
 
 func (s *saving) openGate() {
@@ -162,10 +227,22 @@ func (s *saving) openGate() {
 	})
 }
 
+// savingLocked is the activation's saving, which a volatile one needs only where what it
+// did may not be answered any more. a.mu is held.
+func (a *activation) savingLocked() *saving {
+	if a.save == nil {
+		a.save = new(saving)
+	}
+	return a.save
+}
+
 // awaitDurable is the reply gate.
 func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
+	if a.keep == object.Volatile { // nothing is
+		return nil
+	}
 	a.mu.Lock()
-	s := &a.save
+	s := a.save
 	switch {
 	case seq <= s.durable:
 		a.mu.Unlock()
@@ -173,9 +250,9 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 	case s.failed != nil:
 		defer a.mu.Unlock()
 		return s.failed
-	case seq <= s.putOff:
+	case s.late != nil && seq <= s.late.putOff:
 		defer a.mu.Unlock()
-		return s.whyOff
+		return s.late.whyOff
 	}
 	p := &passage{seq: seq, open: make(chan struct{})}
 	s.gate = append(s.gate, p)
@@ -193,8 +270,7 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 func (a *activation) committed(version uint64) {
 	a.mu.Lock()
 	a.save.landed(version)
-	effects := a.save.aloft.effects
-	a.save.aloft = records{}
+	effects := a.save.arrived()
 	again := a.save.waiting
 	a.settleRest()
 	a.mu.Unlock()
@@ -248,9 +324,12 @@ func (a *activation) saveDueLocked(now time.Time) bool {
 // sendEffects lets pushes go whose call is durable, in order; one goroutine at a
 // time does so.
 func (a *activation) sendEffects() {
+	if a.keep == object.Volatile {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := &a.save
+	s := a.save
 	if s.emptying {
 		return
 	}
@@ -304,16 +383,16 @@ var errDeletedMeanwhile = fault.New(fault.StoreFailed, "the object was deleted w
 // the call's reply waits for. Snapshots of one activation are taken one at a time,
 // so that a later number never has the older state.
 func (a *activation) keepState(with records) (uint64, error) {
-	a.snapshots.Lock()
-	defer a.snapshots.Unlock()
+	a.save.snapshots.Lock()
+	defer a.save.snapshots.Unlock()
 	data, err := a.snapshot()
 	if err != nil {
 		return 0, err
 	}
 	a.mu.Lock()
-	if a.ending != nil { // a panic may have left anything in memory
-		defer a.mu.Unlock()
-		return 0, a.ending
+	if ending := a.endingLocked(); ending != nil { // a panic may have left anything in memory
+		a.mu.Unlock()
+		return 0, ending
 	}
 	if a.save.deleted && !with.none() {
 		defer a.mu.Unlock()

@@ -115,7 +115,7 @@ func (f *frame) gather() (with records) {
 	if f.hold != nil && f.hold.rare != nil {
 		sends = append(sends, f.hold.rare.sends...)
 		for _, r := range f.hold.rare.runs {
-			delete(f.act.calls.runs, r.id)
+			delete(f.act.save.calls.runs, r.id)
 		}
 		f.hold.rare = nil
 	}

@@ -185,26 +185,26 @@ func (n *Node) slotOf(id string) (*slot, error) {
 // errMovedOn says that the activation ends, or never came to life, without having
 // answered this call.
 func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Message, error) {
-	late := !begun && isClosed(a.loaded)
+	late := !begun && a.origin.Load() != unborn
 	if begun {
 		a.begin(c)
 	}
 	if err := a.awaitLoaded(ctx, c); err != nil {
 		return nil, err
 	}
-	switch {
-	case a.loadErr == nil:
+	switch err := a.loadErr(); {
+	case err == nil:
 	case late || c.op != a.loadOp:
 		return nil, errMovedOn // what an earlier or another kind of call was told is not this one's answer
-	case a.loadErr == errErased:
+	case err == errErased:
 		return nil, nil
-	case fault.KindOf(a.loadErr) == fault.NotFound: // by what was read, which has to be the newest
+	case fault.KindOf(err) == fault.NotFound: // by what was read, which has to be the newest
 		if err := a.mayAnswer(ctx); err != nil {
 			return nil, fault.Of(err).With(fault.NotExecuted)
 		}
-		return nil, a.loadErr
+		return nil, err
 	default:
-		return nil, a.loadErr
+		return nil, err
 	}
 	switch c.op {
 	case object.OpCreate:

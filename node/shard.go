@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/event"
@@ -27,15 +28,16 @@ type slot struct {
 
 	mu     sync.Mutex
 	state  slotState
-	life   tenure
+	life   *tenure   // never changed in place
 	next   successor // shut: who holds the shard now, if that is known
 	since  time.Time // draining and leaving: since when
-	acts   map[object.Ref]*activation
+	acts   acts
 	staged map[object.Ref]*peer.Staged // objects that begin once their previous activation here has ended
 	lot    lot                         // calls that wait for the slot to change
 	parted error                       // shut by a drain: what its parked calls are told
-	nudge  chan struct{}               // draining: for whoever vacates the slot; holds one token
 	moved  chan struct{}               // closed when the slot changes; nil while nobody watches
+
+	nudge atomic.Pointer[chan struct{}] // draining: for whoever vacates the slot; holds one token
 }
 
 type slotState uint8
@@ -55,6 +57,9 @@ type tenure struct {
 	trusted func() bool // whether the lease still lets this node speak
 }
 
+// noTenure is that of a slot that was never open.
+var noTenure = new(tenure)
+
 // successor is who holds a shard after this node.
 type successor struct {
 	address string
@@ -70,7 +75,7 @@ func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 	if v := s.admit(c, 0); v.err != nil {
 		return nil, false, v.now()
 	}
-	a = s.acts[c.ref]
+	a = s.acts.find(c.ref)
 	if err := s.refusesStray(c, a); err != nil {
 		return nil, false, err
 	}
@@ -92,12 +97,9 @@ func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 
 // add makes a new activation, which is counted already; s.mu is held.
 func (s *slot) add(ref object.Ref, typ *object.Type) *activation {
-	if s.acts == nil {
-		s.acts = map[object.Ref]*activation{}
-	}
 	a := newActivation(s.node, s, ref, typ)
-	a.door, a.nudge = doorOf[s.state], s.nudge
-	s.acts[ref] = a
+	a.door = doorOf[s.state]
+	s.acts.add(a)
 	return a
 }
 
@@ -162,8 +164,8 @@ func (s *slot) become(state slotState) {
 		s.since = time.Now()
 	}
 	if state != draining {
-		poke(s.nudge) // whoever vacates it sees that it is no more
-		s.nudge = nil
+		s.poke() // whoever vacates it sees that it is no more
+		s.nudge.Store(nil)
 	}
 	s.state, s.parted = state, nil
 	if state == shut {
@@ -175,8 +177,8 @@ func (s *slot) become(state slotState) {
 
 // setDoors tells the activations whom the slot lets in. s.mu is held.
 func (s *slot) setDoors() {
-	for _, a := range s.acts {
-		a.setDoor(doorOf[s.state], s.nudge)
+	for a := range s.acts.all() {
+		a.setDoor(doorOf[s.state])
 	}
 }
 
@@ -191,23 +193,28 @@ func (s *slot) stir() {
 // remove makes room for the next activation of a's object.
 func (s *slot) remove(a *activation) {
 	s.mu.Lock()
-	if s.acts[a.ref] == a {
-		delete(s.acts, a.ref)
+	if s.acts.remove(a) {
 		s.node.live.Add(-1)
 	}
-	born := s.revive()
-	nudge := s.nudge
+	arrivals := s.revive()
 	s.mu.Unlock()
-	poke(nudge)
-	bringUp(born)
+	s.poke()
+	bringUp(arrivals)
+}
+
+// poke tells whoever vacates the slot that something may have come to rest.
+func (s *slot) poke() {
+	if nudge := s.nudge.Load(); nudge != nil {
+		poke(*nudge)
+	}
 }
 
 // is says whether two tenures are the same.
-func (t tenure) is(other tenure) bool { return t.epoch == other.epoch && t.owner == other.owner }
+func (t *tenure) is(other *tenure) bool { return t.epoch == other.epoch && t.owner == other.owner }
 
 // open lets calls in. What is left of another tenure may not answer any more;
 // objects whose state came with the shard come alive.
-func (s *slot) open(life tenure, staged map[object.Ref]*peer.Staged) {
+func (s *slot) open(life *tenure, staged map[object.Ref]*peer.Staged) {
 	s.mu.Lock()
 	var old []*activation
 	if !s.life.is(life) {
@@ -216,10 +223,10 @@ func (s *slot) open(life tenure, staged map[object.Ref]*peer.Staged) {
 	s.life, s.next, s.staged = life, successor{}, staged
 	s.become(open)
 	s.node.outbox.open(life)
-	born := s.revive()
+	arrivals := s.revive()
 	s.mu.Unlock()
 	fence(old, "the shard was taken up anew")
-	bringUp(born)
+	bringUp(arrivals)
 }
 
 // beginDrain parks root calls and ends what is at rest.
@@ -241,7 +248,7 @@ func (s *slot) drain(ctx context.Context) error {
 		}
 		for _, a := range left {
 			select {
-			case <-a.gone:
+			case <-a.gone():
 			case <-ctx.Done():
 				return fault.Waited(ctx, "%s", s.unfinished())
 			}
@@ -283,7 +290,7 @@ func (s *slot) shutLocked() []*activation {
 }
 
 // dropIf drops the slot if it is still held under life.
-func (s *slot) dropIf(life tenure, reason string) bool {
+func (s *slot) dropIf(life *tenure, reason string) bool {
 	s.mu.Lock()
 	if s.state == shut || !s.life.is(life) {
 		s.mu.Unlock()
@@ -308,11 +315,11 @@ func (s *slot) isShut() bool {
 }
 
 func (s *slot) list() []*activation {
-	if len(s.acts) == 0 {
+	if s.acts.count == 0 {
 		return nil
 	}
-	all := make([]*activation, 0, len(s.acts))
-	for _, a := range s.acts {
+	all := make([]*activation, 0, s.acts.count)
+	for a := range s.acts.all() {
 		all = append(all, a)
 	}
 	return all

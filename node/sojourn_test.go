@@ -317,7 +317,7 @@ func TestTheQueueSkipsWhoseTimeIsUp(t *testing.T) {
 		a.mu.Lock()
 		h := a.turns.enter(callctx.NewChainID(), false)
 		for i, ctx := range []context.Context{late, late, bg} { // nobody stands behind them to withdraw
-			a.turns.queue = append(a.turns.queue, &waiter{act: a, ctx: ctx, chain: callctx.ChainID{byte(i)}, done: make(chan struct{})})
+			a.turns.add(&waiter{act: a, ctx: ctx, chain: callctx.ChainID{byte(i)}, done: make(chan struct{})})
 		}
 		queue := slices.Clone(a.turns.queue)
 		a.mu.Unlock()

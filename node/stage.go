@@ -348,33 +348,39 @@ func (st *stage) living() map[object.Ref]*peer.Staged {
 	return all
 }
 
+// arrival is an activation that is to begin with the state that came with its shard.
+type arrival struct {
+	act  *activation
+	seed *peer.Staged
+}
+
 // revive makes activations of the slot's staged objects, whose previous ones here
 // have ended. s.mu is held; bringUp must follow without it.
-func (s *slot) revive() (born []*activation) {
+func (s *slot) revive() (all []arrival) {
 	if len(s.staged) == 0 || s.state == shut || s.node.stopping.Load() {
 		return nil
 	}
 	for ref, o := range s.staged {
-		if s.acts[ref] != nil {
+		if s.acts.find(ref) != nil {
 			continue
 		}
 		delete(s.staged, ref)
 		typ, _ := s.node.cfg.Types.Lookup(ref.Type) // registered when the stage was kept, and for ever
 		s.node.live.Add(1)                          // whatever the bound: it is the only copy
 		a := s.add(ref, typ)
-		a.seed, a.loadOp = o, object.OpCall
-		born = append(born, a)
+		a.loadOp = object.OpCall
+		all = append(all, arrival{a, o})
 	}
-	return born
+	return all
 }
 
 // bringUp loads activations from the state that came with their shard. Calls wait for
 // them as for any that is being loaded.
-func bringUp(born []*activation) {
-	for _, a := range born {
-		a.node.running.Go(func() {
-			defer a.mournLoss() // also where the object's code ends this goroutine
-			a.load(a.bear)
+func bringUp(all []arrival) {
+	for _, r := range all {
+		r.act.node.running.Go(func() {
+			defer r.act.mournLoss() // also where the object's code ends this goroutine
+			r.act.load(func() error { return r.act.rise(r.seed) })
 		})
 	}
 }
@@ -382,8 +388,9 @@ func bringUp(born []*activation) {
 // mournLoss says that an object which came with its shard could not be restored. Its
 // callers are told; then it begins anew.
 func (a *activation) mournLoss() {
-	if on := a.node.on.Notice; a.loadErr != nil && on != nil {
+	err := a.loadErr()
+	if on := a.node.on.Notice; err != nil && on != nil {
 		on(event.Notice{Severity: event.Alarm, From: "node",
-			Text: "the state of " + a.ref.String() + " came with its shard, could not be restored and is lost", Err: a.loadErr})
+			Text: "the state of " + a.ref.String() + " came with its shard, could not be restored and is lost", Err: err})
 	}
 }

@@ -95,7 +95,7 @@ func (w *world) endActivations() {
 		s.mu.Unlock()
 		for _, a := range all {
 			a.end("by the test")
-			<-a.gone
+			<-a.gone()
 		}
 	}
 }

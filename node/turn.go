@@ -20,15 +20,17 @@ import (
 // running code. A call back comes in only while the method that its path names is
 // still inside: see stray.go.
 type turnstile struct {
-	max    int
-	free   bool      // Concurrent mode: everyone enters
-	inside int       // frames inside in Concurrent mode
-	excl   *hold     // at most one, and then shared is empty
-	shared []*hold   // one for each chain
-	queue  []*waiter // in order of arrival
-	codel  codel
-	shut   error  // no turn is given any more; why
-	uses   uint64 // how often someone left who may have changed the object
+	excl     *hold  // at most one, and then shared is empty
+	shared   *hold  // one for each chain, linked by next
+	inside   int    // frames inside in Concurrent mode, where everyone enters
+	uses     uint64 // how often someone left who may have changed the object
+	*backlog        // nil while nobody has waited since the turnstile was at rest
+}
+
+// backlog is who waits.
+type backlog struct {
+	queue []*waiter // in order of arrival
+	codel codel
 }
 
 // hold is the turn of one chain on one activation, from its outermost frame's
@@ -43,6 +45,7 @@ type hold struct {
 	pushes    []*encodedPush // of re-entrants, behind the outermost frame's commit
 	hooks     []object.Hook  // of all its frames, for that commit
 	rare      *rareHold      // nil mostly
+	next      *hold          // shared: of another chain
 }
 
 // rareHold is what few chains leave behind, for the outermost frame.
@@ -99,7 +102,7 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 	if h := t.heldBy(chain.ID); h != nil && (h.exclusive || call.Shared || back) {
 		return a.reenterUnlock(ctx, h, chain, call)
 	}
-	if t.free && back {
+	if a.free() && back {
 		t.inside++ // also into one that is closing: the chain is inside already
 		a.mu.Unlock()
 		return nil, false, nil
@@ -108,7 +111,7 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		a.mu.Unlock()
 		return nil, false, err
 	}
-	if t.free {
+	if a.free() {
 		t.inside++
 		a.mu.Unlock()
 		return nil, false, nil
@@ -117,13 +120,13 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		a.mu.Unlock()
 		return h, false, nil
 	}
-	if len(t.queue) >= t.max && (parks || !t.displace()) {
-		defer a.mu.Unlock()
-		return nil, false, t.full()
+	if most := a.typ.MaxQueue; len(t.waiting()) >= most && (parks || !t.displace(most)) {
+		a.mu.Unlock()
+		return nil, false, fullQueue(most)
 	}
 	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks,
 		ctx: ctx, since: a.node.executions.now(), done: make(chan struct{})}
-	t.queue = append(t.queue, w)
+	t.add(w)
 	a.mu.Unlock()
 	since := c.stay.pause()
 	h, err = a.await(ctx, w)
@@ -137,9 +140,9 @@ func (a *activation) tryTake() (h *hold, ok bool) {
 	defer a.mu.Unlock()
 	t := &a.turns
 	switch {
-	case t.shut != nil, a.door == doorShut:
+	case a.state >= closing, a.door == doorShut:
 		return nil, false
-	case t.free:
+	case a.free():
 		t.inside++
 		return nil, true
 	}
@@ -177,7 +180,7 @@ func (a *activation) awaitGone(ctx context.Context, chain callctx.Chain, call ca
 		defer a.node.waits.remove(w)
 	}
 	select {
-	case <-a.gone:
+	case <-a.gone():
 		return nil
 	case <-changed:
 		return nil
@@ -199,8 +202,8 @@ func (a *activation) withdraw(w *waiter, why error) {
 		return
 	}
 	t := &a.turns
-	if i := slices.Index(t.queue, w); i >= 0 {
-		t.queue = slices.Delete(t.queue, i, i+1)
+	if i := slices.Index(t.waiting(), w); i >= 0 {
+		t.remove(i)
 	}
 	if h := t.heldBy(w.chain); h != nil {
 		if i := slices.Index(h.line, w); i >= 0 {
@@ -247,7 +250,7 @@ func (a *activation) lend(h *hold) {
 		return
 	}
 	a.mu.Lock()
-	h.next()
+	h.pass()
 	a.mu.Unlock()
 }
 
@@ -285,18 +288,21 @@ func (a *activation) leave(h *hold, reentrant bool) {
 	h.frames--
 	h.outerGone = h.outerGone || !reentrant
 	if h.exclusive {
-		h.next()
+		h.pass()
 	}
 	if h.frames > 0 {
 		return
 	}
 	t.drop(h)
 	a.admit()
+	if t.atRest() {
+		t.backlog = nil
+	}
 	a.settleRest()
 }
 
-// next lets the first frame in line run, if any. The caller's frame was running.
-func (h *hold) next() {
+// pass lets the first frame in line run, if any. The caller's frame was running.
+func (h *hold) pass() {
 	h.busy = len(h.line) > 0
 	if h.busy {
 		w := h.line[0]
@@ -309,7 +315,7 @@ func (t *turnstile) heldBy(chain callctx.ChainID) *hold {
 	if t.excl != nil && t.excl.chain == chain {
 		return t.excl
 	}
-	for _, h := range t.shared {
+	for h := t.shared; h != nil; h = h.next {
 		if h.chain == chain {
 			return h
 		}
@@ -319,7 +325,7 @@ func (t *turnstile) heldBy(chain callctx.ChainID) *hold {
 
 // enter lets a chain in if that takes no waiting and overtakes nobody.
 func (t *turnstile) enter(chain callctx.ChainID, shared bool) *hold {
-	if t.excl != nil || len(t.queue) > 0 || (!shared && len(t.shared) > 0) {
+	if t.excl != nil || len(t.waiting()) > 0 || (!shared && t.shared != nil) {
 		return nil
 	}
 	return t.open(chain, shared)
@@ -328,7 +334,7 @@ func (t *turnstile) enter(chain callctx.ChainID, shared bool) *hold {
 func (t *turnstile) open(chain callctx.ChainID, shared bool) *hold {
 	h := &hold{chain: chain, exclusive: !shared, frames: 1, busy: !shared}
 	if shared {
-		t.shared = append(t.shared, h)
+		h.next, t.shared = t.shared, h
 	} else {
 		t.excl = h
 	}
@@ -340,8 +346,11 @@ func (t *turnstile) drop(h *hold) {
 		t.excl = nil
 		return
 	}
-	if i := slices.Index(t.shared, h); i >= 0 {
-		t.shared = slices.Delete(t.shared, i, i+1)
+	for at := &t.shared; *at != nil; at = &(*at).next {
+		if *at == h {
+			*at, h.next = h.next, nil
+			return
+		}
 	}
 }
 
@@ -349,6 +358,9 @@ func (t *turnstile) drop(h *hold) {
 // that stands has it. a.mu is held.
 func (a *activation) admit() {
 	t := &a.turns
+	if t.backlog == nil {
+		return
+	}
 	if len(t.queue) > 0 && t.mayGive() {
 		t.tidy(a.node.executions.now())
 		t.give()
@@ -358,20 +370,20 @@ func (a *activation) admit() {
 	}
 }
 
-// full is the answer to who finds no room in the queue.
-func (t *turnstile) full() error {
-	e := fault.New(fault.Overloaded, "%d calls already wait for this object", t.max)
+// fullQueue is the answer to who finds no room in a queue of most.
+func fullQueue(most int) error {
+	e := fault.New(fault.Overloaded, "%d calls already wait for this object", most)
 	e.RetryAfter = overloadRetry
 	return e
 }
 
 // displace sends the newest root call away, to make room for a call of a chain that is
 // inside already.
-func (t *turnstile) displace() bool {
-	for i, w := range slices.Backward(t.queue) {
+func (t *turnstile) displace(most int) bool {
+	for i, w := range slices.Backward(t.waiting()) {
 		if w.parks {
 			t.remove(i)
-			w.settle(nil, t.full())
+			w.settle(nil, fullQueue(most))
 			return true
 		}
 	}
@@ -384,7 +396,7 @@ func (t *turnstile) mayGive() bool {
 	switch {
 	case t.excl != nil:
 		return false
-	case len(t.shared) == 0:
+	case t.shared == nil:
 		return true
 	case t.codel.standing:
 		return !slices.ContainsFunc(t.queue, func(w *waiter) bool { return !w.shared })
@@ -397,7 +409,7 @@ func (t *turnstile) give() {
 	for len(t.queue) > 0 && t.excl == nil {
 		i := t.next()
 		w := t.queue[i]
-		if !w.shared && len(t.shared) > 0 {
+		if !w.shared && t.shared != nil {
 			return
 		}
 		t.remove(i)
@@ -425,23 +437,40 @@ func (t *turnstile) remove(i int) {
 	t.queue = t.queue[1:]
 }
 
-// close refuses all further turns and sends the queue away. Frames that are inside,
-// and re-entrants of their chains, go on.
-func (t *turnstile) close(why error) {
-	if t.shut != nil {
+// sendAway empties the queue. Frames that are inside, and re-entrants of their chains,
+// go on.
+func (t *turnstile) sendAway(why error) {
+	if t.backlog == nil {
 		return
 	}
-	t.shut = why
 	for _, w := range t.queue {
 		w.settle(nil, why)
 	}
 	t.queue = nil
 }
 
+// waiting is the queue.
+func (t *turnstile) waiting() []*waiter {
+	if t.backlog == nil {
+		return nil
+	}
+	return t.queue
+}
+
+func (t *turnstile) add(w *waiter) {
+	if t.backlog == nil {
+		t.backlog = new(backlog)
+	}
+	t.queue = append(t.queue, w)
+}
+
 // atRest says that nobody is inside or waits.
 func (t *turnstile) atRest() bool {
-	return t.excl == nil && len(t.shared) == 0 && len(t.queue) == 0 && t.inside == 0
+	return t.excl == nil && t.shared == nil && t.inside == 0 && len(t.waiting()) == 0
 }
+
+// free says that everyone enters.
+func (a *activation) free() bool { return a.typ.Mode == object.Concurrent }
 
 // holders lists the chains inside.
 func (a *activation) holders() (chains []callctx.ChainID) {
@@ -451,12 +480,12 @@ func (a *activation) holders() (chains []callctx.ChainID) {
 	switch {
 	case t.excl != nil:
 		return append(chains, t.excl.chain)
-	case t.free:
+	case a.free():
 		for f := a.frames.head; f != nil; f = f.next {
 			chains = append(chains, f.info.Chain.ID)
 		}
 	}
-	for _, h := range t.shared {
+	for h := t.shared; h != nil; h = h.next {
 		chains = append(chains, h.chain)
 	}
 	return chains
