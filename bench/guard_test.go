@@ -13,11 +13,14 @@ import (
 
 func TestAllocationsOfALocalCall(t *testing.T) {
 	n := startNode(t, nil)
-	for _, method := range []string{"Say", "Look"} {
-		c := callOf("Echo", "hot", method)
+	for _, w := range []struct {
+		typ, method string
+		most        float64
+	}{{"Typed", "Say", 2}, {"Typed", "Look", 2}, {"Echo", "Say", 6}, {"Echo", "Look", 6}} {
+		c := callOf(w.typ, "hot", w.method)
 		must(t, n, c)
-		if got := testing.AllocsPerRun(1000, func() { must(t, n, c) }); got > 8 {
-			t.Errorf("%s: %v allocations, at most 8 are allowed", method, got)
+		if got := testing.AllocsPerRun(1000, func() { must(t, n, c) }); got > w.most {
+			t.Errorf("%s.%s: %v allocations, at most %v are allowed", w.typ, w.method, got, w.most)
 		}
 	}
 }

@@ -34,6 +34,27 @@ func (e *Echo) Look(_ context.Context, m *wrapperspb.Int64Value) (*wrapperspb.In
 	return m, nil
 }
 
+// typed is Echo's methods as generated code knows them, for a type "Typed".
+var typed = &object.Service{
+	Name: "bench.Echo", Type: "Typed",
+	Implements: func(o object.Object) bool { _, ok := o.(*Echo); return ok },
+	Methods:    []object.ServiceMethod{generated("Say", false, (*Echo).Say), generated("Look", true, (*Echo).Look)},
+}
+
+func generated(name string, readOnly bool, method func(*Echo, context.Context, *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error)) object.ServiceMethod {
+	return object.ServiceMethod{
+		Name: name, ReadOnly: readOnly,
+		Request: func() proto.Message { return new(wrapperspb.Int64Value) },
+		Invoke: func(ctx context.Context, o object.Object, req proto.Message) (proto.Message, error) {
+			reply, err := method(o.(*Echo), ctx, req.(*wrapperspb.Int64Value))
+			if reply == nil {
+				return nil, err
+			}
+			return reply, err
+		},
+	}
+}
+
 // Tally is a durable object.
 type Tally struct {
 	object.BaseObject
@@ -58,6 +79,9 @@ func (t *Tally) FromData(data proto.Message) error {
 func startNode(b testing.TB, store object.PersistenceProvider) *node.Node {
 	types := object.NewTypes()
 	if err := types.Register((*Echo)(nil), object.ReadOnlyMethods("Look"), object.WithIdleTimeout(-1)); err != nil {
+		b.Fatal(err)
+	}
+	if err := types.Register((*Echo)(nil), typed.TypeOption(object.WithIdleTimeout(-1))); err != nil {
 		b.Fatal(err)
 	}
 	if err := types.Register((*Tally)(nil)); err != nil {
@@ -99,11 +123,12 @@ func must(b testing.TB, n *node.Node, c object.Call) {
 	}
 }
 
-// BenchmarkLocalCall calls an object by name on its own node.
+// BenchmarkLocalCall calls an object by name on its own node, by reflection and, as
+// generated code has it, without.
 func BenchmarkLocalCall(b *testing.B) {
-	for _, method := range []string{"Say", "Look"} {
-		b.Run(method, func(b *testing.B) {
-			n, c := startNode(b, nil), callOf("Echo", "hot", method)
+	for _, what := range [][2]string{{"Echo", "Say"}, {"Echo", "Look"}, {"Typed", "Say"}, {"Typed", "Look"}} {
+		b.Run(what[0]+what[1], func(b *testing.B) {
+			n, c := startNode(b, nil), callOf(what[0], "hot", what[1])
 			must(b, n, c)
 			b.ReportAllocs()
 			for b.Loop() {

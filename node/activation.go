@@ -162,7 +162,7 @@ func (a *activation) gone() <-chan struct{} {
 
 // load ends Loading with work's result. It runs once, where no caller's deadline
 // can end it half-way.
-func (a *activation) load(work func() error) {
+func (a *activation) load(work func(*activation) error) {
 	err := errGoexit
 	defer func() {
 		a.mu.Lock()
@@ -176,7 +176,7 @@ func (a *activation) load(work func() error) {
 		}
 		a.settleRest()
 	}()
-	err = work()
+	err = work(a)
 }
 
 // loadedLocked ends Loading for who waits. a.mu is held.

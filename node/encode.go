@@ -24,9 +24,9 @@ const typeURLPrefix = "type.googleapis.com/"
 
 // decodeRequest makes the method's request from whatever form it came in.
 func decodeRequest(m *object.Method, p object.Payload) (proto.Message, error) {
-	want := m.Request.ProtoReflect().Descriptor().FullName()
 	switch p.Form {
 	case object.FormBinary:
+		want := nameOf(m.Request)
 		req := m.Request.ProtoReflect().New().Interface()
 		if p.Binary == nil {
 			return req, nil
@@ -44,15 +44,15 @@ func decodeRequest(m *object.Method, p object.Payload) (proto.Message, error) {
 			return req, nil
 		}
 		if err := protojson.Unmarshal(p.JSON, req); err != nil {
-			return nil, fault.New(fault.Invalid, "the request is not a valid %s in JSON: %w", want, err)
+			return nil, fault.New(fault.Invalid, "the request is not a valid %s in JSON: %w", nameOf(m.Request), err)
 		}
 		return req, nil
 	default:
-		return decodeMessage(m, want, p.Message)
+		return decodeMessage(m, p.Message)
 	}
 }
 
-func decodeMessage(m *object.Method, want protoreflect.FullName, msg proto.Message) (proto.Message, error) {
+func decodeMessage(m *object.Method, msg proto.Message) (proto.Message, error) {
 	if msg == nil {
 		return m.Request.ProtoReflect().New().Interface(), nil
 	}
@@ -62,8 +62,10 @@ func decodeMessage(m *object.Method, want protoreflect.FullName, msg proto.Messa
 		}
 		return msg, nil
 	}
-	return nil, wrongRequest(want, msg.ProtoReflect().Descriptor().FullName())
+	return nil, wrongRequest(nameOf(m.Request), nameOf(msg))
 }
+
+func nameOf(m proto.Message) protoreflect.FullName { return m.ProtoReflect().Descriptor().FullName() }
 
 func wrongRequest(want, got protoreflect.FullName) error {
 	return fault.New(fault.Invalid, "the method takes a %s, not a %s", want, got)

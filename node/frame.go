@@ -19,6 +19,7 @@ import (
 type frame struct {
 	act       *activation
 	hold      *hold // nil in Concurrent mode
+	turn      hold  // that one, unless the chain had one already
 	reentrant bool
 	ctx       methodContext
 	info      callctx.Info    // the method's: its chain ends with this frame's turn
@@ -87,11 +88,13 @@ func (a *activation) call(ctx context.Context, c *call) (proto.Message, error) {
 func (a *activation) run(ctx context.Context, c *call, r *run) (proto.Message, error) {
 	turn := callctx.Turn{Type: c.ref.Type, ID: c.ref.ID, Method: c.method.Name,
 		Shard: a.life.shard, Epoch: a.life.epoch, Shared: c.method.ReadOnly}
+	f := &frame{act: a}
+	c.room = &f.turn
 	h, reentrant, err := a.take(ctx, c, turn)
 	if err != nil {
 		return nil, err
 	}
-	f := &frame{act: a, hold: h, reentrant: reentrant}
+	f.hold, f.reentrant = h, reentrant
 	outer := ctx
 	if r != nil {
 		f.rare = &rare{run: r}
@@ -108,6 +111,9 @@ func (a *activation) run(ctx context.Context, c *call, r *run) (proto.Message, e
 		copies.received(a, c)
 	}
 	reply, err := f.invoke(c)
+	if copies == nil && f.keepsNothing() {
+		return f.finish(ctx, reply, err)
+	}
 	f.end()
 	if copies != nil {
 		reply = copies.returned(f, c, reply)
@@ -182,21 +188,73 @@ func (f *frame) broke(c *call, p any) (err error) {
 // end closes the frame for calls out and for calls back, and takes back a turn that is
 // still lent to a call out which the method did not wait for.
 func (f *frame) end() {
+	lent := f.close()
+	f.act.mu.Lock()
+	f.goLocked()
+	f.act.mu.Unlock()
+	if lent {
+		f.act.reclaim(f.hold)
+	}
+}
+
+// close ends the method's context and its calls out; its turn may still be lent to one.
+func (f *frame) close() (lent bool) {
 	f.mu.Lock()
 	f.ended = true
-	lent := f.out > 0
+	lent = f.out > 0
 	f.mu.Unlock()
 	f.ctx.cancel(nil)
-	a := f.act
-	a.mu.Lock()
-	a.frames.remove(f)
+	return lent
+}
+
+// goLocked takes the frame off the list of methods that run. The activation's mutex is
+// held.
+func (f *frame) goLocked() {
+	f.act.frames.remove(f)
 	if f.hold != nil {
-		a.refuseStrays(f.hold)
+		f.act.refuseStrays(f.hold)
 	}
-	a.mu.Unlock()
+}
+
+// keepsNothing says that the method leaves nothing behind but what is in the object.
+func (f *frame) keepsNothing() bool {
+	return f.act.keep == object.Volatile && !f.reentrant && f.undo == nil && f.rare == nil
+}
+
+// finish is end and settle in one step, for a method that keeps nothing. That no other
+// node could have the object is looked at on the turn, and so is what is void.
+func (f *frame) finish(ctx context.Context, reply proto.Message, failed error) (proto.Message, error) {
+	a := f.act
+	lent := f.close()
 	if lent {
+		a.mu.Lock()
+		f.goLocked()
+		a.mu.Unlock()
 		a.reclaim(f.hold)
 	}
+	now, stood := a.node.executions.now(), a.life.trusted()
+	a.mu.Lock()
+	if !lent {
+		f.goLocked()
+	}
+	a.lastUsed = now
+	ending := a.endingLocked() // also of one that is void
+	a.leaveLocked(f.hold, false)
+	a.mu.Unlock()
+	switch {
+	case f.panicked:
+		return nil, failed
+	case ending != nil:
+		return nil, ending
+	case f.stopped:
+		return nil, errInterrupted
+	}
+	if !stood {
+		if err := a.mayAnswer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return f.answered(reply, failed)
 }
 
 // settle turns what the method did into a reply that may leave: its state durable,

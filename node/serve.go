@@ -31,6 +31,7 @@ type call struct {
 	id      string
 	info    *callctx.Info
 	chain   callctx.Chain
+	room    *hold // for its turn; nil: none yet
 	stay    stay
 }
 
@@ -53,8 +54,8 @@ func (n *Node) ServeCall(ctx context.Context, req *peer.Request) (object.Payload
 }
 
 func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, error) {
-	c, err := n.understand(ctx, req)
-	if err != nil {
+	var c call // escapes nowhere
+	if err := n.understand(ctx, req, &c); err != nil {
 		return object.Payload{}, err
 	}
 	s, err := n.slotOf(c.ref.ID)
@@ -74,11 +75,11 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 		}
 	}
 	if c.op == object.OpCall && c.id != "" || c.op == object.OpSettle {
-		if err := s.admitID(c, req.IDIfKept && c.op == object.OpCall); err != nil {
+		if err := s.admitID(&c, req.IDIfKept && c.op == object.OpCall); err != nil {
 			return object.Payload{}, err
 		}
 	}
-	reply, err := s.serve(ctx, c)
+	reply, err := s.serve(ctx, &c)
 	if err != nil || req.Op != object.OpCall && req.Op != object.OpSettle {
 		return object.Payload{Replayed: c.replay}, err
 	}
@@ -139,33 +140,33 @@ func (c *call) name() string {
 	return c.op.String()
 }
 
-// understand checks what a request names.
-func (n *Node) understand(ctx context.Context, req *peer.Request) (*call, error) {
+// understand checks what a request names, and makes c of it.
+func (n *Node) understand(ctx context.Context, req *peer.Request, c *call) error {
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Waited(ctx, "before the call began")
+		return fault.Waited(ctx, "before the call began")
 	}
 	if err := object.ValidID(req.Ref.ID); err != nil {
-		return nil, fault.New(fault.Invalid, "%w", err)
+		return fault.New(fault.Invalid, "%w", err)
 	}
 	typ, ok := n.cfg.Types.Lookup(req.Ref.Type)
 	if !ok {
-		return nil, fault.New(fault.UnknownType, "no type %q is registered here; registered are: %s", req.Ref.Type, strings.Join(n.cfg.Types.Names(), ", "))
+		return fault.New(fault.UnknownType, "no type %q is registered here; registered are: %s", req.Ref.Type, strings.Join(n.cfg.Types.Names(), ", "))
 	}
 	info := callctx.From(ctx)
-	c := &call{op: req.Op, ref: req.Ref, typ: typ, epoch: req.Epoch, id: req.ID, info: info, chain: info.Chain}
+	*c = call{op: req.Op, ref: req.Ref, typ: typ, epoch: req.Epoch, id: req.ID, info: info, chain: info.Chain}
 	if c.chain.ID == (callctx.ChainID{}) {
 		c.chain = callctx.Chain{ID: callctx.NewChainID()}
 	}
 	if req.Op != object.OpCall {
-		return c, nil
+		return nil
 	}
 	if c.method = typ.Methods[req.Method]; c.method == nil {
-		return nil, fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(typ.MethodNames(), ", "))
+		return fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(typ.MethodNames(), ", "))
 	}
 	if req.ReadOnly && !c.method.ReadOnly {
-		return nil, fault.New(fault.NotReadOnly, "the method may change the object; call it with POST")
+		return fault.New(fault.NotReadOnly, "the method may change the object; call it with POST")
 	}
-	return c, nil
+	return nil
 }
 
 // slotOf is the place of an object id: its shard's, or the one for ids that are
@@ -222,16 +223,20 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 // goroutine, so that a caller's deadline holds while a store is slow.
 func (a *activation) begin(c *call) {
 	a.loadOp = c.op
-	work := a.bear
-	switch c.op {
-	case object.OpCreate:
-		work = a.create
-	case object.OpDelete:
-		work = a.erase
-	}
 	if a.keep == object.Volatile {
-		a.load(work)
+		a.load((*activation).first)
 		return
 	}
-	a.node.running.Go(func() { a.load(work) })
+	a.node.running.Go(func() { a.load((*activation).first) })
+}
+
+// first is what the first call asked for.
+func (a *activation) first() error {
+	switch a.loadOp {
+	case object.OpCreate:
+		return a.create()
+	case object.OpDelete:
+		return a.erase()
+	}
+	return a.bear()
 }

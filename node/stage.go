@@ -380,7 +380,7 @@ func bringUp(all []arrival) {
 	for _, r := range all {
 		r.act.node.running.Go(func() {
 			defer r.act.mournLoss() // also where the object's code ends this goroutine
-			r.act.load(func() error { return r.act.rise(r.seed) })
+			r.act.load(func(a *activation) error { return a.rise(r.seed) })
 		})
 	}
 }

@@ -71,6 +71,7 @@ type waiter struct {
 	shared  bool
 	parks   bool // a root call: it can wait at the slot instead
 	ctx     context.Context
+	room    *hold         // for its turn; nil: none yet
 	since   time.Duration // in the queue
 	settled bool          // it was let in or sent away
 	hold    *hold         // set when let in
@@ -116,7 +117,7 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		a.mu.Unlock()
 		return nil, false, nil
 	}
-	if h := t.enter(chain.ID, call.Shared); h != nil {
+	if h := t.enter(chain.ID, call.Shared, c.room); h != nil {
 		a.mu.Unlock()
 		return h, false, nil
 	}
@@ -125,7 +126,7 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		return nil, false, fullQueue(most)
 	}
 	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks,
-		ctx: ctx, since: a.node.executions.now(), done: make(chan struct{})}
+		ctx: ctx, room: c.room, since: a.node.executions.now(), done: make(chan struct{})}
 	t.add(w)
 	a.mu.Unlock()
 	since := c.stay.pause()
@@ -146,7 +147,7 @@ func (a *activation) tryTake() (h *hold, ok bool) {
 		t.inside++
 		return nil, true
 	}
-	h = t.enter(callctx.NewChainID(), false)
+	h = t.enter(callctx.NewChainID(), false, nil)
 	return h, h != nil
 }
 
@@ -275,7 +276,11 @@ func (a *activation) reclaim(h *hold) {
 // leave ends a frame's stay. The last frame of a hold lets the next call in.
 func (a *activation) leave(h *hold, reentrant bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.leaveLocked(h, reentrant)
+	a.mu.Unlock()
+}
+
+func (a *activation) leaveLocked(h *hold, reentrant bool) {
 	t := &a.turns
 	if h == nil || h.exclusive {
 		t.uses++
@@ -324,15 +329,19 @@ func (t *turnstile) heldBy(chain callctx.ChainID) *hold {
 }
 
 // enter lets a chain in if that takes no waiting and overtakes nobody.
-func (t *turnstile) enter(chain callctx.ChainID, shared bool) *hold {
+// The hold is made in room, if there is one.
+func (t *turnstile) enter(chain callctx.ChainID, shared bool, room *hold) *hold {
 	if t.excl != nil || len(t.waiting()) > 0 || (!shared && t.shared != nil) {
 		return nil
 	}
-	return t.open(chain, shared)
+	return t.open(chain, shared, room)
 }
 
-func (t *turnstile) open(chain callctx.ChainID, shared bool) *hold {
-	h := &hold{chain: chain, exclusive: !shared, frames: 1, busy: !shared}
+func (t *turnstile) open(chain callctx.ChainID, shared bool, h *hold) *hold {
+	if h == nil {
+		h = new(hold)
+	}
+	h.chain, h.exclusive, h.frames, h.busy = chain, !shared, 1, !shared
 	if shared {
 		h.next, t.shared = t.shared, h
 	} else {
@@ -419,7 +428,7 @@ func (t *turnstile) give() {
 		}
 		h := t.heldBy(w.chain) // two reads of one fan-out may have queued
 		if h == nil {
-			h = t.open(w.chain, w.shared)
+			h = t.open(w.chain, w.shared, w.room)
 		} else {
 			h.frames++
 		}

@@ -32,6 +32,9 @@ func valid(what, s string) error {
 	if len(s) > MaxIDLen {
 		return fmt.Errorf("the %s has %d bytes; at most %d are allowed", what, len(s), MaxIDLen)
 	}
+	if plain(s) {
+		return nil
+	}
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("the %s is not valid UTF-8: %q", what, s)
 	}
@@ -41,6 +44,16 @@ func valid(what, s string) error {
 		}
 	}
 	return nil
+}
+
+// plain says that s is of printable ASCII, as most are.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // NewID returns a random object id: 128 bits in 26 lower-case letters and digits.

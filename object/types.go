@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -16,12 +17,16 @@ import (
 // Types is a set of registered types, safe for concurrent use. A server reads it
 // at each activation, so a type may be registered before or after the start.
 type Types struct {
-	mu    sync.RWMutex
-	types map[string]*Type
+	mu    sync.Mutex                       // of who registers
+	types atomic.Pointer[map[string]*Type] // never changed in place: each call looks into it
 }
 
 // NewTypes returns an empty set.
-func NewTypes() *Types { return &Types{types: map[string]*Type{}} }
+func NewTypes() *Types {
+	ts := new(Types)
+	ts.types.Store(&map[string]*Type{})
+	return ts
+}
 
 // Type is one registered type: how to make, call and keep its objects. Immutable.
 type Type struct {
@@ -52,29 +57,28 @@ func (ts *Types) Register(obj Object, opts ...TypeOption) error {
 	}
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if old := ts.types[t.Name]; old != nil {
+	all := *ts.types.Load()
+	if old := all[t.Name]; old != nil {
 		if old.elem == t.elem && sameOptions(old.Options, t.Options) {
 			return nil
 		}
 		return fmt.Errorf("type %s is already registered, as %v with other options or from another Go type", t.Name, old.elem)
 	}
-	ts.types[t.Name] = t
+	all = maps.Clone(all)
+	all[t.Name] = t
+	ts.types.Store(&all)
 	return nil
 }
 
 // Lookup finds a type by its name.
 func (ts *Types) Lookup(name string) (*Type, bool) {
-	ts.mu.RLock()
-	defer ts.mu.RUnlock()
-	t, ok := ts.types[name]
+	t, ok := (*ts.types.Load())[name]
 	return t, ok
 }
 
 // Names lists the registered types, sorted.
 func (ts *Types) Names() []string {
-	ts.mu.RLock()
-	defer ts.mu.RUnlock()
-	return slices.Sorted(maps.Keys(ts.types))
+	return slices.Sorted(maps.Keys(*ts.types.Load()))
 }
 
 // New makes an object of the type, without an identity yet.
