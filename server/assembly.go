@@ -69,10 +69,10 @@ func (r *assembly) start(ctx context.Context) error {
 		return errors.Join(err, l.Close())
 	}
 	host := HostOf(r.Node)
-	g, serving := grpcServer(c.Serve(host))
+	g, serving, leave := grpcServer(c.Serve(host), r.events)
 	r.run("node", r.Node.Run)
 	r.run("peer listener", func(ctx context.Context) error {
-		stopped := context.AfterFunc(ctx, func() { stopGRPC(g) })
+		stopped := context.AfterFunc(ctx, func() { leave(); stopGRPC(g) })
 		defer stopped()
 		return g.Serve(l)
 	})
@@ -183,7 +183,7 @@ func (r *assembly) clusterConfig(etcd coordination, st store) cluster.Config {
 		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),
 		Version:        version(),
-		Dialer:         peer.NewGRPCDialer(),
+		Dialer:         peer.NewGRPCDialer(r.events),
 		Listener:       r.events,
 	}
 	if e := etcd.embedded; e != nil {

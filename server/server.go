@@ -170,13 +170,14 @@ func (s *Server) notice(severity event.Severity, err error, format string, args 
 	}
 }
 
-// grpcServer answers this node's peers and whoever asks for its health.
-func grpcServer(svc peer.Service) (*grpc.Server, *health.Server) {
-	g := grpc.NewServer(peer.ServerOptions()...)
-	h := health.NewServer()
-	peer.RegisterPeerService(g, svc)
+// grpcServer answers this node's peers and whoever asks for its health. leave tells the
+// peers to make no new calls.
+func grpcServer(svc peer.Service, on event.Listener) (g *grpc.Server, h *health.Server, leave func()) {
+	g = grpc.NewServer(peer.ServerOptions()...)
+	h = health.NewServer()
+	leave = peer.RegisterPeerService(g, svc, on)
 	healthpb.RegisterHealthServer(g, h)
-	return g, h
+	return g, h, leave
 }
 
 // listen opens the node's port, or says what to do about it.

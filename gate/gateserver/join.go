@@ -20,7 +20,7 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 		return nil, fmt.Errorf("joining the cluster (--etcd): %w", err)
 	}
 	c, err := members.New(members.Config{
-		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(),
+		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(s.heard),
 		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard,
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -79,13 +80,13 @@ func startNode(t *testing.T) (etcd string) {
 	}
 	h := &host{pushes: make(chan peer.PushFrame, 16)}
 	c, err := members.New(members.Config{
-		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: peer.NewGRPCDialer(), FreshCluster: true, NumShards: 16,
+		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: peer.NewGRPCDialer(event.Listener{}), FreshCluster: true, NumShards: 16,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	peers := grpc.NewServer(peer.ServerOptions()...)
-	peer.RegisterPeerService(peers, h)
+	peer.RegisterPeerService(peers, h, event.Listener{})
 	go peers.Serve(l)
 	t.Cleanup(peers.Stop)
 	ctx, end := context.WithCancel(context.Background())

@@ -23,8 +23,10 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,6 +47,7 @@ func (w world) connect(t *testing.T, svc Service) Conn {
 // exercise runs one test of the contract over every road that has it.
 func exercise(t *testing.T, test func(t *testing.T, w world)) {
 	t.Run("grpc", func(t *testing.T) { test(t, grpcWorld()) })
+	t.Run("old grpc", func(t *testing.T) { test(t, oldWorld()) })
 	t.Run("mem", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, memWorld(NewNetwork())) }) })
 	t.Run("loopback", func(t *testing.T) { test(t, loopbackWorld()) })
 }
@@ -68,13 +71,32 @@ func grpcWorld() world {
 			}
 			return l.Addr().String(), serveOn(t, l, svc)
 		},
-		dial: func(t *testing.T, address string) Conn { return dial(t, NewGRPCDialer(), address) },
+		dial: func(t *testing.T, address string) Conn { return dial(t, NewGRPCDialer(event.Listener{}), address) },
 	}
 }
 
+// oldWorld is gRPC with a peer of the version that had no lanes.
+func oldWorld() world {
+	w := grpcWorld()
+	w.listen = func(t *testing.T, svc Service) (string, func()) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String(), serveGRPC(t, l, func(s *grpc.Server) {
+			goverse_pb.RegisterPeerServiceServer(s, &grpcService{svc: svc})
+		})
+	}
+	return w
+}
+
 func serveOn(t *testing.T, l net.Listener, svc Service) (stop func()) {
+	return serveGRPC(t, l, func(s *grpc.Server) { RegisterPeerService(s, svc, event.Listener{}) })
+}
+
+func serveGRPC(t *testing.T, l net.Listener, register func(*grpc.Server)) (stop func()) {
 	s := grpc.NewServer(ServerOptions()...)
-	RegisterPeerService(s, svc)
+	register(s)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	stop = sync.OnceFunc(func() { s.Stop(); <-done })

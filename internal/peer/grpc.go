@@ -11,12 +11,14 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	goverse_pb "github.com/xiaonanln/goverse/proto"
@@ -40,14 +42,21 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter / 2, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * pingAfter, Timeout: 2 * pingTimeout}),
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(4 * window),
+		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(4 * window),
+		grpc.ForceServerCodecV2(newBatches()),
+		experimental.BufferPool(buffers),
 	}
 }
 
-// RegisterPeerService offers svc to the peers that dial s. A server that stops
-// gracefully waits for the streams of pushes: end svc's ServePushes first.
-func RegisterPeerService(s grpc.ServiceRegistrar, svc Service) {
+// RegisterPeerService offers svc to the peers that dial s; on hears of those that break
+// the protocol. A server that stops gracefully waits for the streams of pushes and for
+// the lanes of calls: end svc's ServePushes first, and call leave, which tells the
+// peers to make no new calls here; what they have sent is still answered.
+func RegisterPeerService(s grpc.ServiceRegistrar, svc Service, on event.Listener) (leave func()) {
+	d := newDoors(svc, on)
 	goverse_pb.RegisterPeerServiceServer(s, &grpcService{svc: svc})
+	s.RegisterService(laneDesc(d.serve), nil)
+	return d.leave
 }
 
 type grpcService struct {
@@ -89,15 +98,17 @@ func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStre
 	return fault.Of(err).GRPCStatus().Err()
 }
 
-// NewGRPCDialer returns the dialer between processes. opts come after the defaults
-// and win over them; without credentials among them nothing is encrypted.
-func NewGRPCDialer(opts ...grpc.DialOption) Dialer {
+// NewGRPCDialer returns the dialer between processes; on hears of peers that break the
+// protocol. opts come after the defaults and win over them; without credentials among
+// them nothing is encrypted.
+func NewGRPCDialer(on event.Listener, opts ...grpc.DialOption) Dialer {
 	retry := backoff.Config{BaseDelay: retryFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: retryLast}
-	return grpcDialer{options: append([]grpc.DialOption{
+	return grpcDialer{on: on, options: append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(4 * window),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(4 * window),
+		experimental.WithBufferPool(buffers),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFrame), grpc.ForceCodecV2(framed{})),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), // whether a call may run twice is not gRPC's to decide
 		grpc.WithNoProxy(),
@@ -105,7 +116,10 @@ func NewGRPCDialer(opts ...grpc.DialOption) Dialer {
 	}, opts...)}
 }
 
-type grpcDialer struct{ options []grpc.DialOption }
+type grpcDialer struct {
+	on      event.Listener
+	options []grpc.DialOption
+}
 
 func (d grpcDialer) Dial(address string) (Conn, error) {
 	if address == "" {
@@ -115,15 +129,28 @@ func (d grpcDialer) Dial(address string) (Conn, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "peer %s: %w", address, err)
 	}
-	return &grpcConn{address: address, cc: cc}, nil
+	return &grpcConn{address: address, cc: cc, lanes: newLanes(address, cc, d.on)}, nil
 }
 
 type grpcConn struct {
 	address string
 	cc      *grpc.ClientConn
+	lanes   *lanes
 }
 
 func (c *grpcConn) ServeCall(ctx context.Context, req *Request) (object.Payload, error) {
+	if err := ctx.Err(); err != nil {
+		return object.Payload{}, fault.WaitedFor(err, "before the call left")
+	}
+	p, err := c.lanes.call(ctx, req)
+	if errors.Is(err, errNoLanes) {
+		return c.callAlone(ctx, req)
+	}
+	return p, err
+}
+
+// callAlone makes a call to a peer of a version that has no lanes.
+func (c *grpcConn) callAlone(ctx context.Context, req *Request) (object.Payload, error) {
 	frame, err := encodeRequest(ctx, req)
 	if err != nil {
 		return object.Payload{}, err
@@ -262,7 +289,7 @@ func carriesFault(err error) bool {
 
 // Close ends the connection, what is on its way, and the streams of pushes.
 func (c *grpcConn) Close() error {
-	if err := c.cc.Close(); err != nil && status.Code(err) != codes.Canceled { // Canceled: closed before
+	if err := c.lanes.close(); err != nil && status.Code(err) != codes.Canceled { // Canceled: closed before
 		return err
 	}
 	return nil

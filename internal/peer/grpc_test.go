@@ -8,13 +8,14 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
 // A Conn connects by itself, first and again.
 func TestGRPCReconnects(t *testing.T) {
 	address, stop := grpcWorld().listen(t, fake{call: echo})
-	conn := dial(t, NewGRPCDialer(), address)
+	conn := dial(t, NewGRPCDialer(event.Listener{}), address)
 	if _, err := conn.ServeCall(t.Context(), callOf(text("x"))); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestGRPCNoGoverseThere(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	defer func() { s.Stop(); <-done }()
-	conn := dial(t, NewGRPCDialer(), l.Addr().String())
+	conn := dial(t, NewGRPCDialer(event.Listener{}), l.Addr().String())
 	_, err = conn.ServeCall(t.Context(), callOf(text("x")))
 	want(t, err, fault.NotReady, fault.NotExecuted)
 }
@@ -62,7 +63,7 @@ func TestGRPCSilentAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	conn := dial(t, NewGRPCDialer(), l.Addr().String())
+	conn := dial(t, NewGRPCDialer(event.Listener{}), l.Addr().String())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = conn.ServeCall(ctx, callOf(text("x")))
@@ -70,7 +71,7 @@ func TestGRPCSilentAddress(t *testing.T) {
 }
 
 func TestDialNeedsAnAddress(t *testing.T) {
-	for _, d := range []Dialer{NewGRPCDialer(), NewNetwork().Dialer("a:1")} {
+	for _, d := range []Dialer{NewGRPCDialer(event.Listener{}), NewNetwork().Dialer("a:1")} {
 		_, err := d.Dial("")
 		want(t, err, fault.Invalid, fault.NotExecuted)
 	}
@@ -82,11 +83,11 @@ func BenchmarkCall(b *testing.B) {
 		b.Fatal(err)
 	}
 	s := grpc.NewServer(ServerOptions()...)
-	RegisterPeerService(s, fake{call: echo})
+	RegisterPeerService(s, fake{call: echo}, event.Listener{})
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	defer func() { s.Stop(); <-done }()
-	remote, err := NewGRPCDialer().Dial(l.Addr().String())
+	remote, err := NewGRPCDialer(event.Listener{}).Dial(l.Addr().String())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,0 +1,150 @@
+package peer
+
+import (
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+
+	_ "google.golang.org/grpc/encoding/proto" // the codec of everything but batches
+)
+
+// pipe carries batches of frames to the other end of a lane and back, whole and in
+// order. It is all that a lane knows of its transport. One goroutine may send while
+// another receives.
+type pipe interface {
+	// send takes batch over. It may wait until the other end takes some. After an
+	// error the batch may or may not arrive.
+	send(batch *[]byte) error
+	// closeSend tells the other end that nothing more comes.
+	closeSend() error
+	// receive waits for a batch, which is the receiver's to free. io.EOF: nothing more
+	// comes.
+	receive() (mem.Buffer, error)
+}
+
+// The stream that a lane runs over. It stands beside PeerService because its
+// messages are no protobuf messages: docs/format/wire.md draws them.
+const (
+	laneService = "goverse.Road"
+	laneMethod  = "Lane"
+	laneName    = "/" + laneService + "/" + laneMethod
+)
+
+func laneDesc(serve func(grpc.ServerStream) error) *grpc.ServiceDesc {
+	handler := func(_ any, s grpc.ServerStream) error { return serve(s) }
+	return &grpc.ServiceDesc{
+		ServiceName: laneService,
+		HandlerType: (*any)(nil),
+		Streams:     []grpc.StreamDesc{{StreamName: laneMethod, Handler: handler, ServerStreams: true, ClientStreams: true}},
+		Metadata:    "internal/peer/pipe.go",
+	}
+}
+
+// grpcPipe is a lane's gRPC stream, at either end.
+type grpcPipe struct{ stream grpc.Stream }
+
+func (p grpcPipe) send(batch *[]byte) error { return p.stream.SendMsg(batch) }
+
+func (p grpcPipe) closeSend() error {
+	if s, ok := p.stream.(grpc.ClientStream); ok {
+		return s.CloseSend()
+	}
+	return nil // a server's stream ends with its handler
+}
+
+func (p grpcPipe) receive() (mem.Buffer, error) {
+	var b arrival
+	if err := p.stream.RecvMsg(&b); err != nil {
+		return nil, err
+	}
+	return b.Buffer, nil
+}
+
+// arrival is a batch that RecvMsg receives.
+type arrival struct{ mem.Buffer }
+
+// batches is gRPC's codec of a process that has lanes: batches pass through as they
+// are, and everything else is protobuf.
+type batches struct{ encoding.CodecV2 }
+
+func newBatches() batches { return batches{encoding.GetCodecV2("proto")} }
+
+func (c batches) Marshal(v any) (mem.BufferSlice, error) {
+	if b, ok := v.(*[]byte); ok {
+		return mem.BufferSlice{mem.NewBuffer(b, buffers)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+func (c batches) Unmarshal(data mem.BufferSlice, v any) error {
+	if b, ok := v.(*arrival); ok {
+		b.Buffer = data.MaterializeToBuffer(buffers)
+		return nil
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// buffers is where batches and what goes into them are written. Unlike gRPC's own
+// pool it does not clear what it gives: everything is written over.
+var buffers = new(bufferPool)
+
+type bufferPool struct{ pool sync.Pool }
+
+// Buffers are kept up to this capacity; bigger ones are the garbage collector's.
+const maxKept = 256 << 10
+
+// Get implements mem.BufferPool.
+func (p *bufferPool) Get(length int) *[]byte {
+	b := p.empty()
+	if cap(*b) < length {
+		*b = make([]byte, length)
+	}
+	*b = (*b)[:length]
+	return b
+}
+
+// empty is a buffer to append to.
+func (p *bufferPool) empty() *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		*b = (*b)[:0]
+		return b
+	}
+	b := make([]byte, 0, 4<<10)
+	return &b
+}
+
+// Put implements mem.BufferPool.
+func (p *bufferPool) Put(b *[]byte) {
+	if cap(*b) <= maxKept {
+		p.pool.Put(b)
+	}
+}
+
+// greet says hello over a new pipe and hears the other end's.
+func greet(p pipe, own hello) error {
+	b := own.append(nil)
+	return p.send(&b)
+}
+
+// heed receives the other end's hello.
+func heed(p pipe) (hello, error) {
+	batch, err := p.receive()
+	if err != nil {
+		return hello{}, err
+	}
+	defer batch.Free()
+	f, rest, err := cutFrame(batch.ReadOnlyData())
+	if err != nil {
+		return hello{}, err
+	}
+	if f.kind == kindGoodbye {
+		return hello{}, errLeaving
+	}
+	if len(rest) > 0 {
+		return hello{}, fmt.Errorf("%d bytes stand beside a hello", len(rest))
+	}
+	return parseHello(f)
+}
