@@ -16,6 +16,7 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -143,17 +144,37 @@ func BenchmarkRoad(b *testing.B) {
 	inTurns(b, plain, road)
 }
 
+// nodeService is a node's objects as its peers call them.
+type nodeService struct {
+	peer.Service
+	n *node.Node
+}
+
+func (s nodeService) ServeCall(ctx context.Context, req *peer.Request) (object.Payload, error) {
+	return s.n.ServeCall(ctx, req)
+}
+
+// BenchmarkRoadToNode is BenchmarkRoad with a node at the other end: the call runs a
+// method of an object, and its caller is a node too.
+func BenchmarkRoadToNode(b *testing.B) {
+	n := startNode(b, nil)
+	road := dialRoad(b, serveRoad(b, nodeService{n: n}), callOf("Echo", "hot", "Look"))
+	inTurns(b, dialPlain(b, servePlain(b)), road)
+}
+
 func inTurns(b *testing.B, plain, road caller) {
 	const turn = 300 * time.Millisecond
 	for _, callers := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			load(b, plain, callers, turn)
 			load(b, road, callers, turn)
-			var rates, p50, p99 [2][]float64
+			var rates, cpu, p50, p99 [2][]float64
 			for b.Loop() {
 				for i, call := range []caller{plain, road} {
+					before, began := cpuTime(), time.Now()
 					rate, took := load(b, call, callers, turn)
 					rates[i] = append(rates[i], rate)
+					cpu[i] = append(cpu[i], float64((cpuTime()-before).Microseconds())/(rate*time.Since(began).Seconds()))
 					p50[i] = append(p50[i], quantile(took, 0.5))
 					p99[i] = append(p99[i], quantile(took, 0.99))
 				}
@@ -162,6 +183,9 @@ func inTurns(b *testing.B, plain, road caller) {
 			b.ReportMetric(median(rates[0]), "plain/s")
 			b.ReportMetric(median(rates[1]), "road/s")
 			b.ReportMetric(median(rates[1])/median(rates[0]), "ratio")
+			b.ReportMetric(median(cpu[0]), "plain-cpu-µs")
+			b.ReportMetric(median(cpu[1]), "road-cpu-µs")
+			b.ReportMetric(median(cpu[0])/median(cpu[1]), "cpu-ratio")
 			b.ReportMetric(median(p50[0]), "plain-p50-µs")
 			b.ReportMetric(median(p50[1]), "road-p50-µs")
 			b.ReportMetric(median(p50[1])/median(p50[0]), "p50-ratio")

@@ -30,8 +30,9 @@ type frame struct {
 const (
 	maxBody  = 64 << 10     // of a frame; what is longer goes in parts
 	maxPiece = maxBody + 16 // a frame after its length
-	maxBatch = maxFill + 4*maxBody + 1<<10
-	maxFill  = 1 << 20 // a batch that long takes no more frames
+	maxFill  = 1 << 20      // a batch that long takes no more frames
+	maxExtra = 512 << 10    // but cancellations, and these not beyond that
+	maxBatch = 2 << 20      // all that, and a part of several long bodies
 )
 
 // appendFrame appends a frame: its length, kind and call, and the body. at is where

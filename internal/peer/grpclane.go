@@ -57,7 +57,7 @@ func newLanes(address string, cc *grpc.ClientConn, on event.Listener) *lanes {
 
 // call sends a call over the lane. errNoLanes: the peer is too old for it.
 func (s *lanes) call(ctx context.Context, req *Request) (object.Payload, error) {
-	body := buffers.empty()
+	body := buffers.empty(0)
 	var err error
 	if *body, err = appendCall(ctx, *body, req); err != nil {
 		buffers.Put(body)
@@ -138,21 +138,25 @@ func (s *lanes) open(o *opening) {
 	s.mu.Unlock()
 	close(o.done)
 	if err == nil {
-		s.tell(o.lane.run(hangUp))
+		s.tell(o.lane.run())
 		s.current.CompareAndSwap(o.lane, nil)
 	}
 }
 
 // dial opens a stream and exchanges greetings over it.
-func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (pipe, error) {
+func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, err error) {
 	silent := time.AfterFunc(2*connectTimeout, hangUp)
-	defer silent.Stop()
+	defer func() {
+		if !silent.Stop() && s.ctx.Err() == nil {
+			p, err = nil, unreachable(s.address, "it does not answer")
+		}
+	}()
 	stream, err := s.cc.NewStream(ctx, &laneDesc(nil).Streams[0], laneName,
 		grpc.ForceCodecV2(newBatches()), grpc.MaxCallRecvMsgSize(maxBatch))
 	if err != nil {
 		return nil, s.noWay(err)
 	}
-	p := grpcPipe{stream}
+	p = grpcPipe{stream, hangUp}
 	if err := greet(p, speaks); err != nil && !errors.Is(err, io.EOF) { // io.EOF: heed says why
 		return nil, s.noWay(err)
 	}
@@ -162,9 +166,6 @@ func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (pipe, erro
 	}
 	if err != nil {
 		return nil, s.noWay(err)
-	}
-	if !silent.Stop() {
-		return nil, s.noWay(context.DeadlineExceeded)
 	}
 	return p, nil
 }
@@ -239,7 +240,7 @@ func (d *doors) leave() {
 
 // serve is one lane, from its greeting to its end.
 func (d *doors) serve(stream grpc.ServerStream) error {
-	p := grpcPipe{stream}
+	p := grpcPipe{stream, func() {}}
 	err := d.welcome(p)
 	if err == nil {
 		err = d.host(newInbound(stream.Context(), d.svc, p, laneLimits))

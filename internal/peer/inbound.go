@@ -18,10 +18,11 @@ import (
 // none of them holds up another, or the reading.
 type inbound struct {
 	*outbox
-	svc     Service
-	ctx     context.Context // ends with the lane, and with it what runs for the peer
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	svc      Service
+	ctx      context.Context // ends with the lane, and with it what runs for the peer
+	cancel   context.CancelFunc
+	running  sync.WaitGroup // calls
+	carriers sync.WaitGroup // what reads and writes the pipe
 
 	// Protected by outbox.mu.
 	calls map[uint64]*visit // not answered yet
@@ -35,29 +36,41 @@ func newInbound(ctx context.Context, svc Service, p pipe, l limits) *inbound {
 	return in
 }
 
-// run serves the peer until it has hung up and has every answer, or until the lane
-// breaks, and says why. What it started has ended by then.
+// run serves the peer until it has hung up and has every answer: nil; or until the lane
+// breaks, and says why. Then the pipe is to be hung up, and what still reads it, writes
+// it or runs for the peer ends by that and by its context: wait waits for it.
 func (l *inbound) run() error {
-	defer l.cancel()
-	var sender sync.WaitGroup
-	sender.Go(func() {
-		if err := l.outbox.run(); err != nil {
+	l.carriers.Go(func() { l.fail(l.outbox.run()) })
+	l.carriers.Go(func() {
+		if err := l.listen(); !errors.Is(err, io.EOF) {
 			l.fail(err)
+			return
 		}
+		l.running.Wait()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.finishLocked()
 	})
-	err := l.listen()
-	if !errors.Is(err, io.EOF) {
-		l.fail(err)
+	<-l.over
+	if err := l.end(); !errors.Is(err, errSent) {
+		return err
 	}
-	l.running.Wait()
-	l.mu.Lock()
-	l.finishLocked()
-	l.mu.Unlock()
-	sender.Wait()
-	return l.end()
+	return nil
 }
 
+func (l *inbound) wait() {
+	l.carriers.Wait()
+	l.running.Wait()
+}
+
+// errSent is the good end: the last answer is sent.
+var errSent = errors.New("the lane has done its work")
+
+// fail ends the lane, and the contexts of what runs for the peer; nil: in good order.
 func (l *inbound) fail(err error) {
+	if err == nil {
+		err = errSent
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failLocked(err)

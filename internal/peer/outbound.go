@@ -19,6 +19,7 @@ import (
 type outbound struct {
 	*outbox
 	address string
+	idle    sync.Pool // of waiters
 
 	// Protected by outbox.mu.
 	next    uint64
@@ -40,24 +41,26 @@ type waiter struct {
 	freight *freight // of a long call
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }}
-
 func newOutbound(address string, p pipe, l limits) *outbound {
-	return &outbound{outbox: newOutbox(p, l), address: address, waiting: map[uint64]*waiter{}, parts: partials{limit: l.parts}}
+	return &outbound{
+		outbox: newOutbox(p, l), address: address, waiting: map[uint64]*waiter{}, parts: partials{limit: l.parts},
+		idle: sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }},
+	}
 }
 
 // Why a lane takes no call.
 var (
 	errRetired = errors.New("the lane takes no new calls")
 	errLeaving = errors.New("it is leaving")
+	errHungUp  = errors.New("it has hung up")
 )
 
 // call sends a call's body and waits for the reply to it. errRetired: the call has to
 // take another lane. body is the lane's if it is longer than maxBody.
 func (l *outbound) call(ctx context.Context, asked object.Form, body []byte) (object.Payload, error) {
-	w := waiters.Get().(*waiter)
+	w := l.idle.Get().(*waiter)
 	if err := l.submit(ctx, w, body); err != nil {
-		waiters.Put(w)
+		l.idle.Put(w)
 		return object.Payload{}, l.refused(ctx, err)
 	}
 	select {
@@ -65,7 +68,7 @@ func (l *outbound) call(ctx context.Context, asked object.Form, body []byte) (ob
 	case <-ctx.Done():
 		sent, answered := l.giveUp(w)
 		if !answered {
-			waiters.Put(w)
+			l.idle.Put(w)
 			return object.Payload{}, ended(ctx.Err(), l.address, sent)
 		}
 		<-w.answered
@@ -132,13 +135,13 @@ func (l *outbound) giveUp(w *waiter) (sent, answered bool) {
 	case l.sentLocked(w):
 		l.waiting[w.id] = nil
 		l.parts.drop(w.id)
-		l.forceLocked(kindCancel, w.id, nil)
+		l.cancelLocked(w.id)
 		sent = true
 	case w.freight == nil:
 		(*l.batch)[w.at] = byte(kindVoid)
 		delete(l.waiting, w.id)
 	default:
-		if l.dropLocked(w.freight) {
+		if l.dropLocked(w.freight) { // its parts are kept there until they are cancelled
 			l.forceLocked(kindCancel, w.id, nil)
 		}
 		delete(l.waiting, w.id)
@@ -168,7 +171,7 @@ func (l *outbound) emptyLocked() {
 func (l *outbound) read(w *waiter, asked object.Form) (object.Payload, error) {
 	body, batch, err := w.body, w.batch, w.err
 	w.body, w.batch, w.err, w.freight = nil, nil, nil, nil
-	waiters.Put(w)
+	l.idle.Put(w)
 	if err != nil {
 		return object.Payload{}, err
 	}
@@ -188,30 +191,28 @@ type breach struct{ error }
 
 func (b breach) Unwrap() error { return b.error }
 
-// run carries the lane until it ends, and says why: nil when it was retired and every
-// call is answered. hangUp ends the pipe.
-func (l *outbound) run(hangUp func()) error {
+// run carries the lane until it ends, and says why: errHungUp when the peer ended it in
+// good order. Nothing of it is left.
+func (l *outbound) run() error {
 	var sender sync.WaitGroup
 	sender.Go(func() {
 		if err := l.outbox.run(); err != nil && !errors.Is(err, io.EOF) { // io.EOF: receive says why
 			l.fail(err)
-			hangUp()
 		}
 	})
 	l.fail(l.listen())
-	hangUp()
 	sender.Wait()
-	if err := l.end(); !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return l.end()
 }
 
 func (l *outbound) listen() error {
 	var answered []*waiter
 	for {
 		batch, err := l.pipe.receive()
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			return errHungUp
+		case err != nil:
 			return err
 		}
 		answered, err = l.hear(batch, answered[:0])
@@ -275,6 +276,7 @@ func (l *outbound) retire() {
 
 // fail ends the lane, and with it every call that waits.
 func (l *outbound) fail(err error) {
+	defer l.pipe.hangUp()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.failLocked(err) {

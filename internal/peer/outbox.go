@@ -21,7 +21,7 @@ type limits struct {
 }
 
 var laneLimits = limits{
-	fill: maxFill, large: 16 << 20, patience: time.Second,
+	fill: maxFill, large: 16 << 20, patience: 2 * time.Second,
 	running: 16 << 10, held: 256 << 20, parts: 24 << 20,
 }
 
@@ -36,6 +36,7 @@ type outbox struct {
 
 	mu      sync.Mutex // protects following fields, and those of the end that embeds the outbox
 	batch   *[]byte
+	usual   int           // about as long as a batch is now
 	number  uint64        // of batch; lower ones were handed to the transport
 	large   []*freight    // in turns, a part of each
 	largely int           // bytes in large
@@ -53,7 +54,7 @@ type freight struct {
 }
 
 func newOutbox(p pipe, l limits) *outbox {
-	return &outbox{pipe: p, limits: l, wake: make(chan struct{}, 1), over: make(chan struct{}), batch: buffers.empty()}
+	return &outbox{pipe: p, limits: l, wake: make(chan struct{}, 1), over: make(chan struct{}), batch: buffers.empty(0)}
 }
 
 // rouse sees to it that what was put in is sent. o.mu may be held.
@@ -79,6 +80,14 @@ func (o *outbox) forceLocked(k kind, id uint64, body []byte) (at int) {
 	}
 	*o.batch, at = appendFrame(*o.batch, k, id, body)
 	return at
+}
+
+// cancelLocked tells the peer that nobody waits for a call any more. It may be left
+// out: the call has a deadline of its own.
+func (o *outbox) cancelLocked(id uint64) {
+	if len(*o.batch) < maxFill+maxExtra {
+		o.forceLocked(kindCancel, id, nil)
+	}
 }
 
 // shipLocked takes over a long body, if there is room for it.
@@ -189,7 +198,8 @@ func (o *outbox) take() (batch *[]byte, last bool) {
 		return nil, o.last
 	}
 	batch = o.batch
-	o.batch = buffers.empty()
+	o.usual = max(len(*batch), o.usual-o.usual/8)
+	o.batch = buffers.empty(o.usual)
 	o.number++
 	o.emptiedLocked(0)
 	return batch, false
@@ -226,18 +236,18 @@ func (o *outbox) failLocked(err error) bool {
 	return true
 }
 
-// assembly puts together the bodies that arrive in parts.
+// partials puts together the bodies that arrive in parts.
 type partials struct {
 	limit int
 	held  int
 	of    map[uint64][]byte
 }
 
-var errParts = errors.New("bodies in parts of more bytes than may be on the way")
+var errParts = errors.New("a part that is not of 64 KiB, or more of them than may be on the way")
 
-// add keeps a part.
+// add keeps a part, which is of the one length that parts have.
 func (p *partials) add(id uint64, part []byte) error {
-	if len(part) == 0 || len(p.of[id])+len(part) > maxMessage || p.held+len(part) > p.limit {
+	if len(part) != maxBody || len(p.of[id])+len(part) > maxMessage || p.held+len(part) > p.limit {
 		return errParts
 	}
 	if p.of == nil {

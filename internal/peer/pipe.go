@@ -1,12 +1,14 @@
 package peer
 
 import (
+	"context"
 	"fmt"
-	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 
 	_ "google.golang.org/grpc/encoding/proto" // the codec of everything but batches
 )
@@ -23,6 +25,9 @@ type pipe interface {
 	// receive waits for a batch, which is the receiver's to free. io.EOF: nothing more
 	// comes.
 	receive() (mem.Buffer, error)
+	// hangUp ends the pipe, if need be a little later: send and receive fail from then
+	// on. It may be called by anyone, and twice.
+	hangUp()
 }
 
 // The stream that a lane runs over. It stands beside PeerService because its
@@ -43,8 +48,14 @@ func laneDesc(serve func(grpc.ServerStream) error) *grpc.ServiceDesc {
 	}
 }
 
-// grpcPipe is a lane's gRPC stream, at either end.
-type grpcPipe struct{ stream grpc.Stream }
+// grpcPipe is a lane's gRPC stream, at either end. A server's ends with its handler,
+// whose business hangUp's is then.
+type grpcPipe struct {
+	stream grpc.Stream
+	end    context.CancelFunc
+}
+
+func (p grpcPipe) hangUp() { p.end() }
 
 func (p grpcPipe) send(batch *[]byte) error { return p.stream.SendMsg(batch) }
 
@@ -58,7 +69,14 @@ func (p grpcPipe) closeSend() error {
 func (p grpcPipe) receive() (mem.Buffer, error) {
 	var b arrival
 	if err := p.stream.RecvMsg(&b); err != nil {
+		if status.Code(err) == codes.ResourceExhausted { // gRPC's own limit, before anything is read
+			return nil, breach{err}
+		}
 		return nil, err
+	}
+	if b.Len() > maxBatch {
+		defer b.Free()
+		return nil, breach{fmt.Errorf("a batch of %d bytes, at most %d are allowed", b.Len(), maxBatch)}
 	}
 	return b.Buffer, nil
 }
@@ -85,42 +103,6 @@ func (c batches) Unmarshal(data mem.BufferSlice, v any) error {
 		return nil
 	}
 	return c.CodecV2.Unmarshal(data, v)
-}
-
-// buffers is where batches and what goes into them are written. Unlike gRPC's own
-// pool it does not clear what it gives: everything is written over.
-var buffers = new(bufferPool)
-
-type bufferPool struct{ pool sync.Pool }
-
-// Buffers are kept up to this capacity; bigger ones are the garbage collector's.
-const maxKept = 256 << 10
-
-// Get implements mem.BufferPool.
-func (p *bufferPool) Get(length int) *[]byte {
-	b := p.empty()
-	if cap(*b) < length {
-		*b = make([]byte, length)
-	}
-	*b = (*b)[:length]
-	return b
-}
-
-// empty is a buffer to append to.
-func (p *bufferPool) empty() *[]byte {
-	if b, ok := p.pool.Get().(*[]byte); ok {
-		*b = (*b)[:0]
-		return b
-	}
-	b := make([]byte, 0, 4<<10)
-	return &b
-}
-
-// Put implements mem.BufferPool.
-func (p *bufferPool) Put(b *[]byte) {
-	if cap(*b) <= maxKept {
-		p.pool.Put(b)
-	}
 }
 
 // greet says hello over a new pipe and hears the other end's.
