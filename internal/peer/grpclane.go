@@ -25,6 +25,7 @@ type lanes struct {
 	address string
 	cc      *grpc.ClientConn
 	on      event.Listener
+	within  time.Duration   // a peer has greeted, or is taken to be out of reach
 	ctx     context.Context // ends with close
 	cancel  context.CancelFunc
 	carried sync.WaitGroup
@@ -50,7 +51,7 @@ const askAgain = time.Minute
 var errNoLanes = errors.New("the peer has no lanes")
 
 func newLanes(address string, cc *grpc.ClientConn, on event.Listener) *lanes {
-	s := &lanes{address: address, cc: cc, on: on}
+	s := &lanes{address: address, cc: cc, on: on, within: 2 * connectTimeout}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -145,7 +146,7 @@ func (s *lanes) open(o *opening) {
 
 // dial opens a stream and exchanges greetings over it.
 func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, err error) {
-	silent := time.AfterFunc(2*connectTimeout, hangUp)
+	silent := time.AfterFunc(s.within, hangUp)
 	defer func() {
 		if !silent.Stop() && s.ctx.Err() == nil {
 			p, err = nil, unreachable(s.address, "it does not answer")
