@@ -190,8 +190,9 @@ go_test() {
   go test -json -count=1 -timeout 15m $race $short "$@" 2>&1 | "$tmp/testlines" -skipped "$skipped"
 }
 
-# tests runs the packages, and then by themselves those that start processes, and the
-# one test that takes a single late renewal amiss: these have to keep up with real clocks.
+# tests runs the packages, and then by themselves those that compare speeds, those that
+# start processes, and the one test that takes a single late renewal amiss: these have to
+# keep up with real clocks.
 tests() {
   go build -o "$tmp/testlines" ./script/testlines || return 1
   local packages
@@ -200,6 +201,8 @@ tests() {
   # Three at a time: some wait for a disk or a database.
   go_test packages -p 3 -skip '^TestEmbeddedEtcd$' "${packages[@]}" || return 1
   go_test etcd -run '^TestEmbeddedEtcd$' ./cluster || return 1
+  # The guards of performance are not built with the race detector.
+  [ -z "$race" ] || race='' go_test guards ./bench || return 1
   go_test processes -p 1 ./test/e2e ./test/bank || return 1
 }
 

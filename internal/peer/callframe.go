@@ -409,13 +409,13 @@ func parseReply(asked object.Form, body []byte) (p object.Payload, err, broken e
 	if asked != object.FormMessage {
 		return object.OfBinary(&anypb.Any{TypeUrl: string(url), Value: append([]byte(nil), value...)}), nil, nil
 	}
-	message, err := unmarshal(string(url), value)
+	message, err := unmarshal(url, value)
 	return object.OfMessage(message), err, nil
 }
 
 // unmarshal makes a live message of a reply's value.
-func unmarshal(url string, value []byte) (proto.Message, error) {
-	typ, err := protoregistry.GlobalTypes.FindMessageByURL(url)
+func unmarshal(url []byte, value []byte) (proto.Message, error) {
+	typ, err := protoregistry.GlobalTypes.FindMessageByURL(string(url))
 	if err == nil {
 		message := typ.New().Interface()
 		if err = proto.Unmarshal(value, message); err == nil {
