@@ -8,13 +8,11 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
-	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
 
 // The flags of a call's head. See docs/format/wire.md.
@@ -101,7 +99,6 @@ const (
 	wireNone byte = iota
 	wireBinary
 	wireJSON
-	wireForms
 )
 
 func wireForm(p object.Payload) byte {
@@ -347,81 +344,4 @@ func (r *headReader) payload(form byte, value []byte) object.Payload {
 	}
 	r.fail()
 	return object.Payload{}
-}
-
-// The first byte of a reply: a payload's form, or that the call failed.
-const replyFault = 0xff
-
-// appendReply appends a reply's body, which surely fits and marshals.
-func appendReply(b []byte, p object.Payload, err error) []byte {
-	if err != nil {
-		return appendFault(b, err)
-	}
-	w := headWriter{b: append(b, wireForm(p))}
-	w.typeURL(p)
-	if w.notUTF8 {
-		return appendFault(b, fault.New(fault.Invalid, "the type URL is not valid UTF-8").On("reply", "").With(fault.Executed))
-	}
-	out, failed := appendValue(w.b, p)
-	if failed != nil {
-		return appendFault(b, failed.On("reply", "").With(fault.Executed))
-	}
-	return out
-}
-
-func appendFault(b []byte, err error) []byte {
-	out, failed := (proto.MarshalOptions{}).MarshalAppend(append(b, replyFault), encodeFault(err))
-	if failed != nil {
-		panic("peer: a fault that cannot be marshalled: " + failed.Error())
-	}
-	return out
-}
-
-// errReply is what a reply's body that nobody can read is.
-var errReply = errors.New("a reply that cannot be read")
-
-// parseReply reads a reply's body into the form that the caller asked in: one that
-// gave a live message gets a live message. Nothing of it is a view of body. broken is
-// the peer's mistake, err the call's failure.
-func parseReply(asked object.Form, body []byte) (p object.Payload, err, broken error) {
-	switch {
-	case len(body) == 0:
-		return p, nil, errReply
-	case body[0] == replyFault:
-		f := new(goverse_pb.Fault)
-		if proto.Unmarshal(body[1:], f) != nil {
-			return p, nil, errReply
-		}
-		return p, fault.FromWire(f), nil
-	case body[0] != wireBinary:
-		r := headReader{}
-		p = r.payload(body[0], body[1:])
-		if r.err != nil {
-			return p, nil, errReply
-		}
-		return p, nil, nil
-	}
-	length, n := binary.Uvarint(body[1:])
-	if n <= 0 || length > uint64(len(body)-1-n) || !utf8.Valid(body[1+n:1+n+int(length)]) {
-		return p, nil, errReply
-	}
-	url, value := body[1+n:1+n+int(length)], body[1+n+int(length):]
-	if asked != object.FormMessage {
-		return object.OfBinary(&anypb.Any{TypeUrl: string(url), Value: append([]byte(nil), value...)}), nil, nil
-	}
-	message, err := unmarshal(url, value)
-	return object.OfMessage(message), err, nil
-}
-
-// unmarshal makes a live message of a reply's value.
-func unmarshal(url []byte, value []byte) (proto.Message, error) {
-	typ, err := protoregistry.GlobalTypes.FindMessageByURL(string(url))
-	if err == nil {
-		message := typ.New().Interface()
-		if err = proto.Unmarshal(value, message); err == nil {
-			return message, nil
-		}
-	}
-	return nil, fault.New(fault.Failed,
-		"the reply is a %s, which this program cannot read (does it import that message's package?): %w", url, err)
 }

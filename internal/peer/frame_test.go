@@ -65,6 +65,7 @@ func TestWireFormat(t *testing.T) {
 		{"a reply", framed(kindReply, appendReply(nil, text("hi"), nil))},
 		{"a reply in JSON", framed(kindReply, appendReply(nil, object.OfJSON([]byte(`"hi"`)), nil))},
 		{"a reply without a message", framed(kindReply, appendReply(nil, object.Payload{}, nil))},
+		{"a reply that was given before", framed(kindReply, appendReply(nil, object.Payload{Replayed: true}, nil))},
 		{"a failure", framed(kindReply, appendReply(nil, object.Payload{}, moved))},
 	} {
 		if shown := c.name + "\n" + inHex(c.sent); !strings.Contains(string(page), "\n"+shown+"\n") {
@@ -120,6 +121,18 @@ func TestEverythingArrives(t *testing.T) {
 	for cut := range body {
 		if _, err := parseCall(body[:cut], new(Request), new(callctx.Info)); err == nil && cut < len(body)-len(sent.Payload.JSON) {
 			t.Errorf("%d of %d bytes are taken for a call", cut, len(body))
+		}
+	}
+}
+
+func TestFramesThatAreNone(t *testing.T) {
+	long, _ := appendFrame(nil, kindCall, 1, make([]byte, maxPiece))
+	for name, b := range map[string][]byte{
+		"unknown kind": {2, byte(kinds), 1}, "no call": {1, byte(kindCall)}, "the call is cut off": {2, byte(kindCall), 0x80},
+		"cut off": {9, byte(kindCall), 1}, "nothing": {}, "a length without end": {0x80, 0x80}, "oversized": long,
+	} {
+		if f, _, err := cutFrame(b); err == nil {
+			t.Errorf("%s: taken for %v", name, f)
 		}
 	}
 }
@@ -238,7 +251,7 @@ func FuzzCallBody(f *testing.F) {
 func withoutPayload(r Request) Request { r.Payload = object.Payload{}; return r }
 
 func samePayload(a, b object.Payload) bool {
-	return a.Form == b.Form && proto.Equal(a.Binary, b.Binary) && bytes.Equal(a.JSON, b.JSON)
+	return a.Form == b.Form && a.Replayed == b.Replayed && proto.Equal(a.Binary, b.Binary) && bytes.Equal(a.JSON, b.JSON)
 }
 
 // A reply is a payload, a failure or a breach.
@@ -298,7 +311,7 @@ func FuzzLane(f *testing.F) {
 			_ = far.put(append([]byte{}, sent[:at]...))
 			_ = far.put(append([]byte{}, sent[at:]...))
 			_ = far.closeSend()
-			in.wait()
+			gone(in)
 			if in.held < 0 || in.end() == nil {
 				t.Errorf("%d bytes are held, and the lane ended with %v", in.held, in.end())
 			}

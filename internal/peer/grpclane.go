@@ -269,6 +269,10 @@ func (d *doors) welcome(p pipe) error {
 		}
 		return breach{err}
 	}
+	if d.isLeaving() {
+		b, _ := appendFrame(nil, kindGoodbye, 0, nil)
+		return errors.Join(errLeaving, p.send(&b))
+	}
 	if err := greet(p, speaks); err != nil {
 		return err
 	}
@@ -278,10 +282,16 @@ func (d *doors) welcome(p pipe) error {
 	return nil
 }
 
+func (d *doors) isLeaving() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving
+}
+
 // host runs a lane as one of the open ones.
 func (d *doors) host(l *inbound) error {
 	d.mu.Lock()
-	if d.open[l] = true; d.leaving {
+	if d.open[l] = true; d.leaving { // since it was welcome
 		l.leave()
 	}
 	d.mu.Unlock()

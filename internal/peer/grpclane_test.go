@@ -101,9 +101,8 @@ func TestAnAnswererThatSpeaksOtherwise(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			address := strange(t, func(p grpcPipe) error {
 				says(t, p, c.says)
-				_, err := p.receive()
-				_, err = p.receive()
-				return err
+				<-p.stream.Context().Done() // the caller hangs up
+				return nil
 			})
 			on, heard := notices()
 			conn := dial(t, NewGRPCDialer(on), address)
@@ -270,6 +269,9 @@ func TestLeave(t *testing.T) {
 	}()
 	<-entered
 	leave()
+	late := dial(t, NewGRPCDialer(event.Listener{}), l.Addr().String())
+	_, err := late.ServeCall(t.Context(), callOf(text("x")))
+	want(t, err, fault.NotReady, fault.NotExecuted)
 	done.Go(s.GracefulStop)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

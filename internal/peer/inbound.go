@@ -37,8 +37,8 @@ func newInbound(ctx context.Context, svc Service, p pipe, l limits) *inbound {
 }
 
 // run serves the peer until it has hung up and has every answer: nil; or until the lane
-// breaks, and says why. Then the pipe is to be hung up, and what still reads it, writes
-// it or runs for the peer ends by that and by its context: wait waits for it.
+// breaks, and says why. Then the pipe is to be hung up: carriers, which read and write it,
+// end by that, and what is running for the peer by its context.
 func (l *inbound) run() error {
 	l.carriers.Go(func() { l.fail(l.outbox.run()) })
 	l.carriers.Go(func() {
@@ -56,11 +56,6 @@ func (l *inbound) run() error {
 		return err
 	}
 	return nil
-}
-
-func (l *inbound) wait() {
-	l.carriers.Wait()
-	l.running.Wait()
 }
 
 // errSent is the good end: the last answer is sent.

@@ -111,10 +111,10 @@ func serving(t *testing.T, svc Service, l limits) (*testPipe, <-chan error) {
 	go func() {
 		err := in.run()
 		near.hangUp()
-		in.wait()
+		gone(in)
 		ended <- err
 	}()
-	t.Cleanup(func() { in.fail(errClosedHere); near.hangUp(); in.wait() })
+	t.Cleanup(func() { in.fail(errClosedHere); near.hangUp(); gone(in) })
 	return far, ended
 }
 
@@ -124,9 +124,15 @@ func lane(t *testing.T, svc Service, l limits) (*outbound, *inbound) {
 	out, in := newOutbound("b:1", near, l), newInbound(t.Context(), svc, far, l)
 	var done sync.WaitGroup
 	done.Go(func() { _ = out.run() })
-	done.Go(func() { _ = in.run(); far.hangUp(); in.wait() })
+	done.Go(func() { _ = in.run(); far.hangUp(); gone(in) })
 	t.Cleanup(func() { out.fail(errClosedHere); done.Wait() })
 	return out, in
+}
+
+// gone waits until nothing of a serving end is left.
+func gone(in *inbound) {
+	in.carriers.Wait()
+	in.running.Wait()
 }
 
 func bodyOf(t *testing.T, p object.Payload) []byte {
@@ -348,7 +354,7 @@ func TestALongCallIsTakenBack(t *testing.T) {
 		}
 		in.fail(errClosedHere)
 		near.hangUp()
-		in.wait()
+		gone(in)
 	})
 }
 
@@ -411,7 +417,7 @@ func TestGoodbye(t *testing.T) {
 		if err := <-calls; !errors.Is(err, errHungUp) && !errors.Is(err, errCut) {
 			t.Error(err)
 		}
-		in.wait()
+		gone(in)
 	})
 }
 
@@ -508,11 +514,13 @@ func TestBreachesOfACaller(t *testing.T) {
 		"truncated":               func(t *testing.T, far *testPipe) { _ = far.put([]byte{200, 1, byte(kindCall), 1}) },
 		"no length":               func(t *testing.T, far *testPipe) { _ = far.put([]byte{0x80}) },
 		"nothing in it":           func(t *testing.T, far *testPipe) { _ = far.put([]byte{0}) },
-		"oversized":               func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, make([]byte, maxPiece)}) },
-		"no head":                 func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{1}}) },
-		"a head too long":         func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{255, 255, 255, 255, 0}}) },
-		"garbage":                 func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{3, 0, 0, 0, 9, 9, 9}}) },
-		"a short part":            func(t *testing.T, far *testPipe) { far.say(t, frame{kindPart, 1, []byte{1}}) },
+		"oversized": func(t *testing.T, far *testPipe) {
+			far.say(t, frame{kindCall, 1, bodyOf(t, object.OfJSON(make([]byte, maxPiece)))})
+		},
+		"no head":         func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{1}}) },
+		"a head too long": func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{255, 255, 255, 255, 0}}) },
+		"garbage":         func(t *testing.T, far *testPipe) { far.say(t, frame{kindCall, 1, []byte{3, 0, 0, 0, 9, 9, 9}}) },
+		"a short part":    func(t *testing.T, far *testPipe) { far.say(t, frame{kindPart, 1, []byte{1}}) },
 		"parts without end": func(t *testing.T, far *testPipe) {
 			for range maxMessage/maxBody + 2 {
 				b, _ := appendFrame(nil, kindPart, 1, part.body)
@@ -552,7 +560,7 @@ func TestBreachesOfAnAnswerer(t *testing.T) {
 		"a part for nobody": {{kindPart, 9, make([]byte, maxBody)}},
 		"a short part":      {{kindPart, 1, []byte{1}}},
 		"an empty reply":    {{kindReply, 1, nil}},
-		"an unknown form":   {{kindReply, 1, []byte{wireForms}}},
+		"an unknown form":   {{kindReply, 1, []byte{4}}},
 		"a form and more":   {{kindReply, 1, []byte{wireNone, 1}}},
 		"no type":           {{kindReply, 1, []byte{wireBinary, 200}}},
 		"a broken fault":    {{kindReply, 1, []byte{replyFault, 0xff}}},
@@ -581,4 +589,166 @@ func TestBreachesOfAnAnswerer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A peer that hangs up while its calls run still gets their answers.
+func TestAnswersAfterHangingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		far, ended := serving(t, fake{call: func(_ context.Context, req *Request) (object.Payload, error) {
+			<-release
+			return req.Payload, nil
+		}}, laneLimits)
+		far.say(t, frame{kindCall, 1, bodyOf(t, text("x"))})
+		if err := far.closeSend(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(release)
+		if got := far.frames(t); len(got) != 1 || got[0].kind != kindReply || got[0].id != 1 {
+			t.Errorf("got %v", got)
+		}
+		if _, err := far.receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("after the last answer comes %v", err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What has come of a long reply is let go with its caller.
+func TestALongReplyThatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, far := calling(t, laneLimits)
+		ctx, cancel := context.WithCancel(t.Context())
+		call := begin(ctx, out, bodyOf(t, object.OfJSON(nil)))
+		far.frames(t)
+		part := frame{kindPart, 1, make([]byte, maxBody)}
+		far.say(t, part)
+		synctest.Wait()
+		if out.parts.held != maxBody {
+			t.Errorf("%d bytes have come", out.parts.held)
+		}
+		cancel()
+		want(t, <-call, fault.Canceled, fault.OutcomeUnknown)
+		far.say(t, part)
+		synctest.Wait()
+		if out.parts.held != 0 {
+			t.Errorf("%d bytes are kept for nobody", out.parts.held)
+		}
+		far.frames(t)
+		far.say(t, frame{kindReply, 1, nil})
+		synctest.Wait()
+		if err := out.end(); err != nil || len(out.waiting) != 0 {
+			t.Errorf("%d calls wait, %v", len(out.waiting), err)
+		}
+	})
+}
+
+// Room is used as soon as it is there.
+func TestRoomIsUsedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		few := laneLimits
+		few.fill = 100
+		out, far := calling(t, few)
+		began := time.Now()
+		for range 10 {
+			begin(t.Context(), out, bodyOf(t, text(strings.Repeat("x", 60))))
+		}
+		for came := 0; came < 10; {
+			came += len(far.frames(t))
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// A retired lane ends also when its last call is taken back.
+func TestTheLastCallOfARetiredLaneIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, far := calling(t, laneLimits)
+		first := begin(t.Context(), out, bodyOf(t, text("1")))
+		synctest.Wait() // the sender holds it
+		ctx, cancel := context.WithCancel(t.Context())
+		second := begin(ctx, out, bodyOf(t, text("2")))
+		synctest.Wait()
+		far.say(t, frame{kindReply, 1, appendReply(nil, object.OfJSON(nil), nil)}, frame{kind: kindGoodbye})
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		cancel()
+		want(t, <-second, fault.Canceled, fault.NotExecuted)
+		far.frames(t)
+		far.frames(t)
+		if _, err := far.receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("the lane goes on with %v", err)
+		}
+	})
+}
+
+// The context in which a call is served says what came with the call, and ends with
+// the call, its caller, its deadline or its lane.
+func TestTheContextOfACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var first, child, unused context.Context
+		stop := make(chan struct{})
+		far, _ := serving(t, fake{call: func(ctx context.Context, req *Request) (object.Payload, error) {
+			switch req.Method {
+			case "ends":
+				first, unused = ctx, ctx
+				var cancel context.CancelFunc
+				child, cancel = context.WithCancel(ctx)
+				t.Cleanup(cancel)
+				if ctx.Err() != nil || child.Err() != nil {
+					t.Error("it has ended already")
+				}
+			case "unused":
+				unused = ctx
+			case "late":
+				time.Sleep(time.Second)
+				if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					t.Errorf("after its deadline it says %v", ctx.Err())
+				}
+			default:
+				<-ctx.Done()
+				close(stop)
+			}
+			return object.Payload{}, nil
+		}}, laneLimits)
+		call := func(ctx context.Context, id uint64, method string) {
+			req := callOf(object.Payload{})
+			req.Method = method
+			b, err := appendCall(ctx, nil, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			far.say(t, frame{kindCall, id, b})
+		}
+		call(t.Context(), 1, "ends")
+		far.frames(t)
+		<-child.Done()
+		if !errors.Is(first.Err(), context.Canceled) {
+			t.Errorf("after the call it says %v", first.Err())
+		}
+		call(t.Context(), 2, "unused")
+		far.frames(t)
+		if unused == first || !errors.Is(unused.Err(), context.Canceled) {
+			t.Errorf("after the call it says %v", unused.Err())
+		}
+		after, cancel := context.WithCancel(unused)
+		defer cancel()
+		if after.Err() == nil {
+			t.Error("what is made of it then lives")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		call(ctx, 3, "late")
+		far.frames(t)
+		call(t.Context(), 4, "waits")
+		far.say(t, frame{kind: kindCancel, id: 4})
+		<-stop
+		far.frames(t)
+	})
 }

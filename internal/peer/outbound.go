@@ -266,14 +266,6 @@ func (l *outbound) hear(batch mem.Buffer, answered []*waiter) ([]*waiter, error)
 	return answered, nil
 }
 
-// retire gives the lane no new calls; it ends with its last answer.
-func (l *outbound) retire() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.retired = true
-	l.emptyLocked()
-}
-
 // fail ends the lane, and with it every call that waits.
 func (l *outbound) fail(err error) {
 	defer l.pipe.hangUp()

@@ -125,13 +125,13 @@ func (o *outbox) emptiedLocked(large int) {
 // errStuck is the end of the patience with a peer that takes nothing.
 var errStuck = errors.New("the peer takes nothing")
 
-// awaitLocked waits for room, which may be gone again. It gives o.mu away and does
-// not take it back.
+// awaitLocked waits for room, which may be gone again, or until nothing at all was
+// taken for the time of o's patience. It gives o.mu away and does not take it back.
 func (o *outbox) awaitLocked(ctx context.Context) error {
 	if o.room == nil {
 		o.room = make(chan struct{})
 	}
-	room, number := o.room, o.number
+	room := o.room // every batch that is taken makes some
 	o.mu.Unlock()
 	patience, cancel := context.WithTimeout(ctx, o.limits.patience)
 	defer cancel()
@@ -145,12 +145,7 @@ func (o *outbox) awaitLocked(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.number == number {
-		return errStuck
-	}
-	return nil
+	return errStuck
 }
 
 // end is why the lane has ended, or nil.

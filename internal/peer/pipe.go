@@ -51,8 +51,15 @@ func laneDesc(serve func(grpc.ServerStream) error) *grpc.ServiceDesc {
 // grpcPipe is a lane's gRPC stream, at either end. A server's ends with its handler,
 // whose business hangUp's is then.
 type grpcPipe struct {
-	stream grpc.Stream
+	stream messages
 	end    context.CancelFunc
+}
+
+// messages is what the streams of both ends have.
+type messages interface {
+	Context() context.Context
+	SendMsg(m any) error
+	RecvMsg(m any) error
 }
 
 func (p grpcPipe) hangUp() { p.end() }
