@@ -168,6 +168,13 @@ need_tool() {
   command -v "$1" >/dev/null || apt "$2" || without "$3: no $1 here and it could not be installed (as root on Debian: apt-get install $2)"
 }
 
+# need_protoc: it and what .proto files import from it, which Debian has apart.
+need_protoc() {
+  { command -v protoc >/dev/null && find /usr/include /usr/local/include "$(dirname "$(command -v protoc)")/../include" -path '*google/protobuf/descriptor.proto' 2>/dev/null | grep -q .; } ||
+    apt protobuf-compiler libprotobuf-dev ||
+    without "the generator under plain protoc: no protoc here and it could not be installed (as root on Debian: apt-get install protobuf-compiler libprotobuf-dev)"
+}
+
 # The checks.
 
 formatted() {
@@ -239,6 +246,7 @@ need_browser
 need_postgres
 need_tool strace strace "faults of a real disk"
 need_tool ip iproute2 "processes in network namespaces"
+need_protoc
 [ -z "$nofuzz" ] || without "fuzzing: switched off by $nofuzz"
 
 step "gofmt" formatted

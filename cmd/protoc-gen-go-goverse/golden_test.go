@@ -100,6 +100,55 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// The protoc that everybody has makes the same of them, and prints the same errors.
+func TestPlainProtoc(t *testing.T) {
+	protoc, err := exec.LookPath("protoc")
+	if err != nil {
+		t.Skip("no protoc is on the path")
+	}
+	dir, err := compiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := func(out string, files ...string) (said string, err error) {
+		args := []string{"-I", "testdata", "-I", "../../proto", "--go-goverse_out=" + out, "--go-goverse_opt=paths=source_relative"}
+		cmd := exec.Command(protoc, append(args, files...)...)
+		cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+		b, err := cmd.CombinedOutput()
+		return string(b), err
+	}
+	for _, f := range below(t, "testdata/good", ".proto") {
+		out := t.TempDir()
+		said, err := plain(out, "good/"+f)
+		if strings.HasPrefix(f, "edition/") && err != nil && !strings.Contains(said, "go-goverse") {
+			t.Logf("this protoc knows no editions: %s", said)
+			continue
+		}
+		if strings.Contains(said, "google/protobuf/") && strings.Contains(said, "File not found") {
+			t.Skip("this protoc has come without google/protobuf/*.proto")
+		}
+		if err != nil {
+			t.Errorf("%s: %v\n%s", f, err, said)
+			continue
+		}
+		golden := "testdata/good/" + strings.TrimSuffix(f, ".proto") + "_goverse.pb.go"
+		if _, err := os.Stat(golden); errors.Is(err, fs.ErrNotExist) {
+			if made := below(t, out, ".go"); len(made) > 0 {
+				t.Errorf("of %s, which has no service, came %q", f, made)
+			}
+			continue
+		}
+		if text := read(t, filepath.Join(out, "good", strings.TrimSuffix(f, ".proto")+"_goverse.pb.go")); text != read(t, golden) {
+			t.Errorf("of %s it makes\n%s", f, text)
+		}
+	}
+	said, err := plain(t.TempDir(), "bad/streams.proto")
+	want := strings.TrimPrefix(read(t, "testdata/bad/streams.txt"), "protoc: protoc-gen-go-goverse: ")
+	if err == nil || !strings.Contains(said, strings.TrimSpace(want)) {
+		t.Errorf("%v, and it said\n%s", err, said)
+	}
+}
+
 // What cannot be an object's service is refused, and the error says what to do.
 func TestGoldenErrors(t *testing.T) {
 	for _, f := range below(t, "testdata/bad", ".proto") {
