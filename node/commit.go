@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -107,7 +108,25 @@ func (c *commits) work(ctx context.Context, l *lane) {
 			}
 		}
 		c.commit(ctx, batch)
+		l.gather()
 	}
+}
+
+// gather lets those run whom the last commit has let go. Many come back with their next
+// call at once: together with those who waited meanwhile they make one batch, where they
+// would take turns with them otherwise, each group as long as both take together. Nobody
+// waits for anyone who does not run already.
+func (l *lane) gather() {
+	for before, now := 0, l.waiting(); now != before && now < maxBatchObjects; {
+		runtime.Gosched()
+		before, now = now, l.waiting()
+	}
+}
+
+func (l *lane) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
 }
 
 var errStopped = fault.New(fault.StoreFailed, "this node stopped before the state was saved").With(fault.NotExecuted)
