@@ -27,7 +27,7 @@ func (a *activation) setDoor(d door) {
 	if d == doorOpen || t.backlog == nil {
 		return
 	}
-	t.queue = slices.DeleteFunc(t.queue, func(w *waiter) bool {
+	t.weed(len(t.queue), func(w *waiter) bool {
 		if w.parks {
 			w.settle(nil, errAside)
 		}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
@@ -78,6 +76,7 @@ func inShard(path []callctx.Turn, shard int) bool {
 
 // park waits until the slot lets the call in: then its error is nil.
 func (s *slot) park(ctx context.Context, c *call) error {
+	c.weigh()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.admit(c, 0)
@@ -85,11 +84,10 @@ func (s *slot) park(ctx context.Context, c *call) error {
 		return v.err
 	}
 	began := time.Now()
-	size := proto.Size(c.message)
-	if err := s.reserve(c, size); err != nil {
+	if err := s.reserve(c); err != nil {
 		return err
 	}
-	defer s.free(c, size)
+	defer s.free(c)
 	for ; v.wait > 0; v = s.admit(c, time.Since(began)) {
 		changed := s.watched()
 		s.mu.Unlock()
@@ -126,16 +124,27 @@ func await(ctx context.Context, changed <-chan struct{}, d time.Duration) error 
 
 // lot counts what waits at a slot. It belongs to the slot's mutex.
 type lot struct {
-	calls, bytes int
-	objects      map[object.Ref]int
+	share
+	objects map[object.Ref]share
+}
+
+// share is so many calls, and the bytes of their requests.
+type share struct{ calls, bytes int }
+
+func (n share) with(weight int) share    { return share{n.calls + 1, n.bytes + weight} }
+func (n share) without(weight int) share { return share{n.calls - 1, n.bytes - weight} }
+
+// takes says that one object's queue would take this one with the others.
+func (n share) takes(c *call) bool {
+	return n.calls == 0 || n.calls < c.typ.MaxQueue && n.bytes+c.weight <= maxQueueBytes
 }
 
 // reserve makes room for a call or refuses it. s.mu is held.
-func (s *slot) reserve(c *call, size int) error {
+func (s *slot) reserve(c *call) error {
 	l := &s.lot
-	full := l.calls >= maxParked || l.bytes+size > maxParkedBytes || l.objects[c.ref] >= c.typ.MaxQueue
-	if !full && s.node.parked.Add(int64(size)) > maxParkedNode {
-		s.node.parked.Add(int64(-size))
+	full := l.calls >= maxParked || l.bytes+c.weight > maxParkedBytes || !l.objects[c.ref].takes(c)
+	if !full && s.node.parked.Add(int64(c.weight)) > maxParkedNode {
+		s.node.parked.Add(int64(-c.weight))
 		full = true
 	}
 	if full {
@@ -144,19 +153,21 @@ func (s *slot) reserve(c *call, size int) error {
 		return e
 	}
 	if l.objects == nil {
-		l.objects = map[object.Ref]int{}
+		l.objects = map[object.Ref]share{}
 	}
-	l.calls, l.bytes = l.calls+1, l.bytes+size
-	l.objects[c.ref]++
+	l.share = l.with(c.weight)
+	l.objects[c.ref] = l.objects[c.ref].with(c.weight)
 	return nil
 }
 
 // free gives a call's room back. s.mu is held.
-func (s *slot) free(c *call, size int) {
+func (s *slot) free(c *call) {
 	l := &s.lot
-	s.node.parked.Add(int64(-size))
-	l.calls, l.bytes = l.calls-1, l.bytes-size
-	if l.objects[c.ref]--; l.objects[c.ref] == 0 {
+	s.node.parked.Add(int64(-c.weight))
+	l.share = l.without(c.weight)
+	if left := l.objects[c.ref].without(c.weight); left.calls > 0 {
+		l.objects[c.ref] = left
+	} else {
 		delete(l.objects, c.ref)
 	}
 	if l.calls == 0 {

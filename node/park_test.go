@@ -33,6 +33,7 @@ func (w *world) sendSized(ctx context.Context, id string, text *string) error {
 // Overflow is told at once, as something that did not run and may come again.
 func TestParkingIsBounded(t *testing.T) {
 	large, small := strings.Repeat("x", 4<<20-100), "x"
+	fourth := large[:1<<20-100]
 	for _, c := range []struct {
 		name string
 		text *string
@@ -42,7 +43,8 @@ func TestParkingIsBounded(t *testing.T) {
 	}{
 		{"calls of a shard", &small, maxParked, func(i int) string { return fmt.Sprintf("shard#5/%d", i%3) }, nil},
 		{"bytes of a shard", &large, 2, func(i int) string { return fmt.Sprintf("shard#5/%d", i) }, nil},
-		{"bytes of the node", &large, 16, func(i int) string { return fmt.Sprintf("shard#%d/x", i/2) }, nil},
+		{"bytes of the node", &large, 16, func(i int) string { return fmt.Sprintf("shard#%d/%d", i/2, i) }, nil},
+		{"bytes of an object", &fourth, 4, func(int) string { return "shard#5/x" }, nil},
 		{"calls of an object", &small, 10, func(int) string { return "shard#5/x" }, []any{object.WithMaxQueue(10)}},
 	} {
 		bubble(t, c.name, func(t *testing.T) {

@@ -31,6 +31,7 @@ type call struct {
 	id      string
 	info    *callctx.Info
 	chain   callctx.Chain
+	weight  int   // bytes of message, at least 1; 0: not weighed yet
 	room    *hold // for its turn; nil: none yet
 	stay    stay
 }

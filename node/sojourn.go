@@ -1,7 +1,6 @@
 package node
 
 import (
-	"slices"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -46,16 +45,16 @@ func (t *turnstile) tidy(now time.Duration) {
 	if !t.codel.standing {
 		return
 	}
-	kept, i := 0, 0
-	for ; i < len(t.queue)-1 && now-t.queue[i].since > sojournTarget; i++ {
-		if w := t.queue[i]; w.parks {
-			w.settle(nil, errStanding)
-		} else {
-			t.queue[kept] = w
-			kept++
-		}
+	late := 0
+	for late < len(t.queue)-1 && now-t.queue[late].since > sojournTarget {
+		late++
 	}
-	t.queue = slices.Delete(t.queue, kept, i)
+	t.weed(late, func(w *waiter) bool {
+		if w.parks {
+			w.settle(nil, errStanding)
+		}
+		return w.parks
+	})
 }
 
 var errStanding = func() error {

@@ -30,6 +30,7 @@ type turnstile struct {
 // backlog is who waits.
 type backlog struct {
 	queue []*waiter // in order of arrival
+	bytes int       // of their requests
 	codel codel
 }
 
@@ -70,6 +71,7 @@ type waiter struct {
 	path    []callctx.Turn
 	shared  bool
 	parks   bool // a root call: it can wait at the slot instead
+	weight  int  // bytes of its request
 	ctx     context.Context
 	room    *hold         // for its turn; nil: none yet
 	since   time.Duration // in the queue
@@ -121,11 +123,16 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		a.mu.Unlock()
 		return h, false, nil
 	}
-	if most := a.typ.MaxQueue; len(t.waiting()) >= most && (parks || !t.displace(most)) {
+	if c.weight == 0 { // a large request takes its time, and few have to wait
 		a.mu.Unlock()
-		return nil, false, fullQueue(most)
+		c.weigh()
+		return a.take(ctx, c, call)
 	}
-	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks,
+	if why := t.crowded(a.typ.MaxQueue, c.weight); why != nil && (parks || !t.displace(a.typ.MaxQueue, c.weight, why)) {
+		a.mu.Unlock()
+		return nil, false, why
+	}
+	w := &waiter{act: a, call: call, chain: chain.ID, path: chain.Path, shared: call.Shared, parks: parks, weight: c.weight,
 		ctx: ctx, room: c.room, since: a.node.executions.now(), done: make(chan struct{})}
 	t.add(w)
 	a.mu.Unlock()
@@ -379,26 +386,6 @@ func (a *activation) admit() {
 	}
 }
 
-// fullQueue is the answer to who finds no room in a queue of most.
-func fullQueue(most int) error {
-	e := fault.New(fault.Overloaded, "%d calls already wait for this object", most)
-	e.RetryAfter = overloadRetry
-	return e
-}
-
-// displace sends the newest root call away, to make room for a call of a chain that is
-// inside already.
-func (t *turnstile) displace(most int) bool {
-	for i, w := range slices.Backward(t.waiting()) {
-		if w.parks {
-			t.remove(i)
-			w.settle(nil, fullQueue(most))
-			return true
-		}
-	}
-	return false
-}
-
 // mayGive says that somebody who waits can enter: readers that are inside let no more
 // readers in before a writer who waits, whoever of them goes first.
 func (t *turnstile) mayGive() bool {
@@ -434,43 +421,6 @@ func (t *turnstile) give() {
 		}
 		w.settle(h, nil)
 	}
-}
-
-// remove takes one out of the queue: mostly the first.
-func (t *turnstile) remove(i int) {
-	if i > 0 {
-		t.queue = slices.Delete(t.queue, i, i+1)
-		return
-	}
-	t.queue[0] = nil
-	t.queue = t.queue[1:]
-}
-
-// sendAway empties the queue. Frames that are inside, and re-entrants of their chains,
-// go on.
-func (t *turnstile) sendAway(why error) {
-	if t.backlog == nil {
-		return
-	}
-	for _, w := range t.queue {
-		w.settle(nil, why)
-	}
-	t.queue = nil
-}
-
-// waiting is the queue.
-func (t *turnstile) waiting() []*waiter {
-	if t.backlog == nil {
-		return nil
-	}
-	return t.queue
-}
-
-func (t *turnstile) add(w *waiter) {
-	if t.backlog == nil {
-		t.backlog = new(backlog)
-	}
-	t.queue = append(t.queue, w)
 }
 
 // atRest says that nobody is inside or waits.
