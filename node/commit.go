@@ -219,9 +219,7 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 			}
 			return
 		}
-		select {
-		case <-time.After(backoff(attempt)):
-		case <-ctx.Done():
+		if !pause(ctx, backoff(attempt)) {
 			for _, f := range batch {
 				f.act.grounded(fault.New(fault.StoreFailed, "this node stopped before the store said whether the commit took effect: %w", err))
 			}
@@ -281,9 +279,4 @@ func backoff(attempt int) time.Duration {
 }
 
 // pauseFor waits before something is tried again; false: the lanes have ended.
-func (c *commits) pauseFor(d time.Duration) bool {
-	pause, cancel := context.WithTimeout(c.life, d)
-	defer cancel()
-	<-pause.Done()
-	return c.life.Err() == nil
-}
+func (c *commits) pauseFor(d time.Duration) bool { return pause(c.life, d) }

@@ -27,11 +27,10 @@ func (n *Node) sweep(ctx context.Context) {
 		n.pause.Store(math.MaxInt64) // whoever comes meanwhile asks for another look
 		pause := n.sweepPause()
 		n.pause.Store(int64(pause))
-		select {
-		case <-time.After(pause):
-		case <-n.resweep:
+		if !n.awaitSweep(ctx, pause) {
 			continue
-		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		n.relieve()
@@ -46,6 +45,18 @@ func (n *Node) sweep(ctx context.Context) {
 				a.flushIfFree()
 			})
 		}
+	}
+}
+
+// awaitSweep waits for pause or for ctx's end; false: the pause may be too long now.
+func (n *Node) awaitSweep(ctx context.Context, pause time.Duration) bool {
+	bounded, cancel := context.WithTimeout(ctx, pause) // as in pause
+	defer cancel()
+	select {
+	case <-bounded.Done():
+		return true
+	case <-n.resweep:
+		return false
 	}
 }
 

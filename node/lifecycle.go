@@ -202,10 +202,7 @@ func (a *activation) lastFlush() {
 		if !errors.Is(err, object.ErrNotCommitted) || ctx.Err() != nil {
 			break
 		}
-		select { // the store may come back
-		case <-time.After(backoff(attempt)):
-		case <-ctx.Done():
-		}
+		pause(ctx, backoff(attempt)) // the store may come back
 	}
 	if on := a.node.on.Notice; err != nil && on != nil {
 		on(event.Notice{Severity: event.Alarm, From: "node",

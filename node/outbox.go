@@ -350,7 +350,9 @@ func sendBackoff(attempt int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// pause waits for d and tells whether ctx has not ended.
+// pause waits for d and tells whether ctx has not ended. It has no timer channel: two
+// that go off at one time can crash the race detector in a synctest bubble (golang/go
+// 78156).
 func pause(ctx context.Context, d time.Duration) bool {
 	over, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
