@@ -77,7 +77,7 @@ func (e *executions) enter(st *stay, root bool) bool {
 		return false
 	}
 	st.in = e
-	if v>>32%8 == 0 || inside >= minExecutions { // a sample is enough while there is room
+	if v>>32%8 == 0 || inside >= MinExecutions { // a sample is enough while there is room
 		st.began = e.now()
 	}
 	return true

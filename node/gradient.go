@@ -7,7 +7,8 @@ import (
 
 // Bounds of how many executions are in flight on a node.
 const (
-	minExecutions = 64
+	// MinExecutions is what the limit never falls below, unless it was set lower.
+	MinExecutions = 64
 
 	// DefaultMaxExecutions is how many executions are in flight on a node at most
 	// unless its configuration says otherwise.
@@ -92,4 +93,4 @@ func (g *gradient) learn(w window) {
 }
 
 // least is what the limit never falls below.
-func (g *gradient) least() int { return min(minExecutions, g.max) }
+func (g *gradient) least() int { return min(MinExecutions, g.max) }

@@ -60,6 +60,13 @@ type ServerConfig struct {
 	// only past their idle timeout. Where none can be, new ones are refused as overloaded.
 	MaxActivations int
 
+	// MaxExecutions bounds how many calls are under way here at once, those aside that wait
+	// for an object's turn or for a shard; default 8,192, at least 64. More root calls are
+	// refused as overloaded and not executed. It is the upper bound of a limit that follows
+	// the latency: where calls take much longer than usual, fewer are taken, but never less
+	// than 64.
+	MaxExecutions int
+
 	// Interceptors run around the methods of all objects here, the first outermost; see
 	// goverseapi.Interceptor.
 	Interceptors []object.Interceptor
@@ -100,6 +107,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	setDefault(&c.MinQuorum, 1)
 	setDefault(&c.NumShards, sharding.NumShards)
 	setDefault(&c.MaxActivations, node.DefaultMaxActivations)
+	setDefault(&c.MaxExecutions, node.DefaultMaxExecutions)
 	setDefault(&c.NodeStabilityDuration, 10*time.Second)
 	setDefault(&c.DefaultCallTimeout, 30*time.Second)
 	setDefault(&c.DefaultCreateTimeout, c.DefaultCallTimeout)
@@ -138,6 +146,9 @@ func (c ServerConfig) Validate() error {
 	}
 	if c.MaxActivations < 1 {
 		errs = append(errs, fmt.Errorf("MaxActivations is %d; it must be at least 1", c.MaxActivations))
+	}
+	if c.MaxExecutions < node.MinExecutions {
+		errs = append(errs, fmt.Errorf("MaxExecutions is %d; it must be at least %d, below which the limit never falls; leave it out for %d", c.MaxExecutions, node.MinExecutions, node.DefaultMaxExecutions))
 	}
 	if c.MinQuorum < 1 {
 		errs = append(errs, fmt.Errorf("MinQuorum is %d; it must be at least 1", c.MinQuorum))

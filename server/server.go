@@ -57,6 +57,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		NumShards:      cfg.NumShards,
 		Types:          cfg.Types,
 		MaxActivations: cfg.MaxActivations,
+		MaxExecutions:  cfg.MaxExecutions,
 		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
 		CopyMessages:   cfg.CopyMessages,
 		Interceptors:   cfg.Interceptors,
