@@ -39,6 +39,7 @@ type activation struct {
 	obj    object.Object
 	loadOp object.Op // what the first call asked for
 	stored bool      // it came from stored state
+	stood  bool      // this node was trusted when Loading ended
 
 	origin atomic.Uint32 // how Loading ended, an originState; then it does not change
 
@@ -167,7 +168,7 @@ func (a *activation) load(work func(*activation) error) {
 	defer func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.lastUsed = a.node.executions.now()
+		a.lastUsed, a.stood = a.node.executions.now(), a.life.trusted()
 		a.loadedLocked(err)
 		if err != nil {
 			a.endLocked("not activated")

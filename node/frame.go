@@ -413,6 +413,15 @@ func (a *activation) mayAnswer(ctx context.Context) error {
 	return nil
 }
 
+// maySay is mayAnswer for what was true while this node was trusted, if it stood then:
+// nobody else could have the object before, whatever became of the lease since.
+func (a *activation) maySay(ctx context.Context, stood bool) error {
+	if stood {
+		return a.fenced()
+	}
+	return a.mayAnswer(ctx)
+}
+
 // fenced is why what is in memory is void because another node holds the shard; or nil.
 func (a *activation) fenced() error {
 	a.mu.Lock()
@@ -427,13 +436,10 @@ func (a *activation) fenced() error {
 // node may be trusted again: what it left half-done is nobody's to count on. One that was
 // done while this node was trusted counts: nobody else could have the object before.
 func (f *frame) mayAnswer(ctx context.Context) error {
-	switch {
-	case f.stopped:
+	if f.stopped {
 		return errInterrupted
-	case f.stood:
-		return f.act.fenced()
 	}
-	return f.act.mayAnswer(ctx)
+	return f.act.maySay(ctx, f.stood)
 }
 
 // mayAct is the check before anything leaves a method that still runs. What it would

@@ -2,12 +2,16 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/object/memstore"
 )
 
 // distrusted interrupts the node as coordination does.
@@ -191,5 +195,124 @@ func TestLeaseEndsBehindTheTurn(t *testing.T) {
 		}
 		w.trusted.Store(true)
 		w.want(ctx, "x.Read", 1)
+	})
+}
+
+// lasting is a lease that ends when it has been asked so often.
+func lasting(asks int64) func() bool {
+	var left atomic.Int64
+	left.Store(asks)
+	return func() bool { return left.Add(-1) >= 0 }
+}
+
+// reopen takes every shard up anew under another lease.
+func (w *world) reopen(trusted func() bool) {
+	w.t.Helper()
+	w.epoch++
+	var claims []Claim
+	for _, id := range allShards() {
+		claims = append(claims, Claim{Shard: id, Epoch: w.epoch})
+	}
+	if refused, err := w.Open(bg, w.owner, trusted, claims); err != nil || len(refused) > 0 {
+		w.t.Fatal(refused, err)
+	}
+}
+
+// The same for a deletion: it counts once it is handed over.
+func TestLeaseEndsBehindADeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		w.want(bg, "x.Change", 1)
+		let := w.hold()
+		deletion := begin(func() (int64, error) { return 0, w.delete(bg, "x") })
+		synctest.Wait()
+		w.distrusted()
+		late := begin(func() (int64, error) { return 0, w.delete(bg, "x") })
+		synctest.Wait()
+		let()
+		if _, err := deletion.wait(); err != nil {
+			t.Error(err)
+		}
+		_, err := late.wait()
+		isFault(t, err, fault.NotReady, fault.NotExecuted)
+		if r := w.stored("x"); r.Data != nil {
+			t.Error("it is still there")
+		}
+		w.trusted.Store(true)
+		w.want(bg, "x.Read", 0)
+	})
+}
+
+// The same for what a call learns from Loading: it counts if this node was trusted when
+// Loading was over.
+func TestLeaseEndsBehindLoading(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*world) error
+		want fault.Kind
+	}{
+		{"a creation of what is stored", func(w *world) error { return w.create(bg, "there") }, fault.Exists},
+		{"a call to nobody", func(w *world) error { _, err := w.call(bg, "nobody.Read"); return err }, fault.NotFound},
+	} {
+		for _, stands := range []bool{true, false} { // until Loading is over
+			bubble(t, fmt.Sprintf("%s stands=%v", c.name, stands), func(t *testing.T) {
+				w := start(t, kept, object.MustCreate())
+				w.must(w.create(bg, "there"))
+				const calls = 3 // each asks once, to be let in, and the end of Loading once
+				asks, want := int64(calls), fault.Fenced
+				if stands {
+					asks, want = calls+1, c.want
+				}
+				w.reopen(lasting(asks))
+				synctest.Wait()
+				let := make(chan struct{})
+				w.store.Fail(func(op memstore.Op) memstore.Fault {
+					if op.Kind == memstore.Load {
+						return memstore.Fault{Wait: let}
+					}
+					return memstore.Fault{}
+				})
+				var all []*pending
+				for range calls {
+					all = append(all, begin(func() (int64, error) { return 0, c.do(w) }))
+				}
+				synctest.Wait()
+				close(let)
+				for _, p := range all {
+					_, err := p.wait()
+					isFault(t, err, want, fault.NotExecuted)
+				}
+				isFault(t, c.do(w), fault.NotReady, fault.NotExecuted)
+			})
+		}
+	}
+}
+
+// An object that lives exists, for who found it here while this node was trusted.
+func TestLeaseEndsBehindTheDoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept)
+		w.want(bg, "x.Change", 1)
+		const calls = 3
+		w.reopen(lasting(calls + 1))
+		synctest.Wait()
+		for range calls { // the first one loads it
+			isFault(t, w.create(bg, "x"), fault.Exists, fault.NotExecuted)
+		}
+		isFault(t, w.create(bg, "x"), fault.NotReady, fault.NotExecuted)
+	})
+}
+
+// A volatile object is created when it has come to life.
+func TestLeaseEndsBehindACreation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, func(w *world, cfg *Config) {
+			cfg.Listener.ObjectCreated = func(event.ObjectCreated) { w.trusted.Store(false) }
+		})
+		w.must(w.create(bg, "x"))
+		isFault(t, w.create(bg, "y"), fault.NotReady, fault.NotExecuted)
+		w.trusted.Store(true)
+		w.set(func(h *hooks) { h.onCreated = func(*Thing) { w.trusted.Store(false) } })
+		isFault(t, w.create(bg, "y"), fault.Fenced, fault.OutcomeUnknown)
 	})
 }

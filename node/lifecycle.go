@@ -29,10 +29,11 @@ func (a *activation) create() error {
 }
 
 // created answers CreateObject on an activation that is live. Only the call that
-// brought an unstored object to life has created it.
-func (a *activation) created(ctx context.Context, begun bool) error {
+// brought an unstored object to life has created it. stood says that this node was
+// trusted when the answer had come true.
+func (a *activation) created(ctx context.Context, begun, stood bool) error {
 	if !begun || a.stored {
-		if err := a.mayAnswer(ctx); err != nil {
+		if err := a.maySay(ctx, stood); err != nil {
 			return fault.Of(err).With(fault.NotExecuted)
 		}
 		return fault.New(fault.Exists, "the object exists already")
@@ -41,7 +42,7 @@ func (a *activation) created(ctx context.Context, begun bool) error {
 		on(event.ObjectCreated{Type: a.ref.Type, ID: a.ref.ID})
 	}
 	if a.keep == object.Volatile {
-		return a.mayAnswer(ctx)
+		return a.maySay(ctx, stood)
 	}
 	return nil
 }
@@ -79,14 +80,15 @@ func (a *activation) delete(ctx context.Context, c *call) error {
 	}
 	a.end("deleted")
 	seq, err := a.offerDeletion()
+	stood := a.life.trusted() // behind the turn the shard may go, and the lease with it
 	a.leave(h, reentrant)
 	if err == nil {
 		err = a.awaitDurable(ctx, seq)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.maySay(ctx, stood)
 	}
-	if err := a.mayAnswer(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	a.deleted()

@@ -23,6 +23,8 @@ type call struct {
 	own     bool // the node's: it waits for a turn only, and is never sent away for load
 	once    bool // the id counts: the call runs once
 	replay  bool // its answer is that of another attempt's run
+	early   bool // it found its object's activation before Loading was over
+	stood   bool // this node was trusted then, or if the call is early at the end of Loading
 	ref     object.Ref
 	typ     *object.Type
 	method  *object.Method // OpCall
@@ -187,22 +189,24 @@ func (n *Node) slotOf(id string) (*slot, error) {
 // errMovedOn says that the activation ends, or never came to life, without having
 // answered this call.
 func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Message, error) {
-	late := !begun && a.origin.Load() != unborn
 	if begun {
 		a.begin(c)
 	}
 	if err := a.awaitLoaded(ctx, c); err != nil {
 		return nil, err
 	}
+	if c.early {
+		c.stood = a.stood
+	}
 	switch err := a.loadErr(); {
 	case err == nil:
-	case late || c.op != a.loadOp:
+	case !c.early || c.op != a.loadOp:
 		return nil, errMovedOn // what an earlier or another kind of call was told is not this one's answer
 	case err == errErased:
 		return nil, nil
 	case fault.KindOf(err) == fault.NotFound: // by what was read, which has to be the newest
-		if err := a.mayAnswer(ctx); err != nil {
-			return nil, fault.Of(err).With(fault.NotExecuted)
+		if void := a.maySay(ctx, c.stood); void != nil {
+			return nil, fault.Of(void).With(fault.NotExecuted)
 		}
 		return nil, err
 	default:
@@ -210,7 +214,7 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 	}
 	switch c.op {
 	case object.OpCreate:
-		return nil, a.created(ctx, begun)
+		return nil, a.created(ctx, begun, c.stood)
 	case object.OpDelete:
 		return nil, a.delete(ctx, c)
 	case object.OpSettle:

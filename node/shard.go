@@ -80,6 +80,7 @@ func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 		return nil, false, err
 	}
 	if a != nil {
+		c.early, c.stood = a.origin.Load() == unborn, c.stood && a.life == s.life
 		return a, false, nil
 	}
 	if s.node.stopping.Load() {
@@ -92,6 +93,7 @@ func (s *slot) enter(c *call) (a *activation, begun bool, err error) {
 		s.node.live.Add(-1)
 		return nil, false, errFull
 	}
+	c.early = true
 	return s.add(c.ref, c.typ), true, nil
 }
 
@@ -112,7 +114,7 @@ func (s *slot) admit(c *call, waited time.Duration) verdict {
 		return verdict{s.wrongHolder(), max(0, aheadWait-waited)}
 	case s.state == shut:
 		return verdict{err: s.wrongHolder()}
-	case !s.life.trusted() && !s.node.outlives(s.node.durability(c.typ, s)):
+	case !s.trusts(c) && !s.node.outlives(s.node.durability(c.typ, s)):
 		return verdict{err: fault.New(fault.NotReady, "this node's lease is in doubt")}
 	case s.state == open:
 		return verdict{}
@@ -124,6 +126,12 @@ func (s *slot) admit(c *call, waited time.Duration) verdict {
 		return verdict{err: errNodeLeaves}
 	}
 	return verdict{fault.New(fault.Draining, "shard %d is leaving this node", s.shard), untilDeadline}
+}
+
+// trusts says whether the lease still lets this node speak, and notes it for the call.
+func (s *slot) trusts(c *call) bool {
+	c.stood = s.life.trusted()
+	return c.stood
 }
 
 // wrongHolder sends a caller to the shard's holder, as far as that is known.
