@@ -12,6 +12,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
@@ -47,6 +48,9 @@ type hint struct {
 // Caller and chain travel in ctx. Errors are *fault.Error.
 func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, error) {
 	if err := valid(&call); err != nil {
+		if object.ValidID(call.Ref.ID) != nil {
+			c.reached(event.ObjectID, object.Ref{})
+		}
 		return object.Payload{}, err.On(call.Op.String(), call.Subject())
 	}
 	if err := c.refuses(ctx); err != nil {
@@ -66,7 +70,17 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 	if err != nil && f.ran && fault.OutcomeOf(err) == fault.NotExecuted {
 		err = fault.Of(err).With(fault.OutcomeUnknown) // only the last attempt did not run
 	}
+	if err != nil && fault.KindOf(err) == fault.TooLarge && fault.OutcomeOf(err) == fault.Executed {
+		c.reached(event.MessageBytes, call.Ref) // the reply
+	}
 	return reply, err
+}
+
+// reached tells of a limit.
+func (c *Cluster) reached(l event.Limit, ref object.Ref) {
+	if on := c.cfg.Listener.LimitReached; on != nil {
+		on(event.LimitReached{Limit: l, Type: ref.Type, ID: ref.ID})
+	}
 }
 
 // carry is the attempts of a call, until one counts.
@@ -253,7 +267,11 @@ func (c *Cluster) again(v *consensusmanager.View, f *flight, err error) bool {
 		f.ran = true
 	case fault.OutcomeOf(e) != fault.NotExecuted:
 		return false
-	case e.Kind == fault.Overloaded && c.budget.spend():
+	case e.Kind == fault.Overloaded:
+		if !c.budget.spend() {
+			c.reached(event.Retries, f.req.Ref)
+			return false
+		}
 	case !e.Kind.Row().Reroutes:
 		return false
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
@@ -137,10 +138,20 @@ func TestRetryBudget(t *testing.T) {
 			a.host.answer = func(*peer.Request) error { asked++; return fault.New(fault.Overloaded, "full") }
 		})
 		const calls = 500
+		refused, told := 0, map[event.LimitReached]int{}
+		g.c.cfg.Listener.LimitReached = func(e event.LimitReached) { told[e]++ } // on this goroutine
 		for range calls {
-			if _, err := g.c.Call(context.Background(), who("shard#0/x")); fault.KindOf(err) != fault.Overloaded && fault.KindOf(err) != fault.Deadline {
+			_, err := g.c.Call(context.Background(), who("shard#0/x"))
+			switch fault.KindOf(err) {
+			case fault.Overloaded:
+				refused++
+			case fault.Deadline:
+			default:
 				t.Fatal(err)
 			}
+		}
+		if want := (event.LimitReached{Limit: event.Retries, Type: who("").Ref.Type, ID: "shard#0/x"}); refused == 0 || len(told) != 1 || told[want] != refused {
+			t.Errorf("%d calls were not tried again, and it told of %v", refused, told)
 		}
 		if retries := asked - calls; retries < maxRetries || retries > maxRetries+calls/10+1 {
 			t.Errorf("%d retries of %d calls", retries, calls)

@@ -55,6 +55,9 @@ func New(cfg Config) *Gate {
 func (g *Gate) Open() (*Session, error) {
 	s := newSession(g)
 	if err := g.admit(s); err != nil {
+		if heard := g.Listener.LimitReached; heard != nil && fault.KindOf(err) == fault.Overloaded {
+			heard(event.LimitReached{Limit: event.Sessions})
+		}
 		return nil, err
 	}
 	if heard := g.Listener.SessionOpened; heard != nil {

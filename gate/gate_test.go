@@ -196,13 +196,21 @@ func TestTheOutboxIsBoundedInBytesToo(t *testing.T) {
 }
 
 func TestAFullGateRefuses(t *testing.T) {
-	g := New(Config{MaxSessions: 2})
+	var told []event.LimitReached
+	g := New(Config{MaxSessions: 2, Listener: event.Listener{LimitReached: func(e event.LimitReached) { told = append(told, e) }}})
 	a, _ := open(t, g), open(t, g)
 	if _, err := g.Open(); fault.KindOf(err) != fault.Overloaded {
 		t.Fatalf("the third client of two: %v", err)
 	}
 	a.Close(nil)
 	open(t, g)
+	g.Close(fault.New(fault.NotReady, "stopping"))
+	if _, err := g.Open(); fault.KindOf(err) != fault.NotReady {
+		t.Error(err)
+	}
+	if len(told) != 1 || told[0] != (event.LimitReached{Limit: event.Sessions}) {
+		t.Errorf("it told of %v", told)
+	}
 }
 
 func TestCloseEndsAllAndRefusesNewButKeepsWhatWaits(t *testing.T) {

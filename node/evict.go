@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -75,7 +76,7 @@ func (n *Node) makeRoom(ctx context.Context) error {
 func (n *Node) full() error {
 	e := fault.New(fault.Overloaded, "%d objects are active on this node (MaxActivations) and none of them can be ended now", n.cfg.MaxActivations)
 	e.RetryAfter = fullFor
-	return e
+	return &beyond{event.Activations, e}
 }
 
 // victims is the eldest of a sample of what may be evicted, or else some activation
@@ -183,6 +184,7 @@ func (n *Node) relieve() {
 		return // what was evicted since shows only after the next collection
 	}
 	n.marked = collection
+	n.reached(event.Memory, object.Ref{})
 	for left := int(n.live.Load())/heapEvict + 1; left > 0; {
 		victims, _ := n.victims()
 		if len(victims) == 0 {

@@ -158,7 +158,8 @@ func TestEvictionPrefersTheEldest(t *testing.T) {
 
 // A heap that has outgrown its share of the memory limit makes objects go that can.
 func TestTheHeapIsRelieved(t *testing.T) {
-	w := start(t, kept, object.WithIdleTimeout(-1))
+	var heard limitsHeard
+	w := start(t, kept, object.WithIdleTimeout(-1), heard.setup)
 	b := newBlock()
 	busy := w.start(bg, "busy.Change", b.run)
 	<-b.entered
@@ -172,8 +173,8 @@ func TestTheHeapIsRelieved(t *testing.T) {
 	defer debug.SetMemoryLimit(math.MaxInt64)
 	debug.SetMemoryLimit(1 << 40)
 	w.relieve()
-	if n := w.NumObjects(); n != 101 {
-		t.Errorf("below the limit %d objects are left", n)
+	if n := w.NumObjects(); n != 101 || heard.String() != "" {
+		t.Errorf("below the limit %d objects are left, and it told of %q", n, heard.String())
 	}
 	debug.SetMemoryLimit(1)
 	w.SetPersistenceInterval(80 * time.Millisecond) // the sweep looks often
@@ -184,6 +185,9 @@ func TestTheHeapIsRelieved(t *testing.T) {
 	}
 	if n := w.NumObjects(); n != 1 {
 		t.Errorf("%d objects are left", n)
+	}
+	if told := heard.String(); !strings.HasSuffix(told, " memory of ") {
+		t.Errorf("it told of %q", told)
 	}
 	close(b.let)
 	if n, err := busy.wait(); n != 1 || err != nil {

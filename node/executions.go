@@ -158,5 +158,5 @@ func (e *executions) refuse(on event.Listener) error {
 		on.Notice(event.Notice{Severity: event.Warn, From: "node",
 			Text: fmt.Sprintf("overload: root calls beyond %d under way are refused; one in a hundred usually takes longer than %v", e.limit.Load(), usual)})
 	}
-	return err
+	return &beyond{event.Executions, err}
 }

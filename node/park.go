@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -150,7 +151,7 @@ func (s *slot) reserve(c *call) error {
 	if full {
 		e := fault.New(fault.Draining, "shard %d is between two nodes, and too many calls wait for it already", s.shard)
 		e.RetryAfter = parkRetry
-		return e
+		return &beyond{event.ParkedCalls, e}
 	}
 	if l.objects == nil {
 		l.objects = map[object.Ref]share{}

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
@@ -77,17 +78,17 @@ func (t *turnstile) sendAway(why error) {
 // nobody waits there is room for any.
 func (t *turnstile) crowded(most, weight int) error {
 	n := len(t.waiting())
-	var e *fault.Error
+	var e beyond
 	switch {
 	case n == 0 || n < most && t.bytes+weight <= maxQueueBytes:
 		return nil
 	case n >= most:
-		e = fault.New(fault.Overloaded, "%d calls already wait for this object", n)
+		e = beyond{event.QueueCalls, fault.New(fault.Overloaded, "%d calls already wait for this object", n)}
 	default:
-		e = fault.New(fault.Overloaded, "%d bytes of requests already wait for this object; at most %d may, with this one's %d", t.bytes, maxQueueBytes, weight)
+		e = beyond{event.QueueBytes, fault.New(fault.Overloaded, "%d bytes of requests already wait for this object; at most %d may, with this one's %d", t.bytes, maxQueueBytes, weight)}
 	}
-	e.RetryAfter = overloadRetry
-	return e
+	e.fault.RetryAfter = overloadRetry
+	return &e
 }
 
 // displace sends the newest root calls away, as many as it takes to make room for a call

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/admit"
@@ -364,10 +365,19 @@ func (a *activation) snapshot() (data []byte, err error) {
 		return nil, unstorable(fault.Invalid, err)
 	}
 	if err := admit.Encoded(a.ref, data); err != nil {
+		if fault.KindOf(err) == fault.TooLarge {
+			a.node.reached(event.StateBytes, a.ref)
+		}
 		return nil, unstorable(fault.KindOf(err), err)
+	}
+	if len(data) > largeState {
+		a.node.reached(event.LargeState, a.ref)
 	}
 	return data, nil
 }
+
+// largeState is where a state, in bytes, is worth a word: each save of it costs so much.
+const largeState = MaxStateBytes / 16
 
 var errNoState = errors.New("ToData returned no message")
 

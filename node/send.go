@@ -86,6 +86,7 @@ func (f *frame) recordPush(p *encodedPush) error {
 	case err != nil:
 		return fault.New(fault.Invalid, "the message cannot be sent: %w", err).On("Push", "")
 	case len(payload) > maxResultBytes:
+		f.act.node.reached(event.MessageBytes, f.act.ref)
 		return fault.New(fault.TooLarge, "the message has %d bytes; at most %d can be recorded", len(payload), maxResultBytes).On("Push", "")
 	}
 	for _, ids := range p.byGate {
@@ -152,6 +153,7 @@ func (n *Node) effectOf(caller callctx.Caller, call object.Call) (object.Effect,
 	case err != nil:
 		return refuse(fault.Invalid, "the request cannot be sent: %w", err)
 	case len(stored.Request.GetValue()) > peer.MaxPayload || len(payload) > maxResultBytes:
+		n.reached(event.MessageBytes, call.Ref)
 		return refuse(fault.TooLarge, "the request has %d bytes, at most %d are carried", len(stored.Request.GetValue()), peer.MaxPayload)
 	}
 	return object.Effect{ID: newEffectID(), Kind: object.EffectSend, Target: call.Ref, Payload: payload, NotAfter: time.Now().Add(maxSendAge)}, nil

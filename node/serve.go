@@ -48,6 +48,7 @@ func (n *Node) ServeCall(ctx context.Context, req *peer.Request) (object.Payload
 	}
 	reply, err := n.serve(ctx, req)
 	if err != nil {
+		n.sayLimit(req.Ref, err)
 		err = fault.Of(err).On(req.Op.String(), req.Subject())
 	}
 	if on != nil && req.Op == object.OpCall {
@@ -149,7 +150,7 @@ func (n *Node) understand(ctx context.Context, req *peer.Request, c *call) error
 		return fault.Waited(ctx, "before the call began")
 	}
 	if err := object.ValidID(req.Ref.ID); err != nil {
-		return fault.New(fault.Invalid, "%w", err)
+		return &beyond{event.ObjectID, fault.New(fault.Invalid, "%w", err)}
 	}
 	typ, ok := n.cfg.Types.Lookup(req.Ref.Type)
 	if !ok {

@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
@@ -60,7 +61,7 @@ func (t *turnstile) tidy(now time.Duration) {
 var errStanding = func() error {
 	e := fault.New(fault.Overloaded, "calls of this object wait too long for their turn, and newer ones go first")
 	e.RetryAfter = overloadRetry
-	return e
+	return &beyond{event.QueueTime, e}
 }()
 
 // next is whose turn it is: the first one, or while the queue stands the first nested

@@ -25,8 +25,8 @@ import (
 type ServerConfig struct {
 	ListenAddress    string // for other nodes and gates; default localhost:47000
 	AdvertiseAddress string // how they reach it; default: ListenAddress
-	// MetricsListenAddress is the operations port: /healthz, /ready, /debug/pprof, and what
-	// is stored: /api/v1/objects/{type}?after=&limit= and /api/v1/objects/{type}/{id}.
+	// MetricsListenAddress is the operations port: /healthz, /ready, /metrics (in Prometheus'
+	// text format), /debug/pprof, and what is stored: /api/v1/objects/{type}?after=&limit= and /api/v1/objects/{type}/{id}.
 	// Empty: none. It has no authentication: keep it on loopback or a closed network.
 	MetricsListenAddress string
 

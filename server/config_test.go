@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -94,4 +95,10 @@ func TestMaxExecutions(t *testing.T) {
 	}
 	close(open)
 	calls.Wait()
+
+	w := httptest.NewRecorder()
+	operations(nil, s.Node, &s.counted).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(w.Body.String(), "goverse_limit_reached_total{limit=\"executions\"} 1\n") {
+		t.Errorf("the refusal was not counted:\n%s", w.Body)
+	}
 }

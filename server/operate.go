@@ -20,7 +20,7 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 	if err != nil {
 		return fmt.Errorf("the operations port cannot listen on %s: %w", r.cfg.MetricsListenAddress, err)
 	}
-	srv := &http.Server{Handler: operations(c, r.Node), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: operations(c, r.Node, &r.counted), ReadHeaderTimeout: 5 * time.Second}
 	r.run("operations port", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { srv.Close() })
 		defer stopped()
@@ -32,10 +32,11 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 	return nil
 }
 
-// operations answers /healthz (the process lives), /ready (it may get calls), the
-// profiler, and what is stored.
-func operations(c *cluster.Cluster, records object.Records) http.Handler {
+// operations answers /healthz (the process lives), /ready (it may get calls), /metrics,
+// the profiler, and what is stored.
+func operations(c *cluster.Cluster, records object.Records, counters http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", counters)
 	archive{records}.handle(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {

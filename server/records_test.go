@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/memstore"
@@ -26,7 +27,7 @@ func TestArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	door := operations(nil, n)
+	door := operations(nil, n, new(telemetry.Counters))
 	get := func(path string) (int, map[string]any) {
 		t.Helper()
 		w := httptest.NewRecorder()

@@ -32,6 +32,7 @@ type Server struct {
 
 	cfg     ServerConfig
 	events  event.Listener
+	counted telemetry.Counters
 	cluster atomic.Pointer[cluster.Cluster]
 	joined  chan struct{} // closed when cluster is set
 	ended   chan struct{} // closed when Run returns
@@ -51,7 +52,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		cfg.Logger = logger.NewLogger("goverse")
 	}
 	s := &Server{cfg: cfg, joined: make(chan struct{}), ended: make(chan struct{})}
-	s.events = event.Tee(telemetry.Log(cfg.Logger, telemetry.LogOptions{Operations: cfg.LogOperations}), cfg.Events)
+	s.events = event.Tee(telemetry.Log(cfg.Logger, telemetry.LogOptions{Operations: cfg.LogOperations}), s.counted.Listener(), cfg.Events)
 	s.Node = node.New(node.Config{
 		Address:        cfg.AdvertiseAddress,
 		NumShards:      cfg.NumShards,

@@ -26,7 +26,7 @@ type calls struct {
 	busy     *crowd
 	max      int64
 	around   []Interceptor
-	on       event.Listener // of their panics
+	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
 }
 
@@ -62,6 +62,9 @@ const latePushes = 5 * time.Second
 // timeout of the operation holds. The error is always a *fault.Error.
 func (c *calls) do(ctx context.Context, clientID string, call object.Call) (object.Payload, error) {
 	if err := checkNames(&call); err != nil {
+		if object.ValidID(call.Ref.ID) != nil {
+			c.reached(event.ObjectID, object.Ref{}) // as it came it is not for a log
+		}
 		return object.Payload{}, err
 	}
 	if !c.busy.enter() {
@@ -70,6 +73,7 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	defer c.busy.leave()
 	if c.running.Add(1) > c.max {
 		c.running.Add(-1)
+		c.reached(event.GateCalls, call.Ref)
 		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", c.max).On(call.Op.String(), call.Subject())
 	}
 	defer c.running.Add(-1)
@@ -82,7 +86,18 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	if err != nil {
 		return object.Payload{Replayed: reply.Replayed}, named(&call, err)
 	}
-	return reply, checkReply(&call, reply)
+	if err := checkReply(&call, reply); err != nil {
+		c.reached(event.MessageBytes, call.Ref)
+		return reply, err
+	}
+	return reply, nil
+}
+
+// reached tells of a limit.
+func (c *calls) reached(l event.Limit, ref object.Ref) {
+	if on := c.on.LimitReached; on != nil {
+		on(event.LimitReached{Limit: l, Type: ref.Type, ID: ref.ID})
+	}
 }
 
 // named says what failed, unless err does. It leaves err itself alone, which may be

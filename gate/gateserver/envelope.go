@@ -21,7 +21,7 @@ func (d *httpDoor) envelope(w http.ResponseWriter, r *http.Request, t target) er
 	}
 	call := object.Call{Op: t.op, Ref: t.ref, Method: t.method}
 	if t.op == object.OpCall {
-		body, err := readBody(w, r)
+		body, err := d.read(w, r)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -128,6 +129,15 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 		tell(w.Header(), reply, err)
 	}
 	return reply, err
+}
+
+// read is readBody, and tells of one that is too large.
+func (d *httpDoor) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := readBody(w, r)
+	if err != nil && fault.KindOf(err) == fault.TooLarge {
+		d.calls.reached(event.MessageBytes, object.Ref{})
+	}
+	return body, err
 }
 
 // readBody reads a whole body of at most maxMessage bytes. A body that trickles in

@@ -376,6 +376,9 @@ func TestOperations(t *testing.T) {
 	if got := get("/healthz"); got.status != 200 {
 		t.Errorf("/healthz: %+v", got)
 	}
+	if got := get("/metrics"); got.status != 200 || !strings.Contains(got.body, `goverse_limit_reached_total{limit="sessions"} 0`) {
+		t.Errorf("/metrics: %+v", got)
+	}
 	if got := get("/ready"); got.status != 503 || !strings.Contains(got.body, "not ready yet") {
 		t.Errorf("/ready before: %+v", got)
 	}

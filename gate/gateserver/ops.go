@@ -13,12 +13,13 @@ import (
 	"github.com/xiaonanln/goverse/object"
 )
 
-// opsDoor is for operators: /healthz, /ready, and /debug/pprof/ for callers on this
-// machine. It takes runtime/pprof, because importing net/http/pprof would hang
+// opsDoor is for operators: /healthz, /ready and /metrics, and /debug/pprof/ for callers
+// on this machine. It takes runtime/pprof, because importing net/http/pprof would hang
 // profiles on http.DefaultServeMux, which a program may show to the world.
 type opsDoor struct {
 	guard    *guard
 	problems func() []string
+	counters http.Handler
 }
 
 func (d *opsDoor) handler() http.Handler {
@@ -27,6 +28,7 @@ func (d *opsDoor) handler() http.Handler {
 		writeJSON(w, http.StatusOK, []byte(`{"alive":true}`))
 	})
 	mux.HandleFunc("GET /ready", d.ready)
+	mux.Handle("GET /metrics", d.counters)
 	mux.HandleFunc("GET /debug/pprof/{$}", profileList)
 	mux.HandleFunc("GET /debug/pprof/profile", cpuProfile)
 	mux.HandleFunc("GET /debug/pprof/trace", executionTrace)
@@ -46,11 +48,14 @@ func (d *opsDoor) check(r *http.Request) error {
 		return err
 	}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	if ip := net.ParseIP(host); r.URL.Path != "/healthz" && r.URL.Path != "/ready" && !ip.IsLoopback() {
+	if ip := net.ParseIP(host); !open[r.URL.Path] && !ip.IsLoopback() {
 		return forbidden("profiles are for callers on this machine; this one is at %s", host)
 	}
 	return nil
 }
+
+// open is what callers on other machines may see.
+var open = map[string]bool{"/healthz": true, "/ready": true, "/metrics": true}
 
 func (d *opsDoor) ready(w http.ResponseWriter, _ *http.Request) {
 	status, state := http.StatusOK, struct {

@@ -20,7 +20,7 @@ func (d *httpDoor) plain(w http.ResponseWriter, r *http.Request, t target) (obje
 	var err error
 	switch r.Method {
 	case http.MethodPost:
-		call.Payload, err = jsonBody(w, r)
+		call.Payload, err = d.jsonBody(w, r)
 	case http.MethodGet, http.MethodHead:
 		call.ReadOnly = true
 		call.Payload, err = jsonQuery(r.URL.RawQuery)
@@ -65,8 +65,8 @@ func createdJSON(id string) []byte {
 	return b
 }
 
-func jsonBody(w http.ResponseWriter, r *http.Request) (object.Payload, error) {
-	body, err := readBody(w, r)
+func (d *httpDoor) jsonBody(w http.ResponseWriter, r *http.Request) (object.Payload, error) {
+	body, err := d.read(w, r)
 	if err != nil || len(body) == 0 {
 		return object.OfJSON(nil), err
 	}

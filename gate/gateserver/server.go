@@ -16,6 +16,7 @@ import (
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -29,9 +30,10 @@ import (
 //
 // It can be started once. All methods may be called concurrently.
 type GateServer struct {
-	cfg   GateServerConfig
-	heard event.Listener
-	done  chan struct{} // closed when a started server has ended
+	cfg      GateServerConfig
+	heard    event.Listener
+	counters telemetry.Counters
+	done     chan struct{} // closed when a started server has ended
 
 	mu      sync.Mutex
 	listen  listeners // set by Start, then constant
@@ -64,7 +66,7 @@ func NewGateServer(cfg *GateServerConfig) (*GateServer, error) {
 	}
 	s := &GateServer{cfg: *cfg, done: make(chan struct{})}
 	s.cfg.withDefaults()
-	s.heard = event.Tee(logs(s.cfg.Logger), s.cfg.Listener)
+	s.heard = event.Tee(logs(s.cfg.Logger), telemetry.Limits(s.cfg.Logger), s.counters.Listener(), s.cfg.Listener)
 	return s, nil
 }
 
@@ -241,7 +243,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems}).handler())
+		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: &s.counters}).handler())
 	}
 	r.parts.Go(func() { s.follow(hard, g) })
 	r.parts.Go(func() { r.announce(life) })

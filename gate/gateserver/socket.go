@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -157,9 +158,11 @@ func (s *socket) take(ctx context.Context, data []byte) {
 // admit counts a call in, unless the socket has as many as it may.
 func (s *socket) admit(size int) error {
 	if s.running.Load() >= maxSocketCalls {
+		s.door.calls.reached(event.SessionCalls, object.Ref{})
 		return fault.New(fault.Overloaded, "this connection has %d calls under way; wait for a reply before the next", maxSocketCalls)
 	}
 	if held := s.held.Load(); held > busySocket {
+		s.door.calls.reached(event.SessionCalls, object.Ref{})
 		return fault.New(fault.Overloaded, "this connection has %d bytes of requests and replies under way; read the replies first", held)
 	}
 	s.running.Add(1)

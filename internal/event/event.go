@@ -33,6 +33,9 @@ type Listener struct {
 	LeaderChanged func(LeaderChanged)
 	Coordination  func(Coordination)
 
+	// Everywhere.
+	LimitReached func(LimitReached)
+
 	// Notice is everything that a person should read and no program counts.
 	Notice func(Notice)
 }

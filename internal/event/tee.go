@@ -21,6 +21,7 @@ func Tee(listeners ...Listener) Listener {
 			ViewChanged:       both(t.ViewChanged, l.ViewChanged),
 			LeaderChanged:     both(t.LeaderChanged, l.LeaderChanged),
 			Coordination:      both(t.Coordination, l.Coordination),
+			LimitReached:      both(t.LimitReached, l.LimitReached),
 			Notice:            both(t.Notice, l.Notice),
 		}
 	}

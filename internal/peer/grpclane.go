@@ -62,6 +62,9 @@ func (s *lanes) call(ctx context.Context, req *Request) (object.Payload, error) 
 	var err error
 	if *body, err = appendCall(ctx, *body, req); err != nil {
 		buffers.Put(body)
+		if on := s.on.LimitReached; on != nil && fault.KindOf(err) == fault.TooLarge {
+			on(event.LimitReached{Limit: event.MessageBytes, Type: req.Ref.Type, ID: req.Ref.ID})
+		}
 		return object.Payload{}, err
 	}
 	reusable := len(*body) <= maxBody

@@ -23,6 +23,7 @@ func Log(l *logger.Logger, o LogOptions) event.Listener {
 	w := &lines{l: l}
 	sums := &tally{l: l}
 	listener := event.Listener{
+		LimitReached:      limits(sums),
 		ObjectCreated:     w.created,
 		ObjectDeleted:     w.deleted,
 		ObjectActivated:   w.activated,
@@ -44,6 +45,17 @@ func Log(l *logger.Logger, o LogOptions) event.Listener {
 		listener.CallDone = w.called
 	}
 	return listener
+}
+
+// Limits is Log for limits that were reached, and nothing else.
+func Limits(l *logger.Logger) event.Listener {
+	return event.Listener{LimitReached: limits(&tally{l: l})}
+}
+
+func limits(sums *tally) func(event.LimitReached) {
+	return func(e event.LimitReached) {
+		sums.add(subject{levelOf(e.Limit), "limit reached", e.Limit.String()}, 1)
+	}
 }
 
 // lines writes one line for an event. Each asks whether its level is on before it
@@ -154,4 +166,13 @@ func (w *lines) notice(e event.Notice) {
 	if w.l.Enabled(level) {
 		w.l.Log(level, e.String())
 	}
+}
+
+// levelOf is Info where only the caller of one call has something to mend.
+func levelOf(l event.Limit) logger.Level {
+	switch l {
+	case event.ObjectID, event.MessageBytes, event.DeadlineBefore, event.DeadlineBehind, event.LargeState:
+		return logger.LevelInfo
+	}
+	return logger.LevelWarn
 }
