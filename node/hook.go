@@ -139,9 +139,15 @@ type takeoff struct {
 
 // seat takes one of the places for commits with hooks.
 func (c *commits) seat(ctx context.Context) (leave func(), err error) {
+	leave = func() { <-c.seats }
+	select {
+	case c.seats <- struct{}{}: // also for a call whose time is over, since nobody waits
+		return leave, nil
+	default:
+	}
 	select {
 	case c.seats <- struct{}{}:
-		return func() { <-c.seats }, nil
+		return leave, nil
 	case <-ctx.Done():
 		return nil, fault.New(fault.Overloaded, "%d commits with OnCommit run on this node, and none ended in time", maxAlone)
 	}

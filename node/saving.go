@@ -262,6 +262,9 @@ func (a *activation) awaitDurable(ctx context.Context, seq uint64) error {
 	case <-p.open:
 		return p.err
 	case <-ctx.Done():
+		if isClosed(p.open) { // both: what is known is said
+			return p.err
+		}
 		e := fault.Waited(ctx, "the method ran; whether its effects are stored was not known in time")
 		return e.With(fault.OutcomeUnknown)
 	}
