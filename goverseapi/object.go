@@ -56,6 +56,10 @@ func WithDurability(d object.Durability) TypeOption { return object.WithDurabili
 // WithIdleTimeout ends an activation that was not called for d; negative is never.
 func WithIdleTimeout(d time.Duration) TypeOption { return object.WithIdleTimeout(d) }
 
+// WithMethodTimeout ends the context of a method that has run for d, in about, whatever its
+// caller's deadline is; see object.WithMethodTimeout.
+func WithMethodTimeout(d time.Duration) TypeOption { return object.WithMethodTimeout(d) }
+
 // WithMaxQueue bounds the calls that may wait for one object's turn.
 func WithMaxQueue(n int) TypeOption { return object.WithMaxQueue(n) }
 

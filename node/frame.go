@@ -32,6 +32,8 @@ type frame struct {
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
 	stood     bool // this node was trusted when all was done, and the turn not given up yet
+	met       bool // by the watchdog; guarded by the activation's mutex
+	cut       bool // it ran for too long, and its context was ended; the same until end
 	undone    bool // it failed, and left the object as it had found it
 	skipped   bool // an interceptor answered: the method did not run,
 	idle      bool // nor any other inside of the interceptors
@@ -562,6 +564,14 @@ func (l *frames) add(f *frame) {
 		f.next.prev = f
 	}
 	l.head = f
+}
+
+func (l *frames) has(f *frame) bool {
+	g := l.head
+	for g != nil && g != f {
+		g = g.next
+	}
+	return g != nil
 }
 
 func (l *frames) remove(f *frame) {

@@ -34,7 +34,10 @@ func (n *Node) sweep(ctx context.Context) {
 			return
 		}
 		n.relieve()
-		for _, a := range n.sweepOnce(time.Now(), pause) {
+		now := time.Now()
+		due := n.sweepOnce(now, pause)
+		n.watchdog.look(n, now)
+		for _, a := range due {
 			select {
 			case flushes <- struct{}{}:
 			case <-ctx.Done():
@@ -95,7 +98,7 @@ func (n *Node) sweepPause() time.Duration {
 // shortestOf is how soon something may be due for an object of a type.
 func shortestOf(t *object.Type) time.Duration {
 	shortest := maxSweep * 8
-	for _, d := range [...]time.Duration{t.IdleTimeout, t.Durability.Interval()} {
+	for _, d := range [...]time.Duration{t.IdleTimeout, t.Durability.Interval(), t.MethodTimeout} {
 		if d > 0 {
 			shortest = min(shortest, d)
 		}
@@ -128,6 +131,9 @@ func (n *Node) saveEvery(keep object.Durability) time.Duration {
 func (a *activation) idleOrDue(now time.Time, pause time.Duration) (due bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.frames.head != nil {
+		a.node.watchdog.meet(&a.frames, now)
+	}
 	if a.state != live || a.door != doorOpen { // who empties the shard sees to it
 		return false
 	}

@@ -76,7 +76,8 @@ type Node struct {
 	parked     atomic.Int64 // bytes of requests that wait at slots
 	live       atomic.Int64 // activations, those that are ending among them
 	fullAt     atomic.Int64 // when nothing could make room, in ns since 1970
-	marked     uint64       // the garbage collection after which the sweep looked at the heap last
+	watchdog   watchdog
+	marked     uint64 // the garbage collection after which the sweep looked at the heap last
 	stages     stages
 	executions executions
 	copies     *copies // nil: messages are shared

@@ -208,7 +208,7 @@ func (f *frame) conclude(ctx context.Context, c *call, reply proto.Message, fail
 	}
 	doubt := f.rare.doubt
 	for _, err := range []error{failed, f.own()} {
-		if err != nil && (f.stopped || fault.OutcomeOf(err) == fault.OutcomeUnknown || ctx.Err() != nil && ofContext(err)) {
+		if err != nil && (f.stopped || fault.OutcomeOf(err) == fault.OutcomeUnknown || (ctx.Err() != nil || f.cut) && ofContext(err)) {
 			doubt = err
 		}
 	}

@@ -16,6 +16,10 @@ type Options struct {
 	MaxQueue    int           // calls that may wait for a turn; 0 = DefaultMaxQueue
 	MustCreate  bool          // calls to an object that was never created are NotFound
 
+	// MethodTimeout is how long a method may run. Its context then ends. 0: nothing is ended,
+	// but one that runs for longer than DefaultMethodTimeout is told of; negative: nor that.
+	MethodTimeout time.Duration
+
 	// Service, if there is one, knows the methods.
 	Service *Service
 
@@ -27,8 +31,9 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultIdleTimeout = 10 * time.Minute
-	DefaultMaxQueue    = 1000
+	DefaultIdleTimeout   = 10 * time.Minute
+	DefaultMaxQueue      = 1000
+	DefaultMethodTimeout = 30 * time.Second
 )
 
 // TypeOption changes one of a type's options.
@@ -55,6 +60,13 @@ func WithIdleTimeout(d time.Duration) TypeOption { return func(o *Options) { o.I
 // WithMaxQueue bounds how many calls may wait for one object's turn; more are
 // refused as overloaded.
 func WithMaxQueue(n int) TypeOption { return func(o *Options) { o.MaxQueue = n } }
+
+// WithMethodTimeout ends the context of a method that has run for d, in about: an eighth of
+// d, or 10 s, may be added. The method is answered with what it returns. An operator hears
+// of it, and of one that goes on for three times as long. Without it the context ends with
+// the caller's deadline alone, and an operator hears of a method that runs for 30 s;
+// negative: of none.
+func WithMethodTimeout(d time.Duration) TypeOption { return func(o *Options) { o.MethodTimeout = d } }
 
 // MustCreate makes calls to an object that was never created fail as not found.
 func MustCreate() TypeOption { return func(o *Options) { o.MustCreate = true } }

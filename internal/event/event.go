@@ -18,6 +18,7 @@ type Listener struct {
 	ObjectActivated   func(ObjectActivated)
 	ObjectDeactivated func(ObjectDeactivated)
 	MethodPanicked    func(MethodPanicked)
+	MethodStuck       func(MethodStuck)
 	MessageChanged    func(MessageChanged)
 	CommitDone        func(CommitDone)
 	ShardOpened       func(ShardOpened)
@@ -71,6 +72,15 @@ type MethodPanicked struct {
 	Type, ID, Method string
 	Value            any
 	Stack            []byte
+}
+
+// MethodStuck: a method has run for three times as long as its type allows, and still
+// runs. Stacks is what all goroutines of this process were doing; it is taken once a
+// minute at most, and empty in between.
+type MethodStuck struct {
+	Type, ID, Method string
+	Runs             time.Duration // at least
+	Stacks           []byte
 }
 
 // MessageChanged: an object changed a message that it shares with the other side of a

@@ -11,6 +11,7 @@ func Tee(listeners ...Listener) Listener {
 			ObjectActivated:   both(t.ObjectActivated, l.ObjectActivated),
 			ObjectDeactivated: both(t.ObjectDeactivated, l.ObjectDeactivated),
 			MethodPanicked:    both(t.MethodPanicked, l.MethodPanicked),
+			MethodStuck:       both(t.MethodStuck, l.MethodStuck),
 			MessageChanged:    both(t.MessageChanged, l.MessageChanged),
 			CommitDone:        both(t.CommitDone, l.CommitDone),
 			ShardOpened:       both(t.ShardOpened, l.ShardOpened),

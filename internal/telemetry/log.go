@@ -29,6 +29,7 @@ func Log(l *logger.Logger, o LogOptions) event.Listener {
 		ObjectActivated:   w.activated,
 		ObjectDeactivated: w.deactivated,
 		MethodPanicked:    w.panicked,
+		MethodStuck:       w.stuck,
 		MessageChanged:    w.changed,
 		CommitDone:        w.committed,
 		ShardOpened:       func(e event.ShardOpened) { sums.add(subject{logger.LevelInfo, "shards opened", ""}, 1) },
@@ -92,6 +93,14 @@ func (w *lines) deactivated(e event.ObjectDeactivated) {
 func (w *lines) panicked(e event.MethodPanicked) {
 	w.object(logger.LevelError, "panic", e.Type, e.ID, slog.String("method", e.Method),
 		slog.Any("value", e.Value), slog.String("stack", string(e.Stack)))
+}
+
+func (w *lines) stuck(e event.MethodStuck) {
+	more := []slog.Attr{slog.String("method", e.Method), slog.Duration("runs", e.Runs)}
+	if len(e.Stacks) > 0 {
+		more = append(more, slog.String("stack", string(e.Stacks)))
+	}
+	w.object(logger.LevelError, "a method does not end", e.Type, e.ID, more...)
 }
 
 func (w *lines) changed(e event.MessageChanged) {

@@ -57,6 +57,8 @@ func TestLines(t *testing.T) {
 	l.ObjectActivated(event.ObjectActivated{Type: "ChatRoom", ID: "a", Stored: true})
 	l.ObjectDeactivated(event.ObjectDeactivated{Type: "ChatRoom", ID: "a", Reason: "idle"})
 	l.MethodPanicked(event.MethodPanicked{Type: "ChatRoom", ID: "a", Method: "Join", Value: errors.New("nil map"), Stack: []byte("goroutine 7:\nmain.main()\n")})
+	l.MethodStuck(event.MethodStuck{Type: "ChatRoom", ID: "a", Method: "Join", Runs: 90 * time.Second})
+	l.MethodStuck(event.MethodStuck{Type: "ChatRoom", ID: "a", Method: "Join", Runs: 90 * time.Second, Stacks: []byte("goroutine 8:\n")})
 	l.CommitDone(event.CommitDone{Objects: 3, Took: time.Millisecond})
 	l.CommitDone(event.CommitDone{Objects: 3, Took: time.Millisecond, Err: errors.New("disk full")})
 	l.SessionOpened(event.SessionOpened{ClientID: "gate:1/x"})
@@ -80,6 +82,10 @@ ERROR: panic objType=ChatRoom id=a method=Join value="nil map"
 	stack:
 	goroutine 7:
 	main.main()
+ERROR: a method does not end objType=ChatRoom id=a method=Join runs=1m30s
+ERROR: a method does not end objType=ChatRoom id=a method=Join runs=1m30s
+	stack:
+	goroutine 8:
 WARN: commit failed objects=3 took=1ms err="disk full"
 INFO: client connected client=gate:1/x
 INFO: client disconnected client=gate:1/x reason=gone
