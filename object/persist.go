@@ -59,6 +59,10 @@ type FencedProvider interface {
 // ErrNotCommitted says that surely none of the saves of a Commit took effect.
 var ErrNotCommitted = errors.New("nothing was committed")
 
+// ErrOtherHistory says that a store goes on with another history than the one that was
+// adopted, so nothing was read or written: see HistoryKeeper.
+var ErrOtherHistory = errors.New("the store's history is another one")
+
 // ErrCallRecorded says that a save was Rejected because one of its calls has a record.
 var ErrCallRecorded = errors.New("the call has a record already")
 

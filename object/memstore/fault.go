@@ -26,6 +26,7 @@ const (
 	CollectCalls   OpKind = "CollectCalls"
 	Confirm        OpKind = "Confirm"
 	List           OpKind = "List"
+	History        OpKind = "History" // AdoptHistory too
 )
 
 // Op is one operation, as a fault plan sees it: read it, do not keep or change it.
@@ -91,7 +92,8 @@ func (s *Store) Land() [][]object.Verdict {
 	return landed
 }
 
-// begin asks the plan and waits as it says.
+// begin asks the plan and waits as it says. A store that was put back to a snapshot
+// does nothing before that is adopted.
 func (s *Store) begin(ctx context.Context, op Op) (Fault, error) {
 	s.mu.Lock()
 	plan := s.plan
@@ -106,11 +108,12 @@ func (s *Store) begin(ctx context.Context, op Op) (Fault, error) {
 		case <-ctx.Done():
 		}
 	}
-	if ctx.Err() == nil {
-		return f, nil
+	err := ctx.Err()
+	if err == nil && op.Kind != History {
+		err = s.astray()
 	}
-	if op.Kind == Commit {
-		return f, fmt.Errorf("%w: %w", object.ErrNotCommitted, ctx.Err())
+	if err != nil && op.Kind == Commit {
+		err = fmt.Errorf("%w: %w", object.ErrNotCommitted, err)
 	}
-	return f, ctx.Err()
+	return f, err
 }

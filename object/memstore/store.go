@@ -32,6 +32,9 @@ type Store struct {
 	cluster string
 	plan    func(Op) Fault
 	held    []heldOp
+
+	restores int // how often it was put back
+	adopted  int // the last of them that was adopted
 }
 
 var (
@@ -40,6 +43,7 @@ var (
 	_ object.Lister              = (*Store)(nil)
 	_ object.FenceKeeper         = (*Store)(nil)
 	_ object.ClusterBinder       = (*Store)(nil)
+	_ object.HistoryKeeper       = (*Store)(nil)
 )
 
 type record struct {

@@ -21,6 +21,14 @@ func TestContract(t *testing.T) {
 	objecttest.Run(t, func(testing.TB) object.PersistenceProvider { return memstore.New() })
 }
 
+func TestRewound(t *testing.T) {
+	s := memstore.New()
+	objecttest.RunRewound(t, s, func() (func() error, error) {
+		past := s.Snapshot()
+		return func() error { s.Restore(past); return nil }, nil
+	})
+}
+
 var (
 	ref   = object.Ref{Type: "T", ID: "x"}
 	fence = object.Fence{Shard: 7, Epoch: 3, Owner: "n:1#a"}

@@ -9,8 +9,9 @@
 // Every provider is held to the basic part. One that is an object.FencedProvider is
 // held to the fenced part too: fences, versions, verdicts, deletions that stay.
 // Whatever it offers besides it is held to as well: object.ExactlyOnceProvider,
-// TxProvider, Lister, FenceKeeper, ClusterBinder, and Collector. The test's log says
-// what the provider keeps, what it does not, and what it does not offer.
+// TxProvider, Lister, FenceKeeper, ClusterBinder, HistoryKeeper, and Collector. The
+// test's log says what the provider keeps, what it does not, and what it does not offer.
+// RunRewound holds a HistoryKeeper to what it promises for when it is put back.
 package objecttest
 
 import (
@@ -67,7 +68,7 @@ type check struct {
 }
 
 func checks() []check {
-	return slices.Concat(basicChecks(), fencedChecks(), dataChecks(), recordChecks(), hookChecks(), surveyChecks(), raceChecks())
+	return slices.Concat(basicChecks(), fencedChecks(), dataChecks(), recordChecks(), hookChecks(), surveyChecks(), historyChecks(), raceChecks())
 }
 
 var errNotOffered = fmt.Errorf("not offered")
@@ -99,7 +100,7 @@ func offers(p object.PersistenceProvider) string {
 		is   func(object.PersistenceProvider) bool
 	}{
 		{"FencedProvider", fenced}, {"ExactlyOnceProvider", exactlyOnce}, {"TxProvider", transacts}, {"Lister", lists},
-		{"FenceKeeper", confirms}, {"ClusterBinder", binds}, {"Collector", collects},
+		{"FenceKeeper", confirms}, {"ClusterBinder", binds}, {"HistoryKeeper", remembers}, {"Collector", collects},
 	} {
 		if part.is(p) {
 			names = append(names, part.name)

@@ -42,6 +42,8 @@ type mutant struct {
 	list         func(ctx context.Context, typ, after string, limit int) ([]object.Listed, error)
 	confirm      func(ctx context.Context, owner string, fences []object.Fence) ([]object.Fence, error)
 	bind         func(ctx context.Context, cluster string) (string, error)
+	history      func(ctx context.Context) (string, error)
+	adopt        func(ctx context.Context, history string) error
 	table        table // what hooks write to
 }
 
@@ -138,7 +140,7 @@ type brokenStore struct {
 }
 
 // mutants lists, for each check, providers that it must catch.
-var mutants = append(recordMutants, []brokenStore{
+var mutants = append(slices.Concat(recordMutants, historyMutants), []brokenStore{
 	{"SaveLoad", "forgets updates", func(m *mutant) {
 		m.save = func(ctx context.Context, typ, id string, data []byte) error {
 			if _, err := m.Store.LoadObject(ctx, typ, id); err == nil {
@@ -660,7 +662,7 @@ func TestBasicProvider(t *testing.T) {
 	}
 	s.offers = offers(basic{memstore.New()})
 	out := s.String()
-	if all := "PersistenceProvider, FencedProvider, ExactlyOnceProvider, TxProvider, Lister, FenceKeeper, ClusterBinder, Collector"; offers(memstore.New()) != all {
+	if all := "PersistenceProvider, FencedProvider, ExactlyOnceProvider, TxProvider, Lister, FenceKeeper, ClusterBinder, HistoryKeeper, Collector"; offers(memstore.New()) != all {
 		t.Errorf("a memstore is %s, want %s", offers(memstore.New()), all)
 	}
 	for _, line := range []string{
