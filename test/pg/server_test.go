@@ -88,6 +88,49 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestBackup has what was committed after a backup gone when that is put back, and the
+// timeline another one where it came by a recovery.
+func TestBackup(t *testing.T) {
+	s := Private(t)
+	url := s.Database(t)
+	if err := execute(t, url, `CREATE TABLE t AS SELECT 1 AS n`); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const timeline = `SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int`
+	for i, c := range []struct {
+		back     func(*Backup) error
+		timeline int
+	}{{s.Recover, 2}, {s.PutBack, 1}} {
+		if err := execute(t, url, `INSERT INTO t VALUES (2)`); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.back(b); err != nil {
+			t.Fatal(i, err)
+		}
+		if n := number(t, url, `SELECT sum(n)::int FROM t`); n != 1 {
+			t.Errorf("%d: put back is %d", i, n)
+		}
+		if n := number(t, url, timeline); n != c.timeline {
+			t.Errorf("%d: timeline %d, want %d", i, n, c.timeline)
+		}
+	}
+}
+
+func execute(t *testing.T, url, sql string) error {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.Background())
+	_, err = c.Exec(t.Context(), sql)
+	return err
+}
+
 // TestOrphan kills the process that has a server: the server ends too.
 func TestOrphan(t *testing.T) {
 	if runtime.GOOS != "linux" {
