@@ -107,8 +107,8 @@ func (k *kit) goBack(ctx context.Context, mark func() (func() error, error)) (p 
 	if err := k.eventually(ctx, func() error { _, err := k.fp.Load(ctx, p.a); return err }); err != nil {
 		return nil, err
 	}
-	if now, err := p.store.History(ctx); err != nil || now != p.before {
-		return nil, fmt.Errorf("the history was %q and is %q although nothing was put back, error %v", p.before, now, err)
+	if err := p.isStill(ctx); err != nil {
+		return nil, err
 	}
 	p.late = []object.Save{p.mine.save(p.a, doc(8), 1), p.mine.save(p.a, doc(9), 2)}
 	err = steps(
@@ -116,6 +116,7 @@ func (k *kit) goBack(ctx context.Context, mark func() (func() error, error)) (p 
 		func() error { return p.mine.wrote(ctx, p.b, doc(3), 0) },
 		func() error { p.lent, err = k.take(ctx, "lent", first.Shard); return err },
 		func() error { return p.lent.wrote(ctx, k.ref("c"), doc(4), 0) },
+		func() error { return p.isStill(ctx) }, // as a node asks, time and again
 	)
 	if err != nil {
 		return nil, err
@@ -124,6 +125,13 @@ func (k *kit) goBack(ctx context.Context, mark func() (func() error, error)) (p 
 		return nil, fmt.Errorf("put back: %w", err)
 	}
 	return p, nil
+}
+
+func (p *past) isStill(ctx context.Context) error {
+	if now, err := p.store.History(ctx); err != nil || now != p.before {
+		return fmt.Errorf("the history was %q and is %q although nothing was put back, error %v", p.before, now, err)
+	}
+	return nil
 }
 
 // eventually tries again while a store that was away does not answer.
@@ -163,7 +171,8 @@ func (p *past) notices(ctx context.Context) error {
 			return fmt.Errorf("adopt: %w", err)
 		}
 	}
-	return nil
+	p.before = now
+	return p.isStill(ctx)
 }
 
 func (p *past) isAsItWas(ctx context.Context) error {

@@ -40,9 +40,8 @@ func (db *DB) Status(ctx context.Context) (*Status, error) {
 	}
 	defer s.Release()
 	st := &Status{Database: db.name, SchemaWanted: len(migrations)}
-	if h := db.history.Load(); h != nil {
-		st.System, st.Timeline = h.system, h.timeline
-	}
+	is := db.pasts.current()
+	st.System, st.Timeline = is.system, is.timeline
 	const server = `SELECT current_setting('server_version'), current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
   (SELECT count(*) FROM pg_stat_replication),
   (SELECT count(*) FROM pg_stat_activity WHERE datname=current_database() AND application_name LIKE 'goverse:%')`

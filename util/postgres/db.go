@@ -22,9 +22,9 @@ type DB struct {
 
 	hooks   chan struct{} // a place for each transaction that may wait for a hook
 	closed  atomic.Bool
-	storeID atomic.Pointer[string]  // nil: the tables are not there
-	history atomic.Pointer[history] // of the server; nil: not known yet
-	silent  sync.Once               // warns that the server does not tell it
+	storeID atomic.Pointer[string] // nil: the tables are not there
+	pasts   pasts
+	silent  sync.Once // warns that the server does not tell its history
 }
 
 // NewDB connects as cfg says: it is Open, bounded by cfg.ConnectTimeout. A nil cfg is

@@ -178,14 +178,31 @@ func standby(t *testing.T, s *pg.Server, admin string) {
 	refused(t, admin, ErrUnfit, "it is a standby")
 	sqlOf(t, admin, `SELECT pg_promote()`)
 	eventually(t, "the standby is promoted", func() bool { return numberOf(t, admin, `SELECT pg_is_in_recovery()::int`) == 0 })
+	load := func() error {
+		_, err := p.Load(t.Context(), object.Ref{Type: "T", ID: "a"})
+		return err
+	}
 	var err error
 	for range 100 { // connections that died with the server come first
-		if _, err = p.Load(t.Context(), object.Ref{Type: "T", ID: "a"}); errors.Is(err, ErrOtherHistory) {
+		if err = load(); errors.Is(err, ErrOtherHistory) {
 			break
 		}
 	}
-	if !errors.Is(err, ErrOtherHistory) || !strings.Contains(err.Error(), "start this program anew") {
+	if !errors.Is(err, ErrOtherHistory) || !strings.Contains(err.Error(), "a standby was promoted") {
 		t.Errorf("after a promotion: %v", err)
+	}
+	now, err := p.History(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := load(); !errors.Is(err, ErrOtherHistory) {
+		t.Errorf("after a look: %v", err)
+	}
+	if err := p.AdoptHistory(t.Context(), now); err != nil {
+		t.Error(err)
+	}
+	if err := load(); err != nil {
+		t.Errorf("after it was adopted: %v", err)
 	}
 	openURL(t, admin)
 }

@@ -29,8 +29,29 @@ func (s session) Release() {
 	s.Conn.Release()
 }
 
-// acquire waits for a connection. For an owner the server is told whose it is.
+// acquire waits for a connection to the server whose history was adopted. For an owner
+// the server is told whose it is.
 func (db *DB) acquire(ctx context.Context, owner string) (session, error) {
+	for {
+		s, err := db.take(ctx)
+		if err != nil {
+			return session{}, err
+		}
+		had, old := s.known()
+		if old && had != db.pasts.current() { // what is behind it is no more
+			s.discard()
+			continue
+		}
+		if err := db.fit(ctx, s, owner); err != nil {
+			s.discard()
+			return session{}, err
+		}
+		return s, nil
+	}
+}
+
+// take waits for any connection.
+func (db *DB) take(ctx context.Context) (session, error) {
 	if db.closed.Load() {
 		return session{}, ErrClosed
 	}
@@ -38,12 +59,7 @@ func (db *DB) acquire(ctx context.Context, owner string) (session, error) {
 	if err != nil {
 		return session{}, db.explain(err)
 	}
-	s := session{c, db}
-	if err := db.fit(ctx, s, owner); err != nil {
-		s.discard()
-		return session{}, err
-	}
-	return s, nil
+	return session{c, db}, nil
 }
 
 // discard ends the connection in place of handing it to the next user.
@@ -59,15 +75,25 @@ func (s session) cut() {
 	_ = s.Conn.Conn().Close(ctx)
 }
 
-const fitKey = "goverse" // in a connection's own data, once it was found fit
+const fitKey = "goverse" // in a connection's own data, once it was found fit: its server
+
+// known is the server that the connection was found to lead to.
+func (s session) known() (is server, ok bool) {
+	is, ok = s.Conn.Conn().PgConn().CustomData()[fitKey].(server)
+	return is, ok
+}
 
 func (db *DB) fit(ctx context.Context, s session, owner string) error {
 	pc := s.Conn.Conn().PgConn()
-	if pc.CustomData()[fitKey] == nil {
+	is, ok := s.known()
+	if !ok {
 		if err := db.inspect(ctx, s); err != nil {
 			return err
 		}
-		pc.CustomData()[fitKey] = true
+		is, _ = s.known()
+	}
+	if is != db.pasts.current() {
+		return db.otherHistory(is)
 	}
 	// The server reports each change of this setting, so nothing needs to be remembered.
 	if name := sessionName(owner); owner != "" && pc.ParameterStatus("application_name") != name {
@@ -94,8 +120,8 @@ func sessionName(owner string) string {
 // since they were last analyzed: a batch of keys is always looked up by key.
 const manners = `SET default_transaction_isolation='read committed'; SET jit=off; SET enable_seqscan=off; SET enable_mergejoin=off`
 
-// inspect finds out whether the server keeps what it acknowledges, and sets the
-// session up if it is of our own pool.
+// inspect finds out whether the server keeps what it acknowledges, and which it is, and
+// sets the session up if it is of our own pool.
 func (db *DB) inspect(ctx context.Context, s session) error {
 	const look = `SELECT pg_is_in_recovery(), current_setting('transaction_read_only')='on', current_setting('fsync')='on',
   current_setting('full_page_writes')='on', current_setting('server_encoding'), current_setting('synchronous_commit'),
@@ -139,35 +165,12 @@ func (db *DB) inspect(ctx context.Context, s session) error {
 			return db.explain(err)
 		}
 	}
-	return db.sameHistory(ctx, s)
-}
-
-// history says which server's past a connection continues: a promoted standby or a
-// restored backup goes on with another timeline, and may lack what was acknowledged.
-type history struct {
-	system   int64
-	timeline string
-}
-
-func (db *DB) sameHistory(ctx context.Context, s session) error {
-	const ask = `SELECT system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()`
-	var h history
-	if err := s.QueryRow(ctx, ask).Scan(&h.system, &h.timeline); err != nil {
-		if codeOf(err) == "" {
-			return db.explain(err)
-		}
-		db.silent.Do(func() {
-			db.warn("the server does not tell its timeline: a fail-over to a standby that lacks acknowledged saves will not be noticed", err)
-		})
-		return nil
+	is, err := db.ask(ctx, s)
+	if err != nil {
+		return err
 	}
-	if db.history.CompareAndSwap(nil, &h) {
-		return nil
-	}
-	if had := *db.history.Load(); had != h {
-		return fmt.Errorf("%s: %w: it was system %d timeline %s and is system %d timeline %s: after a fail-over or a restore start this program anew, so that it claims its shards again",
-			db.name, ErrOtherHistory, had.system, had.timeline, h.system, h.timeline)
-	}
+	db.pasts.first(is)
+	s.Conn.Conn().PgConn().CustomData()[fitKey] = is
 	return nil
 }
 

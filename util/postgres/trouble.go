@@ -22,8 +22,8 @@ var (
 	// ErrUnfit: the server would not keep what it acknowledges, or takes no writes.
 	ErrUnfit = errors.New("the server cannot be used")
 	// ErrOtherHistory: the server that answers now is not the one that answered at
-	// first, or went back in time.
-	ErrOtherHistory = errors.New("the server's history is another one")
+	// first, or went back in time. Provider.AdoptHistory goes on with it.
+	ErrOtherHistory = object.ErrOtherHistory
 )
 
 // codeOf is the SQLSTATE of an error that the server sent, or "".
