@@ -349,7 +349,7 @@ func (a *activation) settleRest() {
 	go a.bury()
 }
 
-func isClosed(c chan struct{}) bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true

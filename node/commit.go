@@ -25,6 +25,7 @@ const (
 type commits struct {
 	on    event.Listener
 	store object.FencedProvider
+	heard func(error) // is told of every error of the store's
 	lanes []*lane
 
 	tx     object.TxProvider  // the store, if it has transactions
@@ -207,6 +208,7 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 		if c.on.CommitDone != nil {
 			c.on.CommitDone(event.CommitDone{Objects: len(saves), Took: time.Since(began), Err: err, Window: lossWindow(batch, time.Now())})
 		}
+		c.heard(err)
 		switch {
 		case err == nil:
 			for i, f := range batch {

@@ -13,7 +13,7 @@ func (n *Node) Confirm(ctx context.Context, owner string, claims []Claim) (refus
 	if n.commits == nil || len(claims) == 0 {
 		return nil, ctx.Err()
 	}
-	return n.commits.store.Stamp(ctx, owner, fencesOf(owner, claims))
+	return n.stamp(ctx, owner, claims)
 }
 
 func fencesOf(owner string, claims []Claim) []object.Fence {

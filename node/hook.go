@@ -200,6 +200,7 @@ func (f *frame) transact(t takeoff, hook object.Hook) error {
 		if c.on.CommitDone != nil {
 			c.on.CommitDone(event.CommitDone{Objects: 1, Took: time.Since(began), Err: err})
 		}
+		c.heard(err)
 		var failed *object.HookError
 		switch {
 		case err == nil:

@@ -23,11 +23,7 @@ type Claim struct {
 func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, claims []Claim) (refused []object.Fence, err error) {
 	n.Start()
 	if n.commits != nil {
-		fences := make([]object.Fence, len(claims))
-		for i, c := range claims {
-			fences[i] = object.Fence{Shard: int(c.Shard), Epoch: c.Epoch, Owner: owner}
-		}
-		if refused, err = n.commits.store.Stamp(ctx, owner, fences); err != nil {
+		if refused, err = n.stamp(ctx, owner, claims); err != nil {
 			return nil, err
 		}
 	}
@@ -42,6 +38,22 @@ func (n *Node) Open(ctx context.Context, owner string, trusted func() bool, clai
 	}
 	n.pinned().open(&tenure{shard: n.cfg.NumShards, owner: owner, trusted: trusted}, nil)
 	return refused, nil
+}
+
+// stamp writes the fences of claims into the store that this node goes by.
+func (n *Node) stamp(ctx context.Context, owner string, claims []Claim) (refused []object.Fence, err error) {
+	if err := n.past.begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.past.astray(); err != nil {
+		return nil, err
+	}
+	refused, err = n.commits.store.Stamp(ctx, owner, fencesOf(owner, claims))
+	n.past.heard(err)
+	if err == nil {
+		err = n.past.astray()
+	}
+	return refused, err
 }
 
 func (n *Node) open(c Claim, life *tenure) {

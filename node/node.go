@@ -84,6 +84,7 @@ type Node struct {
 
 	commits  *commits                   // nil without a store
 	exactly  object.ExactlyOnceProvider // nil without one that keeps results
+	past     past
 	outbox   outbox
 	waits    waits
 	pushes   pushes
@@ -127,6 +128,7 @@ func New(cfg Config) *Node {
 		n.slots[i].node, n.slots[i].shard, n.slots[i].life = n, i, noTenure
 	}
 	n.outbox.init(n)
+	n.past.init()
 	n.pushes.on = cfg.Listener
 	n.pushes.outlets = map[string]*outlet{}
 	return n
@@ -189,6 +191,10 @@ func (n *Node) settle() (first bool) {
 		n.commits = newCommits(unfenced{p}, nil, n.on)
 	}
 	n.exactly, _ = n.provider.(object.ExactlyOnceProvider)
+	if n.commits != nil {
+		n.past.keeper, _ = n.provider.(object.HistoryKeeper)
+		n.commits.heard = n.past.heard
+	}
 	return true
 }
 
@@ -211,6 +217,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.commits != nil {
 		workers.Go(func() { n.commits.run(background) })
 		workers.Go(func() { n.collect(background) })
+	}
+	if n.past.keeper != nil {
+		workers.Go(func() { n.watchHistory(background) })
 	}
 	n.sweep(ctx) // until ctx ends
 	n.stopping.Store(true)
@@ -294,6 +303,7 @@ func (n *Node) read(a *activation) (object.Record, error) {
 	n.sayLosses(a.typ) // it may have been registered after the start
 	record, err := n.commits.store.Load(context.Background(), a.ref)
 	if err != nil {
+		n.past.heard(err)
 		return record, fault.New(fault.StoreFailed, "its stored state could not be read: %w", err).With(fault.NotExecuted)
 	}
 	return record, nil
