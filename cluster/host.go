@@ -67,6 +67,17 @@ type Host interface {
 	// Lost yields shards that the host has shut by itself, because its store gave their
 	// fences to somebody else. What etcd says of them decides what follows.
 	Lost() <-chan sharding.ID
+
+	// Rewound is closed while the host's store goes on with another history than the host:
+	// a backup was put back, or a standby took over that was behind. The host has shut its
+	// shards by itself, but for what is opened meanwhile; Adopt must follow. Then the next
+	// Rewound is another channel. May be called concurrently.
+	Rewound() <-chan struct{}
+
+	// Adopt shuts what is open of the shards and goes on with the store as it is now. No
+	// Open may be under way. Each shard that was open before must be opened at a fresh
+	// epoch. With an error the store is not used, and it is to be tried again.
+	Adopt(ctx context.Context) error
 }
 
 // Tenure is the registration under which shards are held.

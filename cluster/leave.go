@@ -64,6 +64,8 @@ func (r *reconciler) passOn(ctx context.Context, told int64) {
 			r.absorb()
 		case id := <-r.host.Lost():
 			r.shutByHost(id)
+		case <-r.rewound():
+			r.goBack() // the next holders find what the store has
 		case <-ctx.Done(): // also when the registration was lost
 			return
 		}

@@ -49,6 +49,8 @@ type reconciler struct {
 	fatal     error
 	until     time.Time // leaving: when the budget ends
 	waking    bool      // a post is due that makes the loop look again
+	rewind    *rewind   // nil: the store is not known to be put back
+	restamp   *restamp  // nil: what it was put back under is served again
 
 	standing   atomic.Uint64 // after so many lapses of trust all was found in order; written by the loop
 	confirming bool          // the host is asked whether it is
@@ -84,6 +86,8 @@ func (r *reconciler) run(ctx context.Context) error {
 			r.absorb()
 		case id := <-r.host.Lost():
 			r.shutByHost(id)
+		case <-r.rewound():
+			r.goBack()
 		case <-confirmed:
 			confirmed = nil
 			r.welcome()
@@ -147,6 +151,13 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 		byKind[s.Kind] = append(byKind[s.Kind], s.Shard)
 	}
 	r.dropGone(byKind[StepDrop])
+	if r.rewind != nil {
+		if r.until.IsZero() {
+			r.adopt()
+		}
+		r.c.checkReady()
+		return
+	}
 	if r.inDoubt() { // what is here may be another's by now: nothing of it is passed on
 		r.c.checkReady()
 		return
@@ -154,10 +165,12 @@ func (r *reconciler) walk(v *consensusmanager.View) {
 	if r.until.IsZero() {
 		r.open(byKind[StepOpen])
 		r.claim(v, byKind[StepClaim])
+		r.raise(byKind[StepRaise])
 		r.unstage(v)
 	}
 	r.move(v, byKind[StepMove])
 	r.handOn(v)
+	r.sayRestamped(v)
 	r.c.checkReady()
 }
 
@@ -221,7 +234,7 @@ func (r *reconciler) forget(id sharding.ID) {
 	if h.leaving != nil {
 		h.leaving.stop()
 	}
-	*h = slot{}
+	*h = slot{void: h.void}
 	r.survey.touch(id)
 }
 
@@ -403,8 +416,8 @@ func registrationOf(owner string) string {
 	return registration
 }
 
-// mint raises the epochs of shards past floors, which the store knows, so that they can
-// be opened. Whoever has those may be of a history of etcd that was undone, and speak on
+// mint raises the epochs of shards past floors, which the store knows or has forgotten,
+// so that they can be opened. Whoever has those may be of a history of etcd that was undone, and speak on
 // for as long as a lease lasts: that is waited for.
 func (r *reconciler) mint(shards []*sharding.Shard, floors map[sharding.ID]uint64) {
 	v := r.c.View()

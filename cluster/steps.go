@@ -9,6 +9,7 @@ import (
 //
 //	closed → busy (claiming) → closed → busy (opening) → open → closed
 //	open → moving (vacating, handing over) → closed, or open again
+//	closed → busy (raising) → closed, where the store was put back: see rewind
 //
 // What a claim achieved is read from the view, never remembered, so a claim whose
 // answer was lost needs no care of its own.
@@ -31,6 +32,7 @@ type slot struct {
 	refused  uint64          // the epoch at which it last did
 	stale    string          // the hand-over by which it was held then: what came with it is not the newest
 	returns  int             // how often it was to leave in vain
+	void     uint64          // up to this epoch it was held under a history of the store that is no more
 }
 
 // held: the host has it.
@@ -50,10 +52,13 @@ const (
 	StepOpen                      // it is this node's: let calls in
 	StepDrop                      // it is no longer this node's, or not at that epoch
 	StepMove                      // hand it over to its target
+	StepRaise                     // it is this node's, at an epoch that is void: mint another
 )
 
 // String is the step's name.
-func (k StepKind) String() string { return [...]string{"", "claim", "open", "drop", "move"}[k] }
+func (k StepKind) String() string {
+	return [...]string{"", "claim", "open", "drop", "move", "raise"}[k]
+}
 
 // limits is what must not be done now.
 type limits struct {
@@ -67,14 +72,14 @@ type outlook struct {
 	revision int64
 	self     consensusmanager.Self
 	claims   bool // this node may take shards up
-	frozen   bool
+	limits
 }
 
 func newOutlook(v *consensusmanager.View, self consensusmanager.Self, limits limits) outlook {
 	members := v.Members()
 	me, _ := members.Find(self.Address)
 	return outlook{
-		members: members, revision: v.Revision, self: self, frozen: limits.frozen,
+		members: members, revision: v.Revision, self: self, limits: limits,
 		claims: me.Registration == self.Registration && !me.Draining && !v.Hold && !limits.still,
 	}
 }
@@ -107,6 +112,10 @@ func (o *outlook) step(s *sharding.Shard, h *slot) (StepKind, need) {
 	case h.phase == open && s.State(o.members) == sharding.Moving && !s.Damaged:
 		return StepMove, is
 	case h.phase != closed || o.revision < h.after:
+	case mine && s.Epoch <= h.void:
+		if !o.still {
+			return StepRaise, is
+		}
 	case mine:
 		return StepOpen, is
 	case wanted && o.claims && !s.Damaged && claimable(s.State(o.members), o.frozen):

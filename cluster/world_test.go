@@ -222,13 +222,62 @@ type host struct {
 	staged map[Staging]int      // how many objects were laid here
 	moved  int                  // shards that came with their stage
 
-	lost chan sharding.ID
+	lost    chan sharding.ID
+	rewound chan struct{} // closed: the store was put back, and this host has noticed
+	foreign error         // of Adopt
+	adopts  int
+	opening int           // Opens under way
+	slow    chan struct{} // not nil: Open waits until it is closed
 }
 
 func (h *host) Lost() <-chan sharding.ID { return h.lost }
 
+func (h *host) Rewound() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rewound
+}
+
+// astray: it has shut its shards by itself. h.mu is held.
+func (h *host) astray() bool {
+	select {
+	case <-h.rewound:
+		return true
+	default:
+		return false
+	}
+}
+
+// notice shuts all shards, because the store was put back.
+func (h *host) notice() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shut()
+	close(h.rewound)
+}
+
+func (h *host) shut() {
+	clear(h.open)
+	clear(h.vacant)
+}
+
+func (h *host) Adopt(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shut()
+	if h.opening > 0 {
+		h.w.Errorf("%s is to adopt while %d openings are under way", h.address, h.opening)
+	}
+	if h.foreign != nil || ctx.Err() != nil {
+		return errors.Join(h.foreign, ctx.Err())
+	}
+	h.adopts++
+	h.rewound = make(chan struct{})
+	return nil
+}
+
 func newHost(w *world, address string) *host {
-	return &host{w: w, address: address, lost: make(chan sharding.ID, sharding.NumShards), open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{},
+	return &host{w: w, address: address, rewound: make(chan struct{}), lost: make(chan sharding.ID, sharding.NumShards), open: map[sharding.ID]uint64{}, refuse: map[sharding.ID]bool{}, gates: map[string]func(peer.PushFrame) error{},
 		vacant: map[sharding.ID]bool{}, staged: map[Staging]int{}}
 }
 
@@ -238,8 +287,18 @@ func (h *host) Open(ctx context.Context, tenure Tenure, claims []Claim) ([]Refus
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.opening++
+	defer func() { h.opening-- }()
+	if slow := h.slow; slow != nil {
+		h.mu.Unlock()
+		<-slow
+		h.mu.Lock()
+	}
 	if h.fail != nil {
 		return nil, h.fail
+	}
+	if h.astray() {
+		return nil, object.ErrOtherHistory
 	}
 	refused := h.w.fences.stamp(tenure.Owner, claims)
 	h.tenure = tenure
@@ -288,7 +347,7 @@ func (h *host) Drain(ctx context.Context, id sharding.ID) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.open[id]; !ok {
+	if _, ok := h.open[id]; !ok && !h.astray() {
 		h.w.Errorf("%s was to drain shard %d, which is not open", h.address, id)
 	}
 	delete(h.open, id)
@@ -323,6 +382,9 @@ func (h *host) Vacate(ctx context.Context, id sharding.ID, m Move) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, ok := h.open[id]; !ok && ctx.Err() == nil {
+		if h.astray() {
+			return fault.New(fault.WrongHolder, "shard %d was shut", id)
+		}
 		h.w.Errorf("%s was to vacate shard %d, which is not open", h.address, id)
 	}
 	h.vacant[id] = true
@@ -332,7 +394,7 @@ func (h *host) Vacate(ctx context.Context, id sharding.ID, m Move) error {
 func (h *host) HandedOver(id sharding.ID, address string, epoch uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if was, ok := h.open[id]; !ok || !h.vacant[id] || epoch != was+1 || address == h.address {
+	if was, ok := h.open[id]; !h.astray() && (!ok || !h.vacant[id] || epoch != was+1 || address == h.address) {
 		h.w.Errorf("%s handed shard %d to %s at epoch %d: open %v at %d, vacant %v", h.address, id, address, epoch, ok, was, h.vacant[id])
 	}
 	delete(h.open, id)
@@ -343,7 +405,7 @@ func (h *host) Resume(list []sharding.ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range list {
-		if _, ok := h.open[id]; !ok {
+		if _, ok := h.open[id]; !ok && !h.astray() {
 			h.w.Errorf("%s was to resume shard %d, which is not open", h.address, id)
 		}
 		delete(h.vacant, id)
@@ -376,7 +438,7 @@ func (h *host) Drop(list []sharding.ID, reason string) {
 	defer h.mu.Unlock()
 	h.dropped = append(h.dropped, reason)
 	for _, id := range list {
-		if _, ok := h.open[id]; !ok {
+		if _, ok := h.open[id]; !ok && !h.astray() {
 			h.w.Errorf("%s was to drop shard %d, which is not open", h.address, id)
 		}
 		delete(h.open, id)

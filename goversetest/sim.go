@@ -122,7 +122,11 @@ func gateAddress(name string) string      { return name + ":49000" }
 
 func (s *sim) startNode(name string) {
 	at := s.address(name)
-	p := s.process(cluster.Config{Address: at, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
+	var p *simProcess
+	bind := func(ctx context.Context, cluster string) (string, error) {
+		return server.BindStore(ctx, p.node, cluster)
+	}
+	p = s.process(cluster.Config{Address: at, BindStore: bind, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
 	s.fresh = false
 	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.of.CopyMessages, Interceptors: s.of.Interceptors, Listener: s.listener(at)})
 	p.node.SetPersistenceProvider(s.store)

@@ -40,11 +40,29 @@ func (r *assembly) openStore(ctx context.Context) (st store, err error) {
 		if st.cluster, err = binder.BindCluster(ctx, ""); err != nil {
 			return st, fmt.Errorf("the store does not say which cluster it belongs to: %w", err)
 		}
-		st.bind = binder.BindCluster
+		st.bind = func(ctx context.Context, cluster string) (string, error) { return BindStore(ctx, r.Node, cluster) }
 	}
 	r.Node.Start()
 	if node.DegradedMode(r.cfg.DegradedMode) == node.DegradedOn && !r.Node.Degrades() {
 		return st, errors.New("DegradedMode (--degraded-mode) is on, and the store cannot tell a node that it is still the holder; use PostgreSQL or SQLite, or leave it out")
 	}
 	return st, nil
+}
+
+// BindStore makes a node's store a cluster's, unless it is another's, and returns whose
+// it is; without a store that remembers it, cluster. The node must not hold a shard: a
+// store that was put back is gone on with.
+func BindStore(ctx context.Context, n *node.Node, cluster string) (string, error) {
+	binder, ok := n.PersistenceProvider().(object.ClusterBinder)
+	if !ok {
+		return cluster, nil
+	}
+	owner, err := binder.BindCluster(ctx, cluster)
+	if errors.Is(err, object.ErrOtherHistory) {
+		if err := n.Adopt(ctx); err != nil {
+			return "", err
+		}
+		owner, err = binder.BindCluster(ctx, cluster)
+	}
+	return owner, err
 }

@@ -39,6 +39,8 @@ func (h *host) ServeStage(context.Context, *peer.Stage) error           { return
 func (h *host) Drop([]sharding.ID, string)                              {}
 func (h *host) Interrupt(string)                                        {}
 func (h *host) Lost() <-chan sharding.ID                                { return nil }
+func (h *host) Rewound() <-chan struct{}                                { return nil }
+func (h *host) Adopt(context.Context) error                             { return nil }
 
 func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, error) {
 	h.pushes <- peer.PushFrame{ClientIDs: []string{callctx.From(ctx).Caller.ClientID}, Message: r.Payload.Binary}

@@ -47,7 +47,7 @@ func (s *Store) Confirm(ctx context.Context, owner string, fences []object.Fence
 // BindCluster notes that the store belongs to cluster, if it belongs to none yet, and
 // returns the cluster that it belongs to. "" only asks.
 func (s *Store) BindCluster(ctx context.Context, cluster string) (string, error) {
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(ctx.Err(), s.astray()); err != nil {
 		return "", err
 	}
 	s.mu.Lock()
