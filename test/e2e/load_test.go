@@ -25,6 +25,7 @@ type load struct {
 	history *logbook.History
 	name    string // of its entries and its objects
 	objects int
+	from    int // the number of its first call
 	detours int // every so many calls go by way of another log; 0 is none
 	stop    context.CancelFunc
 	calling sync.WaitGroup
@@ -76,7 +77,7 @@ func (l *load) begin(t *testing.T, rate int, doors ...[]string) {
 
 func (l *load) run(ctx context.Context, every time.Duration) {
 	due := time.Now()
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := l.from; ctx.Err() == nil; n++ {
 		due = due.Add(every)
 		if d := time.Until(due); d > 0 {
 			select {
