@@ -12,8 +12,8 @@ import (
 	"github.com/xiaonanln/goverse/object/memstore"
 )
 
-// reopen is what coordination does about a store that was put back.
-func (w *world) reopen() {
+// adopt is what coordination does about a store that was put back.
+func (w *world) adopt() {
 	w.t.Helper()
 	w.must(w.Adopt(bg))
 	w.epoch++
@@ -60,7 +60,7 @@ func TestStoreIsPutBack(t *testing.T) {
 			t.Error("it is said again:", said)
 		}
 		w.want(bg, "Thing/n:1/pinned.Change", 2)
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Read", 2)
 		w.want(bg, "y.Read", 0)
 		w.want(bg, "x.Change", 3)
@@ -72,7 +72,7 @@ func TestStoreIsPutBack(t *testing.T) {
 			t.Error("it is noticed again")
 		}
 		w.putBack(memstore.Snapshot{}) // once more
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Change", 1)
 	})
 	bubble(t, "periodic", func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestStoreIsPutBack(t *testing.T) {
 		past := w.store.Snapshot()
 		w.want(bg, "x.Change", 2)
 		w.putBack(past)
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Read", 1)
 		w.wantStored("x", 1, 1)
 	})
@@ -145,7 +145,7 @@ func TestSaveOnItsWayWhenPutBack(t *testing.T) {
 				want = 2
 			}
 			w.store.Fail(nil)
-			w.reopen()
+			w.adopt()
 			w.want(bg, "x.Read", want)
 			w.store.Land()
 			time.Sleep(time.Minute)
@@ -174,7 +174,7 @@ func TestNothingIsOpenedBeforeItIsAdopted(t *testing.T) {
 		if f := w.store.Fence(1); f.Epoch != w.epoch {
 			t.Errorf("stamped: %+v", f)
 		}
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Change", 1)
 	})
 	bubble(t, "while stamping", func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestNothingIsOpenedBeforeItIsAdopted(t *testing.T) {
 		}
 		w.store.Fail(nil)
 		w.epoch = 2
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Change", 1)
 	})
 	bubble(t, "before the first", func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestStoreIsAwayWhenPutBack(t *testing.T) {
 			t.Error("it is forgotten that the store was put back")
 		}
 		w.store.Fail(nil)
-		w.reopen()
+		w.adopt()
 		w.want(bg, "x.Read", 1)
 	})
 }
