@@ -51,7 +51,9 @@ func TestNewClientSaysAllThatIsWrong(t *testing.T) {
 	_ = c.Close()
 }
 
-func TestCalls(t *testing.T) {
+func TestCalls(t *testing.T) { bothWays(t, testCalls) }
+
+func testCalls(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})
 	if err := say(t.Context(), c, "hello"); err != nil {
@@ -86,7 +88,9 @@ func TestCalls(t *testing.T) {
 	g.noStrays(t)
 }
 
-func TestBeforeAndAfter(t *testing.T) {
+func TestBeforeAndAfter(t *testing.T) { bothWays(t, testBeforeAndAfter) }
+
+func testBeforeAndAfter(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := client(t, []string{g.address})
 	err := say(t.Context(), c, "x")
@@ -131,7 +135,9 @@ func TestCloseWithoutConnect(t *testing.T) {
 }
 
 // What a method or the gate answers reaches the caller as it was said.
-func TestErrorsComeThrough(t *testing.T) {
+func TestErrorsComeThrough(t *testing.T) { bothWays(t, testErrorsComeThrough) }
+
+func testErrorsComeThrough(t *testing.T) {
 	own, err := status.New(codes.Unavailable, "the method's own").WithDetails(wrapperspb.String("detail"))
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +175,9 @@ func TestErrorsComeThrough(t *testing.T) {
 }
 
 // What cannot be sent was not.
-func TestUnsendable(t *testing.T) {
+func TestUnsendable(t *testing.T) { bothWays(t, testUnsendable) }
+
+func testUnsendable(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})
 	want(t, say(soon(t), c, strings.Repeat("x", 4<<20)), ErrTooLarge, NotExecuted, "larger than max")
@@ -181,14 +189,18 @@ func TestUnsendable(t *testing.T) {
 	}
 }
 
-func TestAReplyOfAnUnknownType(t *testing.T) {
+func TestAReplyOfAnUnknownType(t *testing.T) { bothWays(t, testAReplyOfAnUnknownType) }
+
+func testAReplyOfAnUnknownType(t *testing.T) {
 	g := (&gate{call: func(context.Context, *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		return &anypb.Any{TypeUrl: "type.googleapis.com/not.Known"}, nil
 	}}).serve(t)
 	want(t, say(soon(t), connect(t, []string{g.address}), "x"), ErrInvalid, Executed, "not.Known")
 }
 
-func TestReliableCalls(t *testing.T) {
+func TestReliableCalls(t *testing.T) { bothWays(t, testReliableCalls) }
+
+func testReliableCalls(t *testing.T) {
 	const unknown, pending, success, failed, skipped = goverse_pb.ReliableCallStatus_UNKNOWN, goverse_pb.ReliableCallStatus_PENDING,
 		goverse_pb.ReliableCallStatus_SUCCESS, goverse_pb.ReliableCallStatus_FAILED, goverse_pb.ReliableCallStatus_SKIPPED
 	for _, c := range []struct {
@@ -262,7 +274,9 @@ func (d *told) options() []Option {
 	}
 }
 
-func TestCallbacksTellTheWholeStory(t *testing.T) {
+func TestCallbacksTellTheWholeStory(t *testing.T) { bothWays(t, testCallbacksTellTheWholeStory) }
+
+func testCallbacksTellTheWholeStory(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var d told
 	c := connect(t, []string{g.address}, d.options()...)
@@ -281,7 +295,9 @@ func TestCallbacksTellTheWholeStory(t *testing.T) {
 }
 
 // A callback may use the client, and end it.
-func TestCloseInACallback(t *testing.T) {
+func TestCloseInACallback(t *testing.T) { bothWays(t, testCloseInACallback) }
+
+func testCloseInACallback(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var c *Client
 	ready, closed := make(chan struct{}), make(chan error, 1)
@@ -297,7 +313,9 @@ func TestCloseInACallback(t *testing.T) {
 }
 
 // A callback that never returns holds up neither calls nor the next connection.
-func TestACallbackThatHangs(t *testing.T) {
+func TestACallbackThatHangs(t *testing.T) { bothWays(t, testACallbackThatHangs) }
+
+func testACallbackThatHangs(t *testing.T) {
 	g := (&gate{}).serve(t)
 	release := make(chan struct{})
 	c := connect(t, []string{g.address}, WithOnConnect(func(string) { <-release }))
@@ -311,7 +329,9 @@ func TestACallbackThatHangs(t *testing.T) {
 }
 
 // The program's options of the connection count, and the log says what happened.
-func TestDialOptionsAndLog(t *testing.T) {
+func TestDialOptionsAndLog(t *testing.T) { bothWays(t, testDialOptionsAndLog) }
+
+func testDialOptionsAndLog(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var dialed atomic.Value
 	var d told

@@ -99,7 +99,9 @@ func (w *crowd) end() {
 
 // A gate dies under 50 callers: what it was working on ends Unknown, everything else
 // succeeds, and nothing runs twice.
-func TestAGateDies(t *testing.T) {
+func TestAGateDies(t *testing.T) { bothWays(t, testAGateDies) }
+
+func testAGateDies(t *testing.T) {
 	c, here, there := two(t, hangs)
 	inFlight := make(chan error, 25)
 	for i := range cap(inFlight) {
@@ -138,7 +140,9 @@ func TestAGateDies(t *testing.T) {
 }
 
 // WithAtLeastOnce the same death fails no call.
-func TestAtLeastOnce(t *testing.T) {
+func TestAtLeastOnce(t *testing.T) { bothWays(t, testAtLeastOnce) }
+
+func testAtLeastOnce(t *testing.T) {
 	var dead atomic.Bool
 	c, here, there := two(t, func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		if dead.Load() {
@@ -164,7 +168,9 @@ func TestAtLeastOnce(t *testing.T) {
 }
 
 // A call that was sent once and then found no gate again may have run.
-func TestAtLeastOnceStaysUnknown(t *testing.T) {
+func TestAtLeastOnceStaysUnknown(t *testing.T) { bothWays(t, testAtLeastOnceStaysUnknown) }
+
+func testAtLeastOnceStaysUnknown(t *testing.T) {
 	g := (&gate{call: hangs}).serve(t)
 	c := connect(t, []string{g.address})
 	done := make(chan error, 1)
@@ -177,7 +183,9 @@ func TestAtLeastOnceStaysUnknown(t *testing.T) {
 
 // Gates that stop in good order, one after the other, under 50 callers: no call
 // fails, also none that is under way.
-func TestGatesStopInGoodOrder(t *testing.T) {
+func TestGatesStopInGoodOrder(t *testing.T) { bothWays(t, testGatesStopInGoodOrder) }
+
+func testGatesStopInGoodOrder(t *testing.T) {
 	c, here, there := two(t, func(_ context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		time.Sleep(time.Duration(len(r.Request.Value)%3) * time.Millisecond) // some take longer than others
 		return r.Request, nil
@@ -199,7 +207,9 @@ func TestGatesStopInGoodOrder(t *testing.T) {
 }
 
 // A long call outlives the session it was made in.
-func TestACallOutlivesItsSession(t *testing.T) {
+func TestACallOutlivesItsSession(t *testing.T) { bothWays(t, testACallOutlivesItsSession) }
+
+func testACallOutlivesItsSession(t *testing.T) {
 	release := make(chan struct{})
 	c, here, there := two(t, func(_ context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		<-release
@@ -218,7 +228,9 @@ func TestACallOutlivesItsSession(t *testing.T) {
 }
 
 // While no gate is there, calls wait, and the first that comes back serves them.
-func TestAllGatesDownThenOneBack(t *testing.T) {
+func TestAllGatesDownThenOneBack(t *testing.T) { bothWays(t, testAllGatesDownThenOneBack) }
+
+func testAllGatesDownThenOneBack(t *testing.T) {
 	var d told
 	c, here, there := two(t, nil, d.options()...)
 	here.kill()
@@ -238,7 +250,9 @@ func TestAllGatesDownThenOneBack(t *testing.T) {
 	there.noStrays(t)
 }
 
-func TestASlowGate(t *testing.T) {
+func TestASlowGate(t *testing.T) { bothWays(t, testASlowGate) }
+
+func testASlowGate(t *testing.T) {
 	g := (&gate{call: hangs}).serve(t)
 	c := connect(t, []string{g.address}, WithCallTimeout(50*time.Millisecond))
 	want(t, say(within(t, 50*time.Millisecond), c, "hang 1"), ErrDeadline, Unknown, g.address)
@@ -280,7 +294,9 @@ func listen(t *testing.T, serve func(net.Conn)) (address string, conns *atomic.I
 
 // Whatever answers at an address that is no gate's, Connect says what, and finds the
 // gate beside it.
-func TestNoGateThere(t *testing.T) {
+func TestNoGateThere(t *testing.T) { bothWays(t, testNoGateThere) }
+
+func testNoGateThere(t *testing.T) {
 	silent, _ := listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	rude, _ := listen(t, func(net.Conn) {})
 	web := &http.Server{Handler: http.NotFoundHandler()}
@@ -348,7 +364,9 @@ func TestConnectInTime(t *testing.T) {
 }
 
 // Close ends at once whatever a call is waiting for, and says whether it was sent.
-func TestCloseWithCallsInFlight(t *testing.T) {
+func TestCloseWithCallsInFlight(t *testing.T) { bothWays(t, testCloseWithCallsInFlight) }
+
+func testCloseWithCallsInFlight(t *testing.T) {
 	g := (&gate{call: func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		if r.Method == "Later" {
 			e := fault.New(fault.Overloaded, "not now")
@@ -384,7 +402,9 @@ func TestCloseWithCallsInFlight(t *testing.T) {
 	}
 }
 
-func TestCloseWhileCallsWaitForAGate(t *testing.T) {
+func TestCloseWhileCallsWaitForAGate(t *testing.T) { bothWays(t, testCloseWhileCallsWaitForAGate) }
+
+func testCloseWhileCallsWaitForAGate(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})
 	g.kill()
@@ -401,7 +421,9 @@ func TestCloseWhileCallsWaitForAGate(t *testing.T) {
 
 // A thousand calls at a dead cluster cost it a handful of connections, and each ends
 // in time, surely not executed.
-func TestADeadCluster(t *testing.T) {
+func TestADeadCluster(t *testing.T) { bothWays(t, testADeadCluster) }
+
+func testADeadCluster(t *testing.T) {
 	dead, conns := listen(t, func(net.Conn) {})
 	g := (&gate{}).serve(t)
 	c := client(t, []string{g.address, dead})
@@ -426,7 +448,9 @@ func TestADeadCluster(t *testing.T) {
 }
 
 // A gate that refuses a thousand calls is asked again within the budget.
-func TestTheBudgetHolds(t *testing.T) {
+func TestTheBudgetHolds(t *testing.T) { bothWays(t, testTheBudgetHolds) }
+
+func testTheBudgetHolds(t *testing.T) {
 	g := (&gate{call: func(context.Context, *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		return nil, fault.New(fault.NotReady, "not yet")
 	}}).serve(t)
@@ -449,7 +473,9 @@ func TestTheBudgetHolds(t *testing.T) {
 }
 
 // A lone caller is served as soon as the gate is ready.
-func TestALoneCallerMayRepeat(t *testing.T) {
+func TestALoneCallerMayRepeat(t *testing.T) { bothWays(t, testALoneCallerMayRepeat) }
+
+func testALoneCallerMayRepeat(t *testing.T) {
 	var g *gate
 	g = (&gate{call: func(_ context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		switch n := g.calls.Load(); {
@@ -466,7 +492,9 @@ func TestALoneCallerMayRepeat(t *testing.T) {
 }
 
 // A gate that refuses everything is left for another.
-func TestAGateThatRefuses(t *testing.T) {
+func TestAGateThatRefuses(t *testing.T) { bothWays(t, testAGateThatRefuses) }
+
+func testAGateThatRefuses(t *testing.T) {
 	bad := (&gate{call: func(context.Context, *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		return nil, fault.New(fault.NotReady, "cut off")
 	}}).serve(t)
@@ -487,7 +515,9 @@ func TestAGateThatRefuses(t *testing.T) {
 }
 
 // A gate that takes clients in and drops them at once is not stormed.
-func TestAGateThatDropsItsClients(t *testing.T) {
+func TestAGateThatDropsItsClients(t *testing.T) { bothWays(t, testAGateThatDropsItsClients) }
+
+func testAGateThatDropsItsClients(t *testing.T) {
 	g := (&gate{}).serve(t)
 	g.ending() // each session ends after its welcome
 	c := connect(t, []string{g.address})
@@ -537,7 +567,9 @@ func (p *proxy) cut() {
 
 // Under a road that breaks again and again no call comes over a connection on which
 // its client id means nothing, and none is repeated that may have run.
-func TestTheRoadBreaks(t *testing.T) {
+func TestTheRoadBreaks(t *testing.T) { bothWays(t, testTheRoadBreaks) }
+
+func testTheRoadBreaks(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var road proxy
 	c := connect(t, []string{road.serve(t, g.address)})
@@ -557,7 +589,9 @@ func TestTheRoadBreaks(t *testing.T) {
 }
 
 // Reconnect does not wait for the next attempt's time.
-func TestReconnectHurries(t *testing.T) {
+func TestReconnectHurries(t *testing.T) { bothWays(t, testReconnectHurries) }
+
+func testReconnectHurries(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address}, WithReconnectInterval(time.Hour))
 	g.kill()
@@ -576,7 +610,7 @@ func TestReconnectHurries(t *testing.T) {
 func TestALinkIsOneConnection(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var road proxy
-	cfg, err := newConfig(nil)
+	cfg, err := newConfig([]Option{WithUnaryCalls()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,11 +93,13 @@ func startGate(t *testing.T, c *cluster, address string) *gateserver.GateServer 
 
 // Real gates are restarted in turn, three times each, under 50 callers who notice
 // nothing, and the client's session goes on.
-func TestRealGatesAreRestarted(t *testing.T) {
+func TestRealGatesAreRestarted(t *testing.T) { bothWays(t, testRealGatesAreRestarted) }
+
+func testRealGatesAreRestarted(t *testing.T) {
 	world := newCluster()
 	gates := []*gateserver.GateServer{startGate(t, world, "127.0.0.1:0"), startGate(t, world, "127.0.0.1:0")}
 	addresses := []string{gates[0].GRPCAddr(), gates[1].GRPCAddr()}
-	c := connect(t, addresses)
+	c := connect(t, addresses, way(t))
 	others := gather(soon(t), c, 50)
 	for i := range 6 {
 		others.more(t, 300)
@@ -128,11 +130,13 @@ func TestRealGatesAreRestarted(t *testing.T) {
 }
 
 // The only gate is restarted: calls wait for it.
-func TestTheOnlyGateIsRestarted(t *testing.T) {
+func TestTheOnlyGateIsRestarted(t *testing.T) { bothWays(t, testTheOnlyGateIsRestarted) }
+
+func testTheOnlyGateIsRestarted(t *testing.T) {
 	world := newCluster()
 	g := startGate(t, world, "127.0.0.1:0")
 	address := g.GRPCAddr()
-	c := connect(t, []string{address})
+	c := connect(t, []string{address}, way(t))
 	others := gather(soon(t), c, 20)
 	for range 3 {
 		others.more(t, 100)
@@ -148,9 +152,11 @@ func TestTheOnlyGateIsRestarted(t *testing.T) {
 	}
 }
 
-func TestARealGatesErrors(t *testing.T) {
+func TestARealGatesErrors(t *testing.T) { bothWays(t, testARealGatesErrors) }
+
+func testARealGatesErrors(t *testing.T) {
 	world := newCluster()
-	c := connect(t, []string{startGate(t, world, "127.0.0.1:0").GRPCAddr()})
+	c := connect(t, []string{startGate(t, world, "127.0.0.1:0").GRPCAddr()}, way(t))
 	_, err := c.CallObject(soon(t), "Echo", "a", "Refuse", nil)
 	want(t, err, ErrForbidden, NotExecuted, "CallObject Echo/a.Refuse: forbidden: not for you")
 	_, err = c.CallObject(soon(t), "Echo", "", "Say", nil)

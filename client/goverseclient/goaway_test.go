@@ -68,7 +68,7 @@ func TestGoAwayBeforeAcceptance(t *testing.T) {
 	var seen atomic.Int64
 	bad, good := abrupt(t, &seen), (&gate{}).serve(t)
 	for i := range int64(10) {
-		c := connect(t, []string{bad, good.address})
+		c := connect(t, []string{bad, good.address}, WithUnaryCalls())
 		for c.CurrentAddress() != bad {
 			if err := c.Reconnect(soon(t)); err != nil {
 				t.Fatal(err)

@@ -92,15 +92,10 @@ func (c *Client) receive(l *link) error {
 	watching, stop := context.WithCancel(c.life)
 	var watch sync.WaitGroup
 	watch.Go(func() { l.watch(watching) })
-	for {
-		m, err := l.receive()
-		if err != nil {
-			l.leave(err)
-			stop()
-			watch.Wait()
-			l.exit()
-			return err
-		}
-		c.deliver(m)
-	}
+	err := l.follow(c.deliver)
+	l.leave(err)
+	stop()
+	watch.Wait()
+	l.exit()
+	return err
 }

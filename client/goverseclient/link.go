@@ -43,19 +43,23 @@ const (
 //
 //	dialed → (leave) left → (last use ends) closed
 //
-// All methods may be called concurrently, except that receive has one user.
+// Calls and pushes share a stream, or, at a gate of an older version, each call goes by
+// itself and pushes have a stream of their own.
+//
+// All methods may be called concurrently, except that follow has one user.
 type link struct {
 	address string
 	id      string // the client id
 	cc      *grpc.ClientConn
-	calls   gate_pb.GateServiceClient
-	stream  grpc.ServerStreamingClient[anypb.Any]
-	hangUp  context.CancelFunc // ends the stream of pushes
-	peers   *manual.Resolver   // what gRPC may connect to; nothing once the link is left
-	gone    chan struct{}      // closed when the link is left
-	closing func()             // once
-	conns   atomic.Int32       // how many connections gRPC has made
-	good    atomic.Int64       // when a call last succeeded, in nanoseconds since born
+	calls   caller
+	stream  *stream                               // nil: calls go by themselves
+	pushes  grpc.ServerStreamingClient[anypb.Any] // then
+	hangUp  func()                                // ends the session
+	peers   *manual.Resolver                      // what gRPC may connect to; nothing once the link is left
+	gone    chan struct{}                         // closed when the link is left
+	closing func()                                // once
+	conns   atomic.Int32                          // how many connections gRPC has made
+	good    atomic.Int64                          // when a call last succeeded, in nanoseconds since born
 	born    time.Time
 
 	mu   sync.Mutex
@@ -74,22 +78,27 @@ func dial(ctx, life context.Context, address string, cfg *config, closed func())
 	if err != nil {
 		return nil, fmt.Errorf("gate %s: %w", address, err)
 	}
-	l.cc, l.calls = cc, gate_pb.NewGateServiceClient(cc)
-	streaming, hangUp := context.WithCancel(context.Background()) // the session outlives ctx, and is the same without its values
-	l.hangUp = hangUp
-	stop := context.AfterFunc(ctx, hangUp)
-	err = l.register(streaming)
+	l.cc = cc
+	streaming, cut := context.WithCancel(context.Background()) // the session outlives ctx, and is the same without its values
+	stop := context.AfterFunc(ctx, cut)
+	err = l.begin(streaming, cut, cfg)
 	if !stop() { // ctx ended, which is why the stream did
 		err = context.Cause(ctx)
 	}
+	shut := func() {
+		cut()
+		_ = cc.Close() // it fails only for a second time
+		if l.stream != nil {
+			l.stream.end()
+		}
+	}
 	if err != nil {
-		hangUp()
-		_ = cc.Close()
+		shut()
 		return nil, fmt.Errorf("gate %s: %w", address, err)
 	}
 	end := sync.OnceFunc(func() {
-		hangUp()
-		_ = cc.Close() // it fails only for a second time
+		l.hangUp()
+		shut()
 		closed()
 	})
 	forget := context.AfterFunc(life, end)
@@ -110,29 +119,56 @@ func (l *link) options(cfg *config) []grpc.DialOption {
 	}, cfg.dialOptions...)
 }
 
+// begin opens a session: on one stream, unless the gate is too old for that or the
+// program does not want it. cut ends ctx.
+func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config) error {
+	calls := gate_pb.NewGateServiceClient(l.cc)
+	if !cfg.unary {
+		s, err := openStream(ctx, cut, calls, l.leave)
+		if err == nil {
+			l.stream, l.id, l.calls = s, s.id, streamed{s, calls}
+			l.hangUp = func() { s.finish(l.reason()) }
+			return nil
+		}
+		if !isMissing(err) {
+			return welcomed(err)
+		}
+	}
+	l.calls, l.hangUp = calls, cut
+	return l.register(ctx, calls)
+}
+
+// welcomed is why a gate did not take the client in.
+func welcomed(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("it ended the session without a welcome")
+	}
+	return plain(err)
+}
+
+var errNoID = errors.New("it welcomes without a client id")
+
 // register opens the stream of pushes and waits for the gate's welcome.
-func (l *link) register(ctx context.Context) error {
-	stream, err := l.calls.Register(ctx, &emptypb.Empty{})
+func (l *link) register(ctx context.Context, calls gate_pb.GateServiceClient) error {
+	stream, err := calls.Register(ctx, &emptypb.Empty{})
 	if err != nil {
 		return plain(err)
 	}
 	first, err := stream.Recv()
 	switch {
-	case errors.Is(err, io.EOF):
-		return errors.New("it ended the session without a welcome")
 	case status.Code(err) == codes.Unimplemented:
 		return fmt.Errorf("what answers there is no Goverse gate: %s", status.Convert(err).Message())
 	case err != nil:
-		return plain(err)
+		return welcomed(err)
 	}
 	welcome := new(gate_pb.RegisterResponse)
 	if err := first.UnmarshalTo(welcome); err != nil {
 		return fmt.Errorf("what answers there is no Goverse gate: its first message is a %q", first.GetTypeUrl())
 	}
 	if welcome.ClientId == "" {
-		return errors.New("it welcomes without a client id")
+		return errNoID
 	}
-	l.stream, l.id = stream, welcome.ClientId
+	l.pushes, l.id = stream, welcome.ClientId
 	return nil
 }
 
@@ -158,21 +194,38 @@ func (l *link) watch(ctx context.Context) {
 	l.hangUp()
 }
 
-// receive is the next pushed message. Its error says why the session ended.
-func (l *link) receive() (*anypb.Any, error) {
-	m, err := l.stream.Recv()
-	if err == nil {
-		return m, nil
+// follow hands on what is pushed until the session ends, and says why it did.
+func (l *link) follow(deliver func(*anypb.Any)) error {
+	if l.stream != nil {
+		return fmt.Errorf("gate %s: %w", l.address, l.stream.follow(deliver))
 	}
+	for {
+		m, err := l.pushes.Recv()
+		if err != nil {
+			return fmt.Errorf("gate %s: %w", l.address, l.broke(err))
+		}
+		deliver(m)
+	}
+}
+
+// broke is why the stream of pushes ended with err.
+func (l *link) broke(err error) error {
+	switch why := l.reason(); {
+	case why != nil && status.Code(err) == codes.Canceled: // it was us
+		return why
+	case errors.Is(err, io.EOF):
+		return errEnded
+	}
+	return plain(err)
+}
+
+var errEnded = errors.New("it ended the session")
+
+// reason is why the link is left; nil: it is not.
+func (l *link) reason() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.why != nil && status.Code(err) == codes.Canceled: // it was us
-		return nil, fmt.Errorf("gate %s: %w", l.address, l.why)
-	case errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("gate %s: it ended the session", l.address)
-	}
-	return nil, fmt.Errorf("gate %s: %w", l.address, plain(err))
+	return l.why
 }
 
 // enter begins a use of the link, unless it is left.

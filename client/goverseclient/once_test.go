@@ -30,7 +30,9 @@ func sayOnce(ctx context.Context, c *Client, id string) (string, error) {
 
 // A call with an id is made again with that id, at the next gate, as often as its
 // answer is lost.
-func TestLostAnswersOfCallsWithIDs(t *testing.T) {
+func TestLostAnswersOfCallsWithIDs(t *testing.T) { bothWays(t, testLostAnswersOfCallsWithIDs) }
+
+func testLostAnswersOfCallsWithIDs(t *testing.T) {
 	var dead atomic.Bool
 	var mu sync.Mutex
 	asked := map[string]int{}
@@ -82,6 +84,10 @@ func TestLostAnswersOfCallsWithIDs(t *testing.T) {
 
 // A call in doubt does not fail for want of a budget: it waits for it.
 func TestACallWithAnIDWaitsForTheBudget(t *testing.T) {
+	bothWays(t, testACallWithAnIDWaitsForTheBudget)
+}
+
+func testACallWithAnIDWaitsForTheBudget(t *testing.T) {
 	var asked atomic.Int32
 	g := (&gate{reliable: func(r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
 		return &gate_pb.ReliableCallObjectResponse{Response: r.Request, Status: []string{"UNKNOWN", "SUCCESS"}[asked.Add(1)-1]}, nil
@@ -97,7 +103,9 @@ func TestACallWithAnIDWaitsForTheBudget(t *testing.T) {
 }
 
 // The caller's context bounds it all, and the doubt is told.
-func TestTheContextBoundsCallsWithIDs(t *testing.T) {
+func TestTheContextBoundsCallsWithIDs(t *testing.T) { bothWays(t, testTheContextBoundsCallsWithIDs) }
+
+func testTheContextBoundsCallsWithIDs(t *testing.T) {
 	for answer, text := range map[string]string{"UNKNOWN": "because", "PENDING": "ask again"} {
 		ctx, cancel := context.WithCancel(soon(t))
 		defer cancel()
@@ -116,7 +124,9 @@ func TestTheContextBoundsCallsWithIDs(t *testing.T) {
 	}
 }
 
-func TestCallsWithIDsThatAreNotSent(t *testing.T) {
+func TestCallsWithIDsThatAreNotSent(t *testing.T) { bothWays(t, testCallsWithIDsThatAreNotSent) }
+
+func testCallsWithIDsThatAreNotSent(t *testing.T) {
 	g := (&gate{reliable: func(*gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) { return nil, nil }}).serve(t)
 	c := connect(t, []string{g.address})
 	_, err := sayOnce(soon(t), c, "")
@@ -129,7 +139,9 @@ func TestCallsWithIDsThatAreNotSent(t *testing.T) {
 }
 
 // A method's own gRPC status comes through, as without an id. The session goes along.
-func TestTheErrorOfACallWithAnID(t *testing.T) {
+func TestTheErrorOfACallWithAnID(t *testing.T) { bothWays(t, testTheErrorOfACallWithAnID) }
+
+func testTheErrorOfACallWithAnID(t *testing.T) {
 	own := status.New(codes.OutOfRange, "no money")
 	var failure []byte
 	var client string
@@ -168,7 +180,9 @@ func marshal(t *testing.T, m proto.Message) []byte {
 }
 
 // What was settled never runs: that ends the doubt of earlier attempts too.
-func TestASettledCallIsInDoubtNoMore(t *testing.T) {
+func TestASettledCallIsInDoubtNoMore(t *testing.T) { bothWays(t, testASettledCallIsInDoubtNoMore) }
+
+func testASettledCallIsInDoubtNoMore(t *testing.T) {
 	var asked atomic.Int32
 	g := (&gate{reliable: func(*gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error) {
 		return &gate_pb.ReliableCallObjectResponse{Status: []string{"UNKNOWN", "SKIPPED"}[asked.Add(1)-1]}, nil
@@ -177,7 +191,9 @@ func TestASettledCallIsInDoubtNoMore(t *testing.T) {
 	want(t, err, ErrCallSettled, NotExecuted, "")
 }
 
-func TestSettle(t *testing.T) {
+func TestSettle(t *testing.T) { bothWays(t, testSettle) }
+
+func testSettle(t *testing.T) {
 	const unknown, success, failed, skipped = goverse_pb.ReliableCallStatus_UNKNOWN, goverse_pb.ReliableCallStatus_SUCCESS,
 		goverse_pb.ReliableCallStatus_FAILED, goverse_pb.ReliableCallStatus_SKIPPED
 	reply := pack(t, wrapperspb.String("x"))

@@ -20,6 +20,7 @@ type config struct {
 	connectionTimeout time.Duration
 	callTimeout       time.Duration
 	reconnectInterval time.Duration
+	unary             bool // each call by itself
 	dialOptions       []grpc.DialOption
 	log               *slog.Logger
 	onConnect         func(clientID string)
@@ -57,6 +58,14 @@ func WithReconnectInterval(d time.Duration) Option {
 func WithGRPCDialOptions(opts ...grpc.DialOption) Option {
 	return func(c *config) { c.dialOptions = append(c.dialOptions, opts...) }
 }
+
+// WithUnaryCalls makes each call a unary call of gRPC, with pushes on a stream beside them.
+// By default all share one stream, which carries several times as many calls. It is for
+// programs whose gRPC dial options must see each call, as interceptors and credentials
+// for every call do, and for proxies that do not pass streams on. At a gate of an older
+// version calls are made so by themselves, and so is one whose context has outgoing gRPC
+// metadata.
+func WithUnaryCalls() Option { return func(c *config) { c.unary = true } }
 
 // WithLogger makes the client log when its connection comes and goes, and what it
 // drops. Without it the client logs nothing.

@@ -20,7 +20,7 @@ func (c *Client) MessageChan() <-chan proto.Message { return c.messages }
 // WithOnMessage, with MessageChan. What they said must be read anew.
 func (c *Client) Dropped() uint64 { return c.dropped.Load() }
 
-// deliver hands on one pushed message. The keeper alone calls it.
+// deliver hands on one pushed message. It is called by one link at a time, and one by one.
 func (c *Client) deliver(a *anypb.Any) {
 	m, err := protohelper.AnyToMsg(a)
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 )
 
 // Pushes come in order and none twice, to the channel and to the callback.
-func TestPushesInOrder(t *testing.T) {
+func TestPushesInOrder(t *testing.T) { bothWays(t, testPushesInOrder) }
+
+func testPushesInOrder(t *testing.T) {
 	g := (&gate{}).serve(t)
 	var mu sync.Mutex
 	var heard []string
@@ -44,7 +46,9 @@ func TestPushesInOrder(t *testing.T) {
 }
 
 // When nobody reads, calls go on, and the newest messages are kept.
-func TestNobodyReads(t *testing.T) {
+func TestNobodyReads(t *testing.T) { bothWays(t, testNobodyReads) }
+
+func testNobodyReads(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})
 	const n = 3 * backlog
@@ -63,7 +67,9 @@ func TestNobodyReads(t *testing.T) {
 }
 
 // A push that the program cannot read is handed on as it came.
-func TestAPushOfAnUnknownType(t *testing.T) {
+func TestAPushOfAnUnknownType(t *testing.T) { bothWays(t, testAPushOfAnUnknownType) }
+
+func testAPushOfAnUnknownType(t *testing.T) {
 	g := (&gate{}).serve(t)
 	c := connect(t, []string{g.address})
 	unknown := &anypb.Any{TypeUrl: "type.googleapis.com/not.Known", Value: []byte{8, 1}}
@@ -77,7 +83,9 @@ func TestAPushOfAnUnknownType(t *testing.T) {
 }
 
 // What a gate says with its last breath, after its good-bye, still arrives.
-func TestLastWords(t *testing.T) {
+func TestLastWords(t *testing.T) { bothWays(t, testLastWords) }
+
+func testLastWords(t *testing.T) {
 	for range 20 { // it has 50 ms, which a busy machine may not give it
 		g := (&gate{}).serve(t)
 		c := connect(t, []string{g.address})
@@ -102,7 +110,9 @@ func TestLastWords(t *testing.T) {
 }
 
 // A gate that says good-bye but leaves its sessions open does not keep its clients.
-func TestAHalfHeartedGoodBye(t *testing.T) {
+func TestAHalfHeartedGoodBye(t *testing.T) { bothWays(t, testAHalfHeartedGoodBye) }
+
+func testAHalfHeartedGoodBye(t *testing.T) {
 	c, here, there := two(t, nil)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); here.server.GracefulStop() }() // the sessions stay
@@ -114,7 +124,9 @@ func TestAHalfHeartedGoodBye(t *testing.T) {
 }
 
 // A callback that hangs costs its own messages, and no call.
-func TestTheCallbackHangs(t *testing.T) {
+func TestTheCallbackHangs(t *testing.T) { bothWays(t, testTheCallbackHangs) }
+
+func testTheCallbackHangs(t *testing.T) {
 	g := (&gate{}).serve(t)
 	release := make(chan struct{})
 	c := connect(t, []string{g.address}, WithOnMessage(func(proto.Message) { <-release }))

@@ -36,6 +36,8 @@ type gate struct {
 	settle   func(r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error)
 	welcome  func(id string) (*anypb.Any, error) // nil: as a gate does
 
+	old      bool   // it is of a version without streams
+	maxCalls uint32 // on a stream; 0: 256
 	address  string
 	server   *grpc.Server
 	served   chan struct{}
@@ -43,6 +45,7 @@ type gate struct {
 	ending   func()        // closes it, once
 	calls    atomic.Int64  // that arrived
 	opened   atomic.Int64  // sessions
+	streamed atomic.Int64  // calls that arrived over streams
 
 	mu       sync.Mutex
 	ledger   map[string]int    // request text → how often it ran
@@ -67,6 +70,7 @@ func (g *gate) serve(t *testing.T) *gate {
 }
 
 func (g *gate) serveOn(t testing.TB, l net.Listener) {
+	g.old = g.old || isUnary(t)
 	stopping := make(chan struct{})
 	g.mu.Lock() // the last server's sessions may still be ending
 	g.ledger, g.homes, g.sessions = map[string]int{}, map[string]string{}, map[string]chan *anypb.Any{}
@@ -94,14 +98,18 @@ func (g *gate) stop() {
 	<-g.served
 }
 
-func (g *gate) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
-	id := fmt.Sprintf("%s/%d", g.address, g.opened.Add(1))
-	outbox := make(chan *anypb.Any)
-	p, _ := peer.FromContext(stream.Context())
+// admit opens a session.
+func (g *gate) admit(ctx context.Context) (id string, outbox chan *anypb.Any, stopping chan struct{}) {
+	id, outbox = fmt.Sprintf("%s/%d", g.address, g.opened.Add(1)), make(chan *anypb.Any)
+	p, _ := peer.FromContext(ctx)
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.homes[id], g.sessions[id] = p.Addr.String(), outbox
-	stopping := g.stopping
-	g.mu.Unlock()
+	return id, outbox, g.stopping
+}
+
+func (g *gate) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
+	id, outbox, stopping := g.admit(stream.Context())
 	welcome, err := anypb.New(&gate_pb.RegisterResponse{ClientId: id})
 	if g.welcome != nil {
 		welcome, err = g.welcome(id)
@@ -119,12 +127,14 @@ func (g *gate) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anyp
 				return err
 			}
 		case <-stopping:
-			return fault.New(fault.NotReady, "the gate is stopping")
+			return errStopping
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		}
 	}
 }
+
+var errStopping = fault.New(fault.NotReady, "the gate is stopping")
 
 // push sends m to a session; it waits until gRPC has taken it.
 func (g *gate) push(t *testing.T, id string, m proto.Message) {

@@ -36,6 +36,7 @@ type GateServerConfig struct {
 	WriteTimeout         time.Duration // how long a client may leave what is sent to it unread; default 10 s
 	MaxSessions          int           // connected clients; default 50,000
 	MaxCalls             int           // calls under way at once; more are Overloaded; default 16,384
+	MaxClientCalls       int           // calls under way at once on one client's stream, which holds back what is more; default 256
 
 	// ListenFlag is what this program calls the flag for ListenAddress, for the words of
 	// errors; default "--listen".
@@ -100,6 +101,9 @@ func (c *GateServerConfig) withDefaults() {
 	if c.MaxCalls == 0 {
 		c.MaxCalls = 16384
 	}
+	if c.MaxClientCalls == 0 {
+		c.MaxClientCalls = 256
+	}
 	if strings.HasPrefix(c.OpsListenAddress, ":") {
 		c.OpsListenAddress = "127.0.0.1" + c.OpsListenAddress
 	}
@@ -155,6 +159,7 @@ func (c *GateServerConfig) positive() error {
 	}
 	check("MaxSessions", c.MaxSessions < 0, c.MaxSessions)
 	check("MaxCalls", c.MaxCalls < 0, c.MaxCalls)
+	check("MaxClientCalls", c.MaxClientCalls < 0, c.MaxClientCalls)
 	return errors.Join(errs...)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/batch"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -24,14 +25,15 @@ import (
 // grpcDoor is gate.GateService. Requests go on as they came, undecoded.
 type grpcDoor struct {
 	gate_pb.UnimplementedGateServiceServer
-	calls   *calls
-	busy    *crowd
-	patient time.Duration // how long a client may leave a message unread
+	calls       *calls
+	busy        *crowd
+	patient     time.Duration // how long a client may leave a message unread
+	maxStreamed int           // calls under way on one stream
 }
 
 func newGRPCServer(d *grpcDoor, h *health.Server) *grpc.Server {
 	s := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(batch.Codec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)

@@ -230,7 +230,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	c.on = s.heard
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	r.grpc = newGRPCServer(&grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout}, r.health)
+	r.grpc = newGRPCServer(&grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, r.health)
 	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(s.listen.grpc)) })
 
 	name, _, _ := net.SplitHostPort(s.address)

@@ -662,6 +662,693 @@ func (x *SettleResponse) GetFailure() []byte {
 	return nil
 }
 
+// ClientBatch is what a client has to say, in order.
+type ClientBatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*ClientFrame         `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientBatch) Reset() {
+	*x = ClientBatch{}
+	mi := &file_gate_proto_gate_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientBatch) ProtoMessage() {}
+
+func (x *ClientBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientBatch.ProtoReflect.Descriptor instead.
+func (*ClientBatch) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ClientBatch) GetFrames() []*ClientFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// ClientFrame is a greeting, a call, or the end of the wait for one.
+type ClientFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`                                        // the number that the client gives the call; 0 in a greeting
+	TimeoutMicros int64                  `protobuf:"varint,2,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"` // what remains for the call, never a time of day; 0: the gate's default
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*ClientFrame_Hello
+	//	*ClientFrame_CallObject
+	//	*ClientFrame_CreateObject
+	//	*ClientFrame_DeleteObject
+	//	*ClientFrame_ReliableCallObject
+	//	*ClientFrame_Settle
+	//	*ClientFrame_Cancel
+	Kind          isClientFrame_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientFrame) Reset() {
+	*x = ClientFrame{}
+	mi := &file_gate_proto_gate_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientFrame) ProtoMessage() {}
+
+func (x *ClientFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientFrame.ProtoReflect.Descriptor instead.
+func (*ClientFrame) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ClientFrame) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *ClientFrame) GetTimeoutMicros() int64 {
+	if x != nil {
+		return x.TimeoutMicros
+	}
+	return 0
+}
+
+func (x *ClientFrame) GetKind() isClientFrame_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetHello() *Hello {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetCallObject() *CallObjectRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_CallObject); ok {
+			return x.CallObject
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetCreateObject() *CreateObjectRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_CreateObject); ok {
+			return x.CreateObject
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetDeleteObject() *DeleteObjectRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_DeleteObject); ok {
+			return x.DeleteObject
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetReliableCallObject() *ReliableCallObjectRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_ReliableCallObject); ok {
+			return x.ReliableCallObject
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetSettle() *SettleRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Settle); ok {
+			return x.Settle
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetCancel() *Cancel {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
+type isClientFrame_Kind interface {
+	isClientFrame_Kind()
+}
+
+type ClientFrame_Hello struct {
+	Hello *Hello `protobuf:"bytes,3,opt,name=hello,proto3,oneof"` // the first frame, once
+}
+
+type ClientFrame_CallObject struct {
+	CallObject *CallObjectRequest `protobuf:"bytes,4,opt,name=call_object,json=callObject,proto3,oneof"` // client_id is the session's, here and below: leave it out
+}
+
+type ClientFrame_CreateObject struct {
+	CreateObject *CreateObjectRequest `protobuf:"bytes,5,opt,name=create_object,json=createObject,proto3,oneof"`
+}
+
+type ClientFrame_DeleteObject struct {
+	DeleteObject *DeleteObjectRequest `protobuf:"bytes,6,opt,name=delete_object,json=deleteObject,proto3,oneof"`
+}
+
+type ClientFrame_ReliableCallObject struct {
+	ReliableCallObject *ReliableCallObjectRequest `protobuf:"bytes,7,opt,name=reliable_call_object,json=reliableCallObject,proto3,oneof"`
+}
+
+type ClientFrame_Settle struct {
+	Settle *SettleRequest `protobuf:"bytes,8,opt,name=settle,proto3,oneof"`
+}
+
+type ClientFrame_Cancel struct {
+	Cancel *Cancel `protobuf:"bytes,9,opt,name=cancel,proto3,oneof"` // nobody waits for the call any more; it is answered nevertheless
+}
+
+func (*ClientFrame_Hello) isClientFrame_Kind() {}
+
+func (*ClientFrame_CallObject) isClientFrame_Kind() {}
+
+func (*ClientFrame_CreateObject) isClientFrame_Kind() {}
+
+func (*ClientFrame_DeleteObject) isClientFrame_Kind() {}
+
+func (*ClientFrame_ReliableCallObject) isClientFrame_Kind() {}
+
+func (*ClientFrame_Settle) isClientFrame_Kind() {}
+
+func (*ClientFrame_Cancel) isClientFrame_Kind() {}
+
+type Hello struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hello) Reset() {
+	*x = Hello{}
+	mi := &file_gate_proto_gate_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hello) ProtoMessage() {}
+
+func (x *Hello) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hello.ProtoReflect.Descriptor instead.
+func (*Hello) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{13}
+}
+
+type Cancel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cancel) Reset() {
+	*x = Cancel{}
+	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cancel) ProtoMessage() {}
+
+func (x *Cancel) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
+func (*Cancel) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{14}
+}
+
+// GateBatch is what a gate has to say, in order.
+type GateBatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*GateFrame           `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateBatch) Reset() {
+	*x = GateBatch{}
+	mi := &file_gate_proto_gate_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateBatch) ProtoMessage() {}
+
+func (x *GateBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateBatch.ProtoReflect.Descriptor instead.
+func (*GateBatch) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GateBatch) GetFrames() []*GateFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// GateFrame is the gate's greeting, the one answer to a call, a pushed message, or the
+// end of the session.
+type GateFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"` // which an answer is to; else 0
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*GateFrame_Welcome
+	//	*GateFrame_Push
+	//	*GateFrame_Goodbye
+	//	*GateFrame_CallObject
+	//	*GateFrame_CreateObject
+	//	*GateFrame_DeleteObject
+	//	*GateFrame_ReliableCallObject
+	//	*GateFrame_Settle
+	//	*GateFrame_Failure
+	Kind          isGateFrame_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateFrame) Reset() {
+	*x = GateFrame{}
+	mi := &file_gate_proto_gate_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateFrame) ProtoMessage() {}
+
+func (x *GateFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateFrame.ProtoReflect.Descriptor instead.
+func (*GateFrame) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GateFrame) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *GateFrame) GetKind() isGateFrame_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *GateFrame) GetWelcome() *Welcome {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Welcome); ok {
+			return x.Welcome
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetPush() *Push {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Push); ok {
+			return x.Push
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetGoodbye() *Goodbye {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Goodbye); ok {
+			return x.Goodbye
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetCallObject() *CallObjectResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_CallObject); ok {
+			return x.CallObject
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetCreateObject() *CreateObjectResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_CreateObject); ok {
+			return x.CreateObject
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetDeleteObject() *DeleteObjectResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_DeleteObject); ok {
+			return x.DeleteObject
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetReliableCallObject() *ReliableCallObjectResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_ReliableCallObject); ok {
+			return x.ReliableCallObject
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetSettle() *SettleResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Settle); ok {
+			return x.Settle
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetFailure() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+type isGateFrame_Kind interface {
+	isGateFrame_Kind()
+}
+
+type GateFrame_Welcome struct {
+	Welcome *Welcome `protobuf:"bytes,2,opt,name=welcome,proto3,oneof"` // the first frame, once
+}
+
+type GateFrame_Push struct {
+	Push *Push `protobuf:"bytes,3,opt,name=push,proto3,oneof"`
+}
+
+type GateFrame_Goodbye struct {
+	Goodbye *Goodbye `protobuf:"bytes,4,opt,name=goodbye,proto3,oneof"`
+}
+
+type GateFrame_CallObject struct {
+	CallObject *CallObjectResponse `protobuf:"bytes,5,opt,name=call_object,json=callObject,proto3,oneof"`
+}
+
+type GateFrame_CreateObject struct {
+	CreateObject *CreateObjectResponse `protobuf:"bytes,6,opt,name=create_object,json=createObject,proto3,oneof"`
+}
+
+type GateFrame_DeleteObject struct {
+	DeleteObject *DeleteObjectResponse `protobuf:"bytes,7,opt,name=delete_object,json=deleteObject,proto3,oneof"`
+}
+
+type GateFrame_ReliableCallObject struct {
+	ReliableCallObject *ReliableCallObjectResponse `protobuf:"bytes,8,opt,name=reliable_call_object,json=reliableCallObject,proto3,oneof"`
+}
+
+type GateFrame_Settle struct {
+	Settle *SettleResponse `protobuf:"bytes,9,opt,name=settle,proto3,oneof"`
+}
+
+type GateFrame_Failure struct {
+	Failure []byte `protobuf:"bytes,10,opt,name=failure,proto3,oneof"` // in place of a response: a marshalled google.rpc.Status, that of the unary method
+}
+
+func (*GateFrame_Welcome) isGateFrame_Kind() {}
+
+func (*GateFrame_Push) isGateFrame_Kind() {}
+
+func (*GateFrame_Goodbye) isGateFrame_Kind() {}
+
+func (*GateFrame_CallObject) isGateFrame_Kind() {}
+
+func (*GateFrame_CreateObject) isGateFrame_Kind() {}
+
+func (*GateFrame_DeleteObject) isGateFrame_Kind() {}
+
+func (*GateFrame_ReliableCallObject) isGateFrame_Kind() {}
+
+func (*GateFrame_Settle) isGateFrame_Kind() {}
+
+func (*GateFrame_Failure) isGateFrame_Kind() {}
+
+type Welcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	MaxCalls      uint32                 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"` // that may be under way on this stream; more are refused
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Welcome) Reset() {
+	*x = Welcome{}
+	mi := &file_gate_proto_gate_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Welcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Welcome) ProtoMessage() {}
+
+func (x *Welcome) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
+func (*Welcome) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Welcome) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *Welcome) GetMaxCalls() uint32 {
+	if x != nil {
+		return x.MaxCalls
+	}
+	return 0
+}
+
+type Push struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       *anypb.Any             `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Push) Reset() {
+	*x = Push{}
+	mi := &file_gate_proto_gate_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Push) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Push) ProtoMessage() {}
+
+func (x *Push) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Push.ProtoReflect.Descriptor instead.
+func (*Push) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Push) GetMessage() *anypb.Any {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// Goodbye ends the session: no push follows, calls that come from now on are refused,
+// and those that are here are answered.
+type Goodbye struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        []byte                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"` // why, a marshalled google.rpc.Status
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Goodbye) Reset() {
+	*x = Goodbye{}
+	mi := &file_gate_proto_gate_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Goodbye) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Goodbye) ProtoMessage() {}
+
+func (x *Goodbye) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
+func (*Goodbye) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Goodbye) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_gate_proto_gate_proto protoreflect.FileDescriptor
 
 const file_gate_proto_gate_proto_rawDesc = "" +
@@ -707,7 +1394,47 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x120\n" +
 	"\bresponse\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\bresponse\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
-	"\afailure\x18\x04 \x01(\fR\afailure2\xa6\x03\n" +
+	"\afailure\x18\x04 \x01(\fR\afailure\"8\n" +
+	"\vClientBatch\x12)\n" +
+	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\xe1\x03\n" +
+	"\vClientFrame\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12%\n" +
+	"\x0etimeout_micros\x18\x02 \x01(\x03R\rtimeoutMicros\x12#\n" +
+	"\x05hello\x18\x03 \x01(\v2\v.gate.HelloH\x00R\x05hello\x12:\n" +
+	"\vcall_object\x18\x04 \x01(\v2\x17.gate.CallObjectRequestH\x00R\n" +
+	"callObject\x12@\n" +
+	"\rcreate_object\x18\x05 \x01(\v2\x19.gate.CreateObjectRequestH\x00R\fcreateObject\x12@\n" +
+	"\rdelete_object\x18\x06 \x01(\v2\x19.gate.DeleteObjectRequestH\x00R\fdeleteObject\x12S\n" +
+	"\x14reliable_call_object\x18\a \x01(\v2\x1f.gate.ReliableCallObjectRequestH\x00R\x12reliableCallObject\x12-\n" +
+	"\x06settle\x18\b \x01(\v2\x13.gate.SettleRequestH\x00R\x06settle\x12&\n" +
+	"\x06cancel\x18\t \x01(\v2\f.gate.CancelH\x00R\x06cancelB\x06\n" +
+	"\x04kind\"\a\n" +
+	"\x05Hello\"\b\n" +
+	"\x06Cancel\"4\n" +
+	"\tGateBatch\x12'\n" +
+	"\x06frames\x18\x01 \x03(\v2\x0f.gate.GateFrameR\x06frames\"\x84\x04\n" +
+	"\tGateFrame\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12)\n" +
+	"\awelcome\x18\x02 \x01(\v2\r.gate.WelcomeH\x00R\awelcome\x12 \n" +
+	"\x04push\x18\x03 \x01(\v2\n" +
+	".gate.PushH\x00R\x04push\x12)\n" +
+	"\agoodbye\x18\x04 \x01(\v2\r.gate.GoodbyeH\x00R\agoodbye\x12;\n" +
+	"\vcall_object\x18\x05 \x01(\v2\x18.gate.CallObjectResponseH\x00R\n" +
+	"callObject\x12A\n" +
+	"\rcreate_object\x18\x06 \x01(\v2\x1a.gate.CreateObjectResponseH\x00R\fcreateObject\x12A\n" +
+	"\rdelete_object\x18\a \x01(\v2\x1a.gate.DeleteObjectResponseH\x00R\fdeleteObject\x12T\n" +
+	"\x14reliable_call_object\x18\b \x01(\v2 .gate.ReliableCallObjectResponseH\x00R\x12reliableCallObject\x12.\n" +
+	"\x06settle\x18\t \x01(\v2\x14.gate.SettleResponseH\x00R\x06settle\x12\x1a\n" +
+	"\afailure\x18\n" +
+	" \x01(\fH\x00R\afailureB\x06\n" +
+	"\x04kind\"C\n" +
+	"\aWelcome\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1b\n" +
+	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\"6\n" +
+	"\x04Push\x12.\n" +
+	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\"!\n" +
+	"\aGoodbye\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\fR\x06status2\xda\x03\n" +
 	"\vGateService\x12:\n" +
 	"\bRegister\x12\x16.google.protobuf.Empty\x1a\x14.google.protobuf.Any0\x01\x12?\n" +
 	"\n" +
@@ -715,7 +1442,8 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\fCreateObject\x12\x19.gate.CreateObjectRequest\x1a\x1a.gate.CreateObjectResponse\x12E\n" +
 	"\fDeleteObject\x12\x19.gate.DeleteObjectRequest\x1a\x1a.gate.DeleteObjectResponse\x12W\n" +
 	"\x12ReliableCallObject\x12\x1f.gate.ReliableCallObjectRequest\x1a .gate.ReliableCallObjectResponse\x123\n" +
-	"\x06Settle\x12\x13.gate.SettleRequest\x1a\x14.gate.SettleResponseB1Z/github.com/xiaonanln/goverse/gate/proto;gate_pbb\x06proto3"
+	"\x06Settle\x12\x13.gate.SettleRequest\x1a\x14.gate.SettleResponse\x122\n" +
+	"\bConverse\x12\x11.gate.ClientBatch\x1a\x0f.gate.GateBatch(\x010\x01B1Z/github.com/xiaonanln/goverse/gate/proto;gate_pbb\x06proto3"
 
 var (
 	file_gate_proto_gate_proto_rawDescOnce sync.Once
@@ -729,7 +1457,7 @@ func file_gate_proto_gate_proto_rawDescGZIP() []byte {
 	return file_gate_proto_gate_proto_rawDescData
 }
 
-var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_gate_proto_gate_proto_goTypes = []any{
 	(*RegisterResponse)(nil),           // 0: gate.RegisterResponse
 	(*CallObjectRequest)(nil),          // 1: gate.CallObjectRequest
@@ -742,32 +1470,61 @@ var file_gate_proto_gate_proto_goTypes = []any{
 	(*ReliableCallObjectResponse)(nil), // 8: gate.ReliableCallObjectResponse
 	(*SettleRequest)(nil),              // 9: gate.SettleRequest
 	(*SettleResponse)(nil),             // 10: gate.SettleResponse
-	(*anypb.Any)(nil),                  // 11: google.protobuf.Any
-	(*emptypb.Empty)(nil),              // 12: google.protobuf.Empty
+	(*ClientBatch)(nil),                // 11: gate.ClientBatch
+	(*ClientFrame)(nil),                // 12: gate.ClientFrame
+	(*Hello)(nil),                      // 13: gate.Hello
+	(*Cancel)(nil),                     // 14: gate.Cancel
+	(*GateBatch)(nil),                  // 15: gate.GateBatch
+	(*GateFrame)(nil),                  // 16: gate.GateFrame
+	(*Welcome)(nil),                    // 17: gate.Welcome
+	(*Push)(nil),                       // 18: gate.Push
+	(*Goodbye)(nil),                    // 19: gate.Goodbye
+	(*anypb.Any)(nil),                  // 20: google.protobuf.Any
+	(*emptypb.Empty)(nil),              // 21: google.protobuf.Empty
 }
 var file_gate_proto_gate_proto_depIdxs = []int32{
-	11, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
-	11, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
-	11, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
-	11, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
-	11, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
-	12, // 5: gate.GateService.Register:input_type -> google.protobuf.Empty
-	1,  // 6: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
-	3,  // 7: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
-	5,  // 8: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
-	7,  // 9: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
-	9,  // 10: gate.GateService.Settle:input_type -> gate.SettleRequest
-	11, // 11: gate.GateService.Register:output_type -> google.protobuf.Any
-	2,  // 12: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
-	4,  // 13: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
-	6,  // 14: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
-	8,  // 15: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
-	10, // 16: gate.GateService.Settle:output_type -> gate.SettleResponse
-	11, // [11:17] is the sub-list for method output_type
-	5,  // [5:11] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	20, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
+	20, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
+	20, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
+	20, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
+	20, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
+	12, // 5: gate.ClientBatch.frames:type_name -> gate.ClientFrame
+	13, // 6: gate.ClientFrame.hello:type_name -> gate.Hello
+	1,  // 7: gate.ClientFrame.call_object:type_name -> gate.CallObjectRequest
+	3,  // 8: gate.ClientFrame.create_object:type_name -> gate.CreateObjectRequest
+	5,  // 9: gate.ClientFrame.delete_object:type_name -> gate.DeleteObjectRequest
+	7,  // 10: gate.ClientFrame.reliable_call_object:type_name -> gate.ReliableCallObjectRequest
+	9,  // 11: gate.ClientFrame.settle:type_name -> gate.SettleRequest
+	14, // 12: gate.ClientFrame.cancel:type_name -> gate.Cancel
+	16, // 13: gate.GateBatch.frames:type_name -> gate.GateFrame
+	17, // 14: gate.GateFrame.welcome:type_name -> gate.Welcome
+	18, // 15: gate.GateFrame.push:type_name -> gate.Push
+	19, // 16: gate.GateFrame.goodbye:type_name -> gate.Goodbye
+	2,  // 17: gate.GateFrame.call_object:type_name -> gate.CallObjectResponse
+	4,  // 18: gate.GateFrame.create_object:type_name -> gate.CreateObjectResponse
+	6,  // 19: gate.GateFrame.delete_object:type_name -> gate.DeleteObjectResponse
+	8,  // 20: gate.GateFrame.reliable_call_object:type_name -> gate.ReliableCallObjectResponse
+	10, // 21: gate.GateFrame.settle:type_name -> gate.SettleResponse
+	20, // 22: gate.Push.message:type_name -> google.protobuf.Any
+	21, // 23: gate.GateService.Register:input_type -> google.protobuf.Empty
+	1,  // 24: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
+	3,  // 25: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
+	5,  // 26: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
+	7,  // 27: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
+	9,  // 28: gate.GateService.Settle:input_type -> gate.SettleRequest
+	11, // 29: gate.GateService.Converse:input_type -> gate.ClientBatch
+	20, // 30: gate.GateService.Register:output_type -> google.protobuf.Any
+	2,  // 31: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
+	4,  // 32: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
+	6,  // 33: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
+	8,  // 34: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
+	10, // 35: gate.GateService.Settle:output_type -> gate.SettleResponse
+	15, // 36: gate.GateService.Converse:output_type -> gate.GateBatch
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_gate_proto_gate_proto_init() }
@@ -775,13 +1532,33 @@ func file_gate_proto_gate_proto_init() {
 	if File_gate_proto_gate_proto != nil {
 		return
 	}
+	file_gate_proto_gate_proto_msgTypes[12].OneofWrappers = []any{
+		(*ClientFrame_Hello)(nil),
+		(*ClientFrame_CallObject)(nil),
+		(*ClientFrame_CreateObject)(nil),
+		(*ClientFrame_DeleteObject)(nil),
+		(*ClientFrame_ReliableCallObject)(nil),
+		(*ClientFrame_Settle)(nil),
+		(*ClientFrame_Cancel)(nil),
+	}
+	file_gate_proto_gate_proto_msgTypes[16].OneofWrappers = []any{
+		(*GateFrame_Welcome)(nil),
+		(*GateFrame_Push)(nil),
+		(*GateFrame_Goodbye)(nil),
+		(*GateFrame_CallObject)(nil),
+		(*GateFrame_CreateObject)(nil),
+		(*GateFrame_DeleteObject)(nil),
+		(*GateFrame_ReliableCallObject)(nil),
+		(*GateFrame_Settle)(nil),
+		(*GateFrame_Failure)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gate_proto_gate_proto_rawDesc), len(file_gate_proto_gate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

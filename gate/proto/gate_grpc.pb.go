@@ -30,6 +30,7 @@ const (
 	GateService_DeleteObject_FullMethodName       = "/gate.GateService/DeleteObject"
 	GateService_ReliableCallObject_FullMethodName = "/gate.GateService/ReliableCallObject"
 	GateService_Settle_FullMethodName             = "/gate.GateService/Settle"
+	GateService_Converse_FullMethodName           = "/gate.GateService/Converse"
 )
 
 // GateServiceClient is the client API for GateService service.
@@ -47,6 +48,9 @@ type GateServiceClient interface {
 	// Settle ends the doubt about a call that was made with an id: its result is the
 	// answer if it ran, as soon as there is one; if it did not, it never will.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// Converse is Register and all calls on one stream: docs/format/client.md. A client
+	// falls back to the methods above where it is Unimplemented.
+	Converse(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ClientBatch, GateBatch], error)
 }
 
 type gateServiceClient struct {
@@ -126,6 +130,19 @@ func (c *gateServiceClient) Settle(ctx context.Context, in *SettleRequest, opts 
 	return out, nil
 }
 
+func (c *gateServiceClient) Converse(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ClientBatch, GateBatch], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &GateService_ServiceDesc.Streams[1], GateService_Converse_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ClientBatch, GateBatch]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GateService_ConverseClient = grpc.BidiStreamingClient[ClientBatch, GateBatch]
+
 // GateServiceServer is the server API for GateService service.
 // All implementations must embed UnimplementedGateServiceServer
 // for forward compatibility.
@@ -141,6 +158,9 @@ type GateServiceServer interface {
 	// Settle ends the doubt about a call that was made with an id: its result is the
 	// answer if it ran, as soon as there is one; if it did not, it never will.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// Converse is Register and all calls on one stream: docs/format/client.md. A client
+	// falls back to the methods above where it is Unimplemented.
+	Converse(grpc.BidiStreamingServer[ClientBatch, GateBatch]) error
 	mustEmbedUnimplementedGateServiceServer()
 }
 
@@ -168,6 +188,9 @@ func (UnimplementedGateServiceServer) ReliableCallObject(context.Context, *Relia
 }
 func (UnimplementedGateServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedGateServiceServer) Converse(grpc.BidiStreamingServer[ClientBatch, GateBatch]) error {
+	return status.Error(codes.Unimplemented, "method Converse not implemented")
 }
 func (UnimplementedGateServiceServer) mustEmbedUnimplementedGateServiceServer() {}
 func (UnimplementedGateServiceServer) testEmbeddedByValue()                     {}
@@ -291,6 +314,13 @@ func _GateService_Settle_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GateService_Converse_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(GateServiceServer).Converse(&grpc.GenericServerStream[ClientBatch, GateBatch]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GateService_ConverseServer = grpc.BidiStreamingServer[ClientBatch, GateBatch]
+
 // GateService_ServiceDesc is the grpc.ServiceDesc for GateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -324,6 +354,12 @@ var GateService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Register",
 			Handler:       _GateService_Register_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Converse",
+			Handler:       _GateService_Converse_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "gate/proto/gate.proto",

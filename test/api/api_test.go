@@ -326,6 +326,17 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.ReliableCallObjectResponse{}: {"response=1", "error=2", "status=3", "replayed=4", "failure=5"},
 		&gate_pb.SettleRequest{}:              {"call_id=1", "type=2", "id=3"},
 		&gate_pb.SettleResponse{}:             {"status=1", "response=2", "error=3", "failure=4"},
+		&gate_pb.ClientBatch{}:                {"frames=1"},
+		&gate_pb.ClientFrame{}: {"call=1", "timeout_micros=2", "hello=3", "call_object=4", "create_object=5", "delete_object=6",
+			"reliable_call_object=7", "settle=8", "cancel=9"},
+		&gate_pb.Hello{}:     nil,
+		&gate_pb.Cancel{}:    nil,
+		&gate_pb.GateBatch{}: {"frames=1"},
+		&gate_pb.GateFrame{}: {"call=1", "welcome=2", "push=3", "goodbye=4", "call_object=5", "create_object=6", "delete_object=7",
+			"reliable_call_object=8", "settle=9", "failure=10"},
+		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2"},
+		&gate_pb.Push{}:    {"message=1"},
+		&gate_pb.Goodbye{}: {"status=1"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()
