@@ -76,11 +76,15 @@ func (c *cluster) push(t *testing.T, gate, clientID, text string) {
 }
 
 // startGate runs a real gate at address.
-func startGate(t *testing.T, c *cluster, address string) *gateserver.GateServer {
+func startGate(t *testing.T, c *cluster, address string, change ...func(*gateserver.GateServerConfig)) *gateserver.GateServer {
 	t.Helper()
-	s, err := gateserver.NewGateServer(&gateserver.GateServerConfig{
+	cfg := &gateserver.GateServerConfig{
 		ListenAddress: address, HTTPListenAddress: "off", Router: c, Logger: logger.New(slog.New(slog.DiscardHandler)),
-	})
+	}
+	for _, f := range change {
+		f(cfg)
+	}
+	s, err := gateserver.NewGateServer(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

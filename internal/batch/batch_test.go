@@ -1,0 +1,76 @@
+package batch
+
+import (
+	"bytes"
+	"testing"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+)
+
+// A batch is the message that gate.proto says.
+func TestABatchIsProtobuf(t *testing.T) {
+	want := &gate_pb.ClientBatch{}
+	b := New()
+	defer Free(b)
+	for i := range uint64(300) {
+		call := &gate_pb.CallObjectRequest{Type: "T", Id: string(bytes.Repeat([]byte("i"), int(i)))}
+		f := &gate_pb.ClientFrame{Call: i, TimeoutMicros: int64(i), Kind: &gate_pb.ClientFrame_CallObject{CallObject: call}}
+		want.Frames = append(want.Frames, f)
+		*b = AppendFrame(*b, marshal(t, &gate_pb.ClientFrame{Call: i, TimeoutMicros: int64(i)}), marshal(t, &gate_pb.ClientFrame{Kind: f.Kind}))
+	}
+	got := new(gate_pb.ClientBatch)
+	if err := proto.Unmarshal(*b, got); err != nil || !proto.Equal(got, want) {
+		t.Errorf("%v, %v", err, got)
+	}
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The codec sends a batch as it is and everything else as protobuf; and what it sends is
+// another's when it is sent.
+func TestCodec(t *testing.T) {
+	c := Codec()
+	m := &gate_pb.Welcome{ClientId: "a"}
+	for range 3 {
+		b := New()
+		if len(*b) != 0 {
+			t.Fatalf("a new batch has %d bytes", len(*b))
+		}
+		*b = append(*b, marshal(t, m)...)
+		for _, v := range []any{b, m} {
+			sent, err := c.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := new(gate_pb.Welcome)
+			if err := c.Unmarshal(sent, got); err != nil || !proto.Equal(got, m) {
+				t.Errorf("%T: %v, %v", v, got, err)
+			}
+			sent.Free()
+		}
+	}
+	if c.Name() != "proto" {
+		t.Error(c.Name())
+	}
+}
+
+func TestBuffers(t *testing.T) {
+	var p mem.BufferPool = buffers
+	for _, n := range []int{0, 1, 4 << 10, 4<<10 + 1, 1 << 20} {
+		b := p.Get(n)
+		if len(*b) != n {
+			t.Errorf("%d bytes are asked for and %d come", n, len(*b))
+		}
+		p.Put(b)
+	}
+}
