@@ -27,11 +27,7 @@ const busyStream = 32 << 20
 // Converse opens a session for the stream, sends what is pushed to it, and answers the
 // calls that come over it.
 func (d *grpcDoor) Converse(stream converseStream) error {
-	c := &conversation{
-		door: d, stream: stream, greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
-		wake: make(chan struct{}, 1), stuck: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
-		calls: map[uint64]*question{},
-	}
+	c := newConversation(d, stream)
 	defer close(c.over)
 	if !d.busy.enter() {
 		return errStopping
@@ -92,6 +88,14 @@ type answered struct {
 	number uint64
 	frame  *[]byte
 	of     *question // nil: it was not let in
+}
+
+func newConversation(d *grpcDoor, stream converseStream) *conversation {
+	return &conversation{
+		door: d, stream: stream, greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
+		wake: make(chan struct{}, 1), stuck: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
+		calls: map[uint64]*question{},
+	}
 }
 
 // welcome hears the client's greeting, and opens and tells the session.
