@@ -14,6 +14,12 @@
 // stops in good order: their calls on it finish, new ones go elsewhere. While no gate
 // can be reached a call waits, as long as its context or the call timeout allows.
 //
+// # One stream
+//
+// Calls and pushes share one stream to the gate, whose calls under way the gate bounds:
+// what is more waits here for its turn. Gates of older versions have no such stream, and
+// WithUnaryCalls does without: then each call is a unary call of gRPC.
+//
 // # Whether it ran
 //
 // What surely did not run, because it was never sent or the gate said so, is repeated

@@ -68,8 +68,8 @@ func TestCallsBesideTheStream(t *testing.T) {
 // in vain surely did not run.
 func TestTheGateBoundsTheCallsOnAStream(t *testing.T) {
 	g := (&gate{call: hangs, maxCalls: 2}).serve(t)
-	c := connect(t, []string{g.address})
-	hanging, cancel := context.WithCancel(soon(t))
+	c := connect(t, []string{g.address}, WithCallTimeout(time.Hour))
+	hanging, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	for range cap(done) {
 		go func() { done <- say(hanging, c, "hang") }()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -223,7 +224,7 @@ func TestInterceptorsOnAStream(t *testing.T) {
 // A call's time is what the client says, or the gate's default; and it ends when nobody
 // waits any more, but is answered.
 func TestTimeoutsAndCancelsOnAStream(t *testing.T) {
-	remains, ended := make(chan time.Duration, 1), make(chan error, 1)
+	remains, ended, lives := make(chan time.Duration, 1), make(chan error, 1), make(chan context.Context, 1)
 	s := start(t, newCluster(func(ctx context.Context, call object.Call) (object.Payload, error) {
 		at, _ := ctx.Deadline()
 		remains <- time.Until(at)
@@ -232,6 +233,7 @@ func TestTimeoutsAndCancelsOnAStream(t *testing.T) {
 			ended <- ctx.Err()
 			return object.Payload{}, ctx.Err()
 		}
+		lives <- ctx
 		return call.Payload, nil
 	}), func(c *GateServerConfig) { c.DefaultCallTimeout = time.Hour })
 	k := talk(t, t.Context(), dial(t, s))
@@ -244,6 +246,11 @@ func TestTimeoutsAndCancelsOnAStream(t *testing.T) {
 		}
 		if d := <-remains; d > most || most-d > 30*time.Second && most <= time.Hour || d <= 0 {
 			t.Errorf("%d µs: %v remain", micros, d)
+		}
+		select {
+		case <-(<-lives).Done(): // what the call took is given back
+		case <-time.After(20 * time.Second):
+			t.Errorf("%d µs: the context outlives its call", micros)
 		}
 	}
 	k.say(askFor(1, "Wait", nil))
@@ -274,7 +281,7 @@ func TestHostileClients(t *testing.T) {
 		}
 		return call.Payload, nil
 	})
-	s := start(t, router, func(c *GateServerConfig) { c.MaxClientCalls = 4; c.WriteTimeout = 2 * time.Second })
+	s := start(t, router, func(c *GateServerConfig) { c.MaxClientCalls, c.WriteTimeout = 4, time.Minute })
 	c := dial(t, s)
 	neighbour := talk(t, t.Context(), c)
 	unknown := &gate_pb.ClientFrame{Call: 1}
@@ -355,14 +362,16 @@ func TestGarbageOnAStream(t *testing.T) {
 
 // A client that opens a stream and says nothing does not keep it.
 func TestASilentClient(t *testing.T) {
-	s := start(t, newCluster(echo), func(c *GateServerConfig) { c.WriteTimeout = 20 * time.Millisecond })
-	stream, err := dial(t, s).Converse(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "says nothing") {
-		t.Errorf("it ends with %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, vanish := context.WithCancel(t.Context())
+		c := newConversation(&grpcDoor{}, &grpc.GenericServerStream[gate_pb.ClientBatch, gate_pb.GateBatch]{ServerStream: still{ctx: ctx}})
+		go c.read()
+		began := time.Now()
+		if err := c.welcome(); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "says nothing") || time.Since(began) != hush {
+			t.Errorf("it ends with %v after %v", err, time.Since(began))
+		}
+		vanish()
+	})
 }
 
 // More calls than a stream may have are refused, and surely did not run.
@@ -501,7 +510,7 @@ func TestAStreamThatStalls(t *testing.T) {
 		<-release
 		return call.Payload, nil
 	})
-	c := dial(t, start(t, router, func(c *GateServerConfig) { c.Listener = d.listener() }))
+	c := dial(t, start(t, router, func(c *GateServerConfig) { c.Listener, c.WriteTimeout = d.listener(), time.Minute }))
 	stalled, fine := talk(t, t.Context(), c), talk(t, t.Context(), c)
 	stalled.say(askFor(1, "M", text(t, "late")))
 	big := pack(t, wrap(strings.Repeat("x", 64<<10)))
@@ -541,19 +550,33 @@ func TestAStreamThatStalls(t *testing.T) {
 	}
 }
 
-// The same with answers in place of pushes: the write deadline ends it.
+// The same with answers in place of pushes: the write deadline ends it, and what runs for
+// it.
 func TestAStreamThatStallsForTooLong(t *testing.T) {
 	var d diary
-	router := newCluster(func(context.Context, object.Call) (object.Payload, error) {
+	entered, ended := make(chan struct{}), make(chan error, 1)
+	router := newCluster(func(ctx context.Context, call object.Call) (object.Payload, error) {
+		if call.Method == "Wait" {
+			close(entered)
+			<-ctx.Done()
+			ended <- ctx.Err()
+		}
 		return object.OfBinary(&anypb.Any{Value: make([]byte, 100<<10)}), nil
 	})
-	s := start(t, router, func(c *GateServerConfig) { c.Listener, c.WriteTimeout = d.listener(), 50*time.Millisecond })
+	s := start(t, router, func(c *GateServerConfig) { c.Listener, c.WriteTimeout = d.listener(), 300*time.Millisecond })
 	k := talk(t, t.Context(), dial(t, s))
-	for i := range uint64(8) {
-		k.say(askFor(i+1, "M", nil))
+	for i, method := range []string{"Wait", "M", "M", "M", "M", "M", "M", "M", "M"} {
+		_ = k.stream.Send(&gate_pb.ClientBatch{Frames: []*gate_pb.ClientFrame{askFor(uint64(i+1), method, nil)}}) // or it has ended already
 	}
 	if why := d.wait(t, k.id); !strings.Contains(why, "does not read what is sent") {
 		t.Errorf("the stalled session ended with %q", why)
+	}
+	select {
+	case <-entered:
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("its call ended with %v", err)
+		}
+	default: // the machine is so busy that the end was first
 	}
 }
 
@@ -592,4 +615,49 @@ func TestAGateThatStopsSaysGoodbye(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestAFullGateRefusesStreams(t *testing.T) {
+	c := dial(t, start(t, newCluster(echo), func(c *GateServerConfig) { c.MaxSessions = 1 }))
+	first := talk(t, t.Context(), c)
+	stream, err := c.Converse(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := &talker{t: t, stream: stream}
+	second.say(hello())
+	if _, err := second.read(); fault.KindOf(fault.FromStatus(err)) != fault.Overloaded {
+		t.Errorf("the second client of one: %v", err)
+	}
+	first.say(askFor(1, "M", text(t, "x")))
+	if got := unpack(t, first.next().GetCallObject().GetResponse()); got != "x" {
+		t.Errorf("the first gets %q", got)
+	}
+}
+
+// A call that was on its way when the gate said goodbye is refused in words, and not cut
+// off in doubt.
+func TestAStreamsLastWords(t *testing.T) {
+	for range 20 { // there is a second for it, which a busy machine may not give
+		s := start(t, newCluster(echo))
+		k := talk(t, t.Context(), dial(t, s))
+		stopped := make(chan error)
+		go func() { stopped <- s.Stop() }()
+		if k.next().GetGoodbye() == nil {
+			t.Fatal("no goodbye")
+		}
+		refused := false
+		if err := k.stream.Send(&gate_pb.ClientBatch{Frames: []*gate_pb.ClientFrame{askFor(1, "M", nil)}}); err == nil {
+			f, err := k.read()
+			refused = err == nil && f.GetFailure() != nil && fault.KindOf(fault.FromStatus(said(t, f.GetFailure()))) == fault.NotReady
+		}
+		_ = k.stream.CloseSend() // or it has ended
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+		if refused {
+			return
+		}
+	}
+	t.Error("not once in 20 times")
 }

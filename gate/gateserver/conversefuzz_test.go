@@ -20,6 +20,11 @@ type still struct {
 
 func (s still) Context() context.Context { return s.ctx }
 
+func (s still) RecvMsg(any) error {
+	<-s.ctx.Done()
+	return s.ctx.Err()
+}
+
 // Whatever a batch says, it is refused whole, or each of its calls gets one answer.
 func FuzzConverse(f *testing.F) {
 	cancel := &gate_pb.ClientFrame{Call: 2, Kind: &gate_pb.ClientFrame_Cancel{}}
