@@ -51,7 +51,7 @@ type link struct {
 	address string
 	id      string // the client id
 	cc      *grpc.ClientConn
-	calls   caller
+	calls   gate_pb.GateServiceClient
 	stream  *stream                               // nil: calls go by themselves
 	pushes  grpc.ServerStreamingClient[anypb.Any] // then
 	hangUp  func()                                // ends the session
@@ -116,17 +116,17 @@ func (l *link) options(cfg *config) []grpc.DialOption {
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(maxRequest), grpc.MaxCallRecvMsgSize(maxReply)),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), // whether a call may run twice is not gRPC's to decide
 		grpc.WithResolvers(l.peers), grpc.WithStatsHandler(l), grpc.WithPerRPCCredentials(onlyHere{l}),
-	}, cfg.dialOptions...)
+	}, append(cfg.dialOptions[:len(cfg.dialOptions):len(cfg.dialOptions)], grpc.WithChainUnaryInterceptor(l.route))...)
 }
 
 // begin opens a session: on one stream, unless the gate is too old for that or the
 // program does not want it. cut ends ctx.
 func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config) error {
-	calls := gate_pb.NewGateServiceClient(l.cc)
+	l.calls = gate_pb.NewGateServiceClient(l.cc)
 	if !cfg.unary {
-		s, err := openStream(ctx, cut, calls, l.leave)
+		s, err := openStream(ctx, cut, l.calls, l.leave)
 		if err == nil {
-			l.stream, l.id, l.calls = s, s.id, streamed{s, calls}
+			l.stream, l.id = s, s.id
 			l.hangUp = func() { s.finish(l.reason()) }
 			return nil
 		}
@@ -134,8 +134,8 @@ func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config) e
 			return welcomed(err)
 		}
 	}
-	l.calls, l.hangUp = calls, cut
-	return l.register(ctx, calls)
+	l.hangUp = cut
+	return l.register(ctx)
 }
 
 // welcomed is why a gate did not take the client in.
@@ -149,8 +149,8 @@ func welcomed(err error) error {
 var errNoID = errors.New("it welcomes without a client id")
 
 // register opens the stream of pushes and waits for the gate's welcome.
-func (l *link) register(ctx context.Context, calls gate_pb.GateServiceClient) error {
-	stream, err := calls.Register(ctx, &emptypb.Empty{})
+func (l *link) register(ctx context.Context) error {
+	stream, err := l.calls.Register(ctx, &emptypb.Empty{})
 	if err != nil {
 		return plain(err)
 	}

@@ -54,15 +54,16 @@ func WithReconnectInterval(d time.Duration) Option {
 }
 
 // WithGRPCDialOptions adds options of the connection, as for TLS. They come after the
-// client's own and win over them.
+// client's own and win over them. Interceptors of unary calls see each call, also where
+// it then goes over the stream that all share.
 func WithGRPCDialOptions(opts ...grpc.DialOption) Option {
 	return func(c *config) { c.dialOptions = append(c.dialOptions, opts...) }
 }
 
 // WithUnaryCalls makes each call a unary call of gRPC, with pushes on a stream beside them.
 // By default all share one stream, which carries several times as many calls. It is for
-// programs whose gRPC dial options must see each call, as interceptors and credentials
-// for every call do, and for proxies that do not pass streams on. At a gate of an older
+// proxies that do not pass streams on, and for credentials that change from call to call:
+// those in the dial options are asked when the stream is opened. At a gate of an older
 // version calls are made so by themselves, and so is one whose context has outgoing gRPC
 // metadata.
 func WithUnaryCalls() Option { return func(c *config) { c.unary = true } }

@@ -64,6 +64,46 @@ func TestCallsBesideTheStream(t *testing.T) {
 	g.noStrays(t)
 }
 
+// The program's own interceptors see each call, as a unary call, also where it goes over
+// the stream; and what they add to it arrives.
+func TestInterceptorsOfTheProgram(t *testing.T) { bothWays(t, testInterceptorsOfTheProgram) }
+
+func testInterceptorsOfTheProgram(t *testing.T) {
+	g := (&gate{call: func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
+		if md, _ := metadata.FromIncomingContext(ctx); r.Method == "Head" {
+			return anypb.New(wrapperspb.String(strings.Join(md["who"], ",") + " " + r.ClientId))
+		}
+		return r.Request, nil
+	}}).serve(t)
+	var seen told
+	c := connect(t, []string{g.address}, WithGRPCDialOptions(grpc.WithUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			r, ok := req.(*gate_pb.CallObjectRequest)
+			if ok && r.Method == "Head" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "who", "ann")
+			}
+			err := invoke(ctx, method, req, reply, cc, opts...)
+			if answer, is := reply.(*gate_pb.CallObjectResponse); ok && is {
+				seen.add("%s of %s: %v", r.Method, r.ClientId, answer.Response != nil)
+			}
+			return err
+		})))
+	who, err := c.CallObject(soon(t), "Echo", "a", "Head", nil)
+	if err != nil || who.(*wrapperspb.StringValue).Value != "ann "+c.ClientID() {
+		t.Errorf("%v, %v", who, err)
+	}
+	if err := say(soon(t), c, "x"); err != nil {
+		t.Error(err)
+	}
+	id := c.ClientID()
+	if want := "Head of " + id + ": true\nSay of " + id + ": true"; seen.String() != want {
+		t.Errorf("the interceptor saw\n%s\nwant\n%s", seen.String(), want)
+	}
+	if n := g.streamed.Load(); n != 1 && !isUnary(t) {
+		t.Errorf("%d calls went over the stream", n)
+	}
+}
+
 // As many calls are on their way as the gate allows. The others wait, and one that waits
 // in vain surely did not run.
 func TestTheGateBoundsTheCallsOnAStream(t *testing.T) {

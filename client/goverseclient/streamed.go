@@ -10,115 +10,94 @@ import (
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 )
 
-// caller is how calls reach a gate: each a unary call, or all over one stream.
-type caller interface {
-	CallObject(context.Context, *gate_pb.CallObjectRequest, ...grpc.CallOption) (*gate_pb.CallObjectResponse, error)
-	CreateObject(context.Context, *gate_pb.CreateObjectRequest, ...grpc.CallOption) (*gate_pb.CreateObjectResponse, error)
-	DeleteObject(context.Context, *gate_pb.DeleteObjectRequest, ...grpc.CallOption) (*gate_pb.DeleteObjectResponse, error)
-	ReliableCallObject(context.Context, *gate_pb.ReliableCallObjectRequest, ...grpc.CallOption) (*gate_pb.ReliableCallObjectResponse, error)
-	Settle(context.Context, *gate_pb.SettleRequest, ...grpc.CallOption) (*gate_pb.SettleResponse, error)
-}
-
-// streamed makes calls over a link's stream. Those that do not belong there go beside
-// it, as unary calls on the same connection: long ones, which would hold up the others,
-// and those whose context carries gRPC headers, which frames do not have.
-type streamed struct {
-	*stream
-	beside gate_pb.GateServiceClient
-}
-
 // errBeside sends a call beside the stream.
 var errBeside = errors.New("the call is too long for the stream")
 
-// send makes a call, unless it goes beside the stream.
-func (s streamed) send(ctx context.Context, f *gate_pb.ClientFrame) (*gate_pb.GateFrame, error) {
+// route is the innermost interceptor of a link's unary calls, behind those of the
+// program, so that they see each call: it makes them over the stream. Those that do not
+// belong there go beside it, as unary calls on the same connection: long ones, which would
+// hold up the others, and those whose context carries gRPC headers, which frames do not
+// have.
+func (l *link) route(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if l.stream != nil {
+		if err := l.converse(ctx, req, reply); err != errBeside {
+			return err
+		}
+	}
+	return invoke(ctx, method, req, reply, cc, opts...)
+}
+
+// converse makes a call over the stream, unless it goes beside.
+func (l *link) converse(ctx context.Context, req, reply any) error {
 	if _, has := metadata.FromOutgoingContext(ctx); has {
-		return nil, errBeside
+		return errBeside
 	}
 	t, ok := ctx.Value(traceKey{}).(*trace)
 	if !ok {
 		t = new(trace)
 	}
-	return s.call(ctx, t, f)
+	t.sent.Store(false) // an interceptor may make the call again, and the last attempt counts
+	t.answered.Store(false)
+	answer, err := l.ask(ctx, t, req)
+	if err != nil {
+		return err
+	}
+	if !take(reply, answer) {
+		return l.stream.breach("the gate answers another question than was asked")
+	}
+	return nil
 }
 
-const otherAnswer = "the gate answers another question than was asked"
-
-// CallObject implements caller.
-func (s streamed) CallObject(ctx context.Context, in *gate_pb.CallObjectRequest, opts ...grpc.CallOption) (*gate_pb.CallObjectResponse, error) {
-	in.ClientId = "" // the gate knows
-	f, err := s.send(ctx, &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_CallObject{CallObject: in}})
-	if err == errBeside {
-		in.ClientId = s.id
-		return s.beside.CallObject(ctx, in, opts...)
+// ask sends the frame of a request, without the client id, which the gate knows.
+func (l *link) ask(ctx context.Context, t *trace, req any) (*gate_pb.GateFrame, error) {
+	f := new(gate_pb.ClientFrame)
+	switch r := req.(type) {
+	case *gate_pb.CallObjectRequest:
+		defer func(id string) { r.ClientId = id }(r.ClientId)
+		r.ClientId = ""
+		f.Kind = &gate_pb.ClientFrame_CallObject{CallObject: r}
+	case *gate_pb.ReliableCallObjectRequest:
+		defer func(id string) { r.ClientId = id }(r.ClientId)
+		r.ClientId = ""
+		f.Kind = &gate_pb.ClientFrame_ReliableCallObject{ReliableCallObject: r}
+	case *gate_pb.CreateObjectRequest:
+		f.Kind = &gate_pb.ClientFrame_CreateObject{CreateObject: r}
+	case *gate_pb.DeleteObjectRequest:
+		f.Kind = &gate_pb.ClientFrame_DeleteObject{DeleteObject: r}
+	case *gate_pb.SettleRequest:
+		f.Kind = &gate_pb.ClientFrame_Settle{Settle: r}
+	default:
+		return nil, errBeside
 	}
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := f.Kind.(*gate_pb.GateFrame_CallObject); ok {
-		return k.CallObject, nil
-	}
-	return nil, s.breach(otherAnswer)
+	return l.stream.call(ctx, t, f)
 }
 
-// CreateObject implements caller.
-func (s streamed) CreateObject(ctx context.Context, in *gate_pb.CreateObjectRequest, opts ...grpc.CallOption) (*gate_pb.CreateObjectResponse, error) {
-	f, err := s.send(ctx, &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_CreateObject{CreateObject: in}})
-	if err == errBeside {
-		return s.beside.CreateObject(ctx, in, opts...)
+// take makes reply, which is new, the response in an answer. It says whether there is
+// one to this question.
+func take(reply any, f *gate_pb.GateFrame) bool {
+	switch r := reply.(type) {
+	case *gate_pb.CallObjectResponse:
+		if a := f.GetCallObject(); a != nil {
+			r.Response = a.Response
+			return true
+		}
+	case *gate_pb.CreateObjectResponse:
+		if a := f.GetCreateObject(); a != nil {
+			r.Id = a.Id
+			return true
+		}
+	case *gate_pb.DeleteObjectResponse:
+		return f.GetDeleteObject() != nil
+	case *gate_pb.ReliableCallObjectResponse:
+		if a := f.GetReliableCallObject(); a != nil {
+			r.Response, r.Error, r.Status, r.Replayed, r.Failure = a.Response, a.Error, a.Status, a.Replayed, a.Failure
+			return true
+		}
+	case *gate_pb.SettleResponse:
+		if a := f.GetSettle(); a != nil {
+			r.Status, r.Response, r.Error, r.Failure = a.Status, a.Response, a.Error, a.Failure
+			return true
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := f.Kind.(*gate_pb.GateFrame_CreateObject); ok {
-		return k.CreateObject, nil
-	}
-	return nil, s.breach(otherAnswer)
-}
-
-// DeleteObject implements caller.
-func (s streamed) DeleteObject(ctx context.Context, in *gate_pb.DeleteObjectRequest, opts ...grpc.CallOption) (*gate_pb.DeleteObjectResponse, error) {
-	f, err := s.send(ctx, &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_DeleteObject{DeleteObject: in}})
-	if err == errBeside {
-		return s.beside.DeleteObject(ctx, in, opts...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := f.Kind.(*gate_pb.GateFrame_DeleteObject); ok {
-		return k.DeleteObject, nil
-	}
-	return nil, s.breach(otherAnswer)
-}
-
-// ReliableCallObject implements caller.
-func (s streamed) ReliableCallObject(ctx context.Context, in *gate_pb.ReliableCallObjectRequest, opts ...grpc.CallOption) (*gate_pb.ReliableCallObjectResponse, error) {
-	in.ClientId = "" // the gate knows
-	f, err := s.send(ctx, &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_ReliableCallObject{ReliableCallObject: in}})
-	if err == errBeside {
-		in.ClientId = s.id
-		return s.beside.ReliableCallObject(ctx, in, opts...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := f.Kind.(*gate_pb.GateFrame_ReliableCallObject); ok {
-		return k.ReliableCallObject, nil
-	}
-	return nil, s.breach(otherAnswer)
-}
-
-// Settle implements caller.
-func (s streamed) Settle(ctx context.Context, in *gate_pb.SettleRequest, opts ...grpc.CallOption) (*gate_pb.SettleResponse, error) {
-	f, err := s.send(ctx, &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_Settle{Settle: in}})
-	if err == errBeside {
-		return s.beside.Settle(ctx, in, opts...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := f.Kind.(*gate_pb.GateFrame_Settle); ok {
-		return k.Settle, nil
-	}
-	return nil, s.breach(otherAnswer)
+	return false
 }
