@@ -93,7 +93,7 @@ func curl(t *testing.T, line string) string {
 		}
 		return string(out)
 	}
-	method, data, address := http.MethodGet, "", ""
+	method, data, address, header := http.MethodGet, "", "", http.Header{}
 	words := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1)
 	for i := 1; i < len(words); i++ {
 		switch words[i] {
@@ -103,6 +103,10 @@ func curl(t *testing.T, line string) string {
 		case "-d":
 			i++
 			method, data = http.MethodPost, strings.Trim(words[i], "'")
+		case "-H":
+			i++
+			name, value, _ := strings.Cut(strings.Trim(words[i], "'"), ": ")
+			header.Set(name, value)
 		default:
 			address = strings.Trim(words[i], "'")
 		}
@@ -111,6 +115,7 @@ func curl(t *testing.T, line string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Header = header
 	if data != "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded") // as curl -d does
 	}
@@ -132,14 +137,20 @@ func TestCurl(t *testing.T) {
 	s := newSite(t, counterBinary)
 	s.start(t)
 	line := "curl -d '{\"amount\": 5}' " + s.http + "/api/v1/objects/Counter/x/Add"
+	once := "curl -H 'X-Goverse-Call-ID: as it is' -d '{\"amount\": 5}' " + s.http + "/api/v1/objects/Counter/y/Add"
 	t.Run("as it is here", func(t *testing.T) {
-		if got := curl(t, line); got != `{"value":"5"}` {
-			t.Error(got)
+		for _, line := range []string{line, once} {
+			if got := curl(t, line); got != `{"value":"5"}` {
+				t.Error(got)
+			}
 		}
 	})
 	t.Run("without the program", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
 		if got := curl(t, line); got != `{"value":"10"}` {
+			t.Error(got)
+		}
+		if got := curl(t, once); got != `{"value":"5"}` {
 			t.Error(got)
 		}
 		if got := curl(t, "curl '"+s.http+"/api/v1/objects/Counter/x/Read?'"); got != `{"value":"10"}` {
