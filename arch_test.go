@@ -57,6 +57,7 @@ var house = []room{
 	{1, "util/postgres", nil},
 	{1, "util/sqlite", nil},
 	{1, "internal/peer", nil},
+	{1, "internal/archive", nil},
 	{1, "internal/conf", nil},
 	{1, "internal/telemetry", nil},
 	{1, "client", nil},

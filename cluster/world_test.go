@@ -211,6 +211,7 @@ type host struct {
 	refuse map[sharding.ID]bool // shards whose Drain fails
 	unfit  error                // of Vacate
 	answer func(*peer.Request) error
+	recall func(context.Context) error // what is stored; nil: it is told
 	opened int
 
 	confirms int
@@ -504,6 +505,24 @@ func (h *host) ServeCall(_ context.Context, req *peer.Request) (object.Payload, 
 		h.w.Errorf("%s serves shard %d at epoch %d and was asked for %d", h.address, req.Shard, epoch, req.Epoch)
 	}
 	return object.OfJSON([]byte(h.address)), nil
+}
+
+// ListObjects tells who was asked.
+func (h *host) ListObjects(ctx context.Context, objType, _ string, _ int) ([]object.Listed, error) {
+	h.mu.Lock()
+	recall := h.recall
+	h.mu.Unlock()
+	if recall != nil {
+		if err := recall(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return []object.Listed{{Ref: object.Ref{Type: objType, ID: h.address}}}, nil
+}
+
+func (h *host) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
+	_, err := h.ListObjects(ctx, ref.Type, "", 0)
+	return object.Record{Data: []byte(h.address)}, err
 }
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }

@@ -23,7 +23,7 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.BoolVar(&cfg.CopyMessages, "copy-messages", false, "give each side of a call its own copy of the messages, and name the objects that change what would be shared: for finding mistakes")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
 	if fs.Lookup("ops-listen") == nil {
-		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles (default: none)")
+		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles, /api/v1/objects/TYPE (default: none)")
 	}
 }
 

@@ -26,6 +26,11 @@ func (n *Node) list(ctx context.Context, objType, after string, limit int) ([]ob
 	if err := object.ValidName(objType); err != nil {
 		return nil, fault.New(fault.Invalid, "type: %w", err)
 	}
+	if after != "" {
+		if err := object.ValidID(after); err != nil {
+			return nil, fault.New(fault.Invalid, "after: %w", err)
+		}
+	}
 	switch {
 	case limit == 0:
 		limit = object.DefaultListed

@@ -1123,6 +1123,306 @@ func (x *Staged) GetGone() bool {
 	return false
 }
 
+type ListObjectsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`  // the id before the first that is listed; empty: from the beginning
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // at most so many; 0: as many as the receiver thinks fit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObjectsRequest) Reset() {
+	*x = ListObjectsRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObjectsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObjectsRequest) ProtoMessage() {}
+
+func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
+func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListObjectsRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ListObjectsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListObjectsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListObjectsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Objects       []*ListedObject        `protobuf:"bytes,1,rep,name=objects,proto3" json:"objects,omitempty"` // in the order of their ids
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObjectsReply) Reset() {
+	*x = ListObjectsReply{}
+	mi := &file_proto_goverse_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObjectsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObjectsReply) ProtoMessage() {}
+
+func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObjectsReply.ProtoReflect.Descriptor instead.
+func (*ListObjectsReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListObjectsReply) GetObjects() []*ListedObject {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *ListObjectsReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type ListedObject struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Version          uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	CreatedUnixNanos int64                  `protobuf:"varint,3,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"` // 0: not known
+	UpdatedUnixNanos int64                  `protobuf:"varint,4,opt,name=updated_unix_nanos,json=updatedUnixNanos,proto3" json:"updated_unix_nanos,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ListedObject) Reset() {
+	*x = ListedObject{}
+	mi := &file_proto_goverse_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedObject) ProtoMessage() {}
+
+func (x *ListedObject) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedObject.ProtoReflect.Descriptor instead.
+func (*ListedObject) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListedObject) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListedObject) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ListedObject) GetCreatedUnixNanos() int64 {
+	if x != nil {
+		return x.CreatedUnixNanos
+	}
+	return 0
+}
+
+func (x *ListedObject) GetUpdatedUnixNanos() int64 {
+	if x != nil {
+		return x.UpdatedUnixNanos
+	}
+	return 0
+}
+
+type StoredStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredStateRequest) Reset() {
+	*x = StoredStateRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredStateRequest) ProtoMessage() {}
+
+func (x *StoredStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredStateRequest.ProtoReflect.Descriptor instead.
+func (*StoredStateRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StoredStateRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *StoredStateRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type StoredStateReply struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Data             []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // JSON
+	Version          uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	CreatedUnixNanos int64                  `protobuf:"varint,3,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"` // 0: not known
+	Fault            *Fault                 `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *StoredStateReply) Reset() {
+	*x = StoredStateReply{}
+	mi := &file_proto_goverse_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredStateReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredStateReply) ProtoMessage() {}
+
+func (x *StoredStateReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredStateReply.ProtoReflect.Descriptor instead.
+func (*StoredStateReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StoredStateReply) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *StoredStateReply) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *StoredStateReply) GetCreatedUnixNanos() int64 {
+	if x != nil {
+		return x.CreatedUnixNanos
+	}
+	return 0
+}
+
+func (x *StoredStateReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 type PushesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"` // the gate's advertise address: the prefix of its client ids
@@ -1132,7 +1432,7 @@ type PushesRequest struct {
 
 func (x *PushesRequest) Reset() {
 	*x = PushesRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[12]
+	mi := &file_proto_goverse_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1444,7 @@ func (x *PushesRequest) String() string {
 func (*PushesRequest) ProtoMessage() {}
 
 func (x *PushesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[12]
+	mi := &file_proto_goverse_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1457,7 @@ func (x *PushesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushesRequest.ProtoReflect.Descriptor instead.
 func (*PushesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{12}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PushesRequest) GetGate() string {
@@ -1179,7 +1479,7 @@ type PushFrame struct {
 
 func (x *PushFrame) Reset() {
 	*x = PushFrame{}
-	mi := &file_proto_goverse_proto_msgTypes[13]
+	mi := &file_proto_goverse_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1491,7 @@ func (x *PushFrame) String() string {
 func (*PushFrame) ProtoMessage() {}
 
 func (x *PushFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[13]
+	mi := &file_proto_goverse_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1504,7 @@ func (x *PushFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFrame.ProtoReflect.Descriptor instead.
 func (*PushFrame) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{13}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PushFrame) GetClientIds() []string {
@@ -1247,7 +1547,7 @@ type StoredResult struct {
 
 func (x *StoredResult) Reset() {
 	*x = StoredResult{}
-	mi := &file_proto_goverse_proto_msgTypes[14]
+	mi := &file_proto_goverse_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1559,7 @@ func (x *StoredResult) String() string {
 func (*StoredResult) ProtoMessage() {}
 
 func (x *StoredResult) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[14]
+	mi := &file_proto_goverse_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1572,7 @@ func (x *StoredResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredResult.ProtoReflect.Descriptor instead.
 func (*StoredResult) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{14}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StoredResult) GetDigest() []byte {
@@ -1308,7 +1608,7 @@ type StoredSend struct {
 
 func (x *StoredSend) Reset() {
 	*x = StoredSend{}
-	mi := &file_proto_goverse_proto_msgTypes[15]
+	mi := &file_proto_goverse_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1620,7 @@ func (x *StoredSend) String() string {
 func (*StoredSend) ProtoMessage() {}
 
 func (x *StoredSend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[15]
+	mi := &file_proto_goverse_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1633,7 @@ func (x *StoredSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredSend.ProtoReflect.Descriptor instead.
 func (*StoredSend) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{15}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StoredSend) GetMethod() string {
@@ -1368,7 +1668,7 @@ type StoredPush struct {
 
 func (x *StoredPush) Reset() {
 	*x = StoredPush{}
-	mi := &file_proto_goverse_proto_msgTypes[16]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1680,7 @@ func (x *StoredPush) String() string {
 func (*StoredPush) ProtoMessage() {}
 
 func (x *StoredPush) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[16]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1693,7 @@ func (x *StoredPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPush.ProtoReflect.Descriptor instead.
 func (*StoredPush) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{16}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StoredPush) GetMessage() *anypb.Any {
@@ -1496,7 +1796,27 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12,\n" +
 	"\x12created_unix_nanos\x18\x04 \x01(\x03R\x10createdUnixNanos\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\fR\x05state\x12\x12\n" +
-	"\x04gone\x18\x06 \x01(\bR\x04gone\"#\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\"T\n" +
+	"\x12ListObjectsRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"i\n" +
+	"\x10ListObjectsReply\x12/\n" +
+	"\aobjects\x18\x01 \x03(\v2\x15.goverse.ListedObjectR\aobjects\x12$\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x94\x01\n" +
+	"\fListedObject\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
+	"\x12created_unix_nanos\x18\x03 \x01(\x03R\x10createdUnixNanos\x12,\n" +
+	"\x12updated_unix_nanos\x18\x04 \x01(\x03R\x10updatedUnixNanos\"8\n" +
+	"\x12StoredStateRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x94\x01\n" +
+	"\x10StoredStateReply\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
+	"\x12created_unix_nanos\x18\x03 \x01(\x03R\x10createdUnixNanos\x12$\n" +
+	"\x05fault\x18\x04 \x01(\v2\x0e.goverse.FaultR\x05fault\"#\n" +
 	"\rPushesRequest\x12\x12\n" +
 	"\x04gate\x18\x01 \x01(\tR\x04gate\"\x8c\x01\n" +
 	"\tPushFrame\x12\x1d\n" +
@@ -1530,12 +1850,14 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
 	"\tOP_DELETE\x10\x03\x12\r\n" +
-	"\tOP_SETTLE\x10\x042\xe1\x01\n" +
+	"\tOP_SETTLE\x10\x042\xef\x02\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
 	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
 	"\x05Stage\x12\x15.goverse.StageRequest\x1a\x13.goverse.StageReply\x123\n" +
-	"\x05Probe\x12\x15.goverse.ProbeRequest\x1a\x13.goverse.ProbeReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
+	"\x05Probe\x12\x15.goverse.ProbeRequest\x1a\x13.goverse.ProbeReply\x12E\n" +
+	"\vListObjects\x12\x1b.goverse.ListObjectsRequest\x1a\x19.goverse.ListObjectsReply\x12E\n" +
+	"\vStoredState\x12\x1b.goverse.StoredStateRequest\x1a\x19.goverse.StoredStateReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
 
 var (
 	file_proto_goverse_proto_rawDescOnce sync.Once
@@ -1550,28 +1872,33 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_proto_goverse_proto_goTypes = []any{
-	(ReliableCallStatus)(0), // 0: goverse.ReliableCallStatus
-	(Op)(0),                 // 1: goverse.Op
-	(*CallRequest)(nil),     // 2: goverse.CallRequest
-	(*CallReply)(nil),       // 3: goverse.CallReply
-	(*Payload)(nil),         // 4: goverse.Payload
-	(*Caller)(nil),          // 5: goverse.Caller
-	(*Chain)(nil),           // 6: goverse.Chain
-	(*Turn)(nil),            // 7: goverse.Turn
-	(*Fault)(nil),           // 8: goverse.Fault
-	(*ProbeRequest)(nil),    // 9: goverse.ProbeRequest
-	(*ProbeReply)(nil),      // 10: goverse.ProbeReply
-	(*StageRequest)(nil),    // 11: goverse.StageRequest
-	(*StageReply)(nil),      // 12: goverse.StageReply
-	(*Staged)(nil),          // 13: goverse.Staged
-	(*PushesRequest)(nil),   // 14: goverse.PushesRequest
-	(*PushFrame)(nil),       // 15: goverse.PushFrame
-	(*StoredResult)(nil),    // 16: goverse.StoredResult
-	(*StoredSend)(nil),      // 17: goverse.StoredSend
-	(*StoredPush)(nil),      // 18: goverse.StoredPush
-	(*anypb.Any)(nil),       // 19: google.protobuf.Any
+	(ReliableCallStatus)(0),    // 0: goverse.ReliableCallStatus
+	(Op)(0),                    // 1: goverse.Op
+	(*CallRequest)(nil),        // 2: goverse.CallRequest
+	(*CallReply)(nil),          // 3: goverse.CallReply
+	(*Payload)(nil),            // 4: goverse.Payload
+	(*Caller)(nil),             // 5: goverse.Caller
+	(*Chain)(nil),              // 6: goverse.Chain
+	(*Turn)(nil),               // 7: goverse.Turn
+	(*Fault)(nil),              // 8: goverse.Fault
+	(*ProbeRequest)(nil),       // 9: goverse.ProbeRequest
+	(*ProbeReply)(nil),         // 10: goverse.ProbeReply
+	(*StageRequest)(nil),       // 11: goverse.StageRequest
+	(*StageReply)(nil),         // 12: goverse.StageReply
+	(*Staged)(nil),             // 13: goverse.Staged
+	(*ListObjectsRequest)(nil), // 14: goverse.ListObjectsRequest
+	(*ListObjectsReply)(nil),   // 15: goverse.ListObjectsReply
+	(*ListedObject)(nil),       // 16: goverse.ListedObject
+	(*StoredStateRequest)(nil), // 17: goverse.StoredStateRequest
+	(*StoredStateReply)(nil),   // 18: goverse.StoredStateReply
+	(*PushesRequest)(nil),      // 19: goverse.PushesRequest
+	(*PushFrame)(nil),          // 20: goverse.PushFrame
+	(*StoredResult)(nil),       // 21: goverse.StoredResult
+	(*StoredSend)(nil),         // 22: goverse.StoredSend
+	(*StoredPush)(nil),         // 23: goverse.StoredPush
+	(*anypb.Any)(nil),          // 24: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -1580,30 +1907,37 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	19, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	24, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
 	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
 	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
 	8,  // 10: goverse.StageReply.fault:type_name -> goverse.Fault
-	19, // 11: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	19, // 12: goverse.StoredResult.reply:type_name -> google.protobuf.Any
-	8,  // 13: goverse.StoredResult.fault:type_name -> goverse.Fault
-	19, // 14: goverse.StoredSend.request:type_name -> google.protobuf.Any
-	5,  // 15: goverse.StoredSend.caller:type_name -> goverse.Caller
-	19, // 16: goverse.StoredPush.message:type_name -> google.protobuf.Any
-	2,  // 17: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	14, // 18: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	11, // 19: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	9,  // 20: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
-	3,  // 21: goverse.PeerService.Call:output_type -> goverse.CallReply
-	15, // 22: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	12, // 23: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	10, // 24: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 11: goverse.ListObjectsReply.objects:type_name -> goverse.ListedObject
+	8,  // 12: goverse.ListObjectsReply.fault:type_name -> goverse.Fault
+	8,  // 13: goverse.StoredStateReply.fault:type_name -> goverse.Fault
+	24, // 14: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	24, // 15: goverse.StoredResult.reply:type_name -> google.protobuf.Any
+	8,  // 16: goverse.StoredResult.fault:type_name -> goverse.Fault
+	24, // 17: goverse.StoredSend.request:type_name -> google.protobuf.Any
+	5,  // 18: goverse.StoredSend.caller:type_name -> goverse.Caller
+	24, // 19: goverse.StoredPush.message:type_name -> google.protobuf.Any
+	2,  // 20: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	19, // 21: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	11, // 22: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	9,  // 23: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	14, // 24: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
+	17, // 25: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
+	3,  // 26: goverse.PeerService.Call:output_type -> goverse.CallReply
+	20, // 27: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	12, // 28: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	10, // 29: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	15, // 30: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
+	18, // 31: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
+	26, // [26:32] is the sub-list for method output_type
+	20, // [20:26] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -1621,7 +1955,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

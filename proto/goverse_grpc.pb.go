@@ -22,10 +22,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Call_FullMethodName   = "/goverse.PeerService/Call"
-	PeerService_Pushes_FullMethodName = "/goverse.PeerService/Pushes"
-	PeerService_Stage_FullMethodName  = "/goverse.PeerService/Stage"
-	PeerService_Probe_FullMethodName  = "/goverse.PeerService/Probe"
+	PeerService_Call_FullMethodName        = "/goverse.PeerService/Call"
+	PeerService_Pushes_FullMethodName      = "/goverse.PeerService/Pushes"
+	PeerService_Stage_FullMethodName       = "/goverse.PeerService/Stage"
+	PeerService_Probe_FullMethodName       = "/goverse.PeerService/Probe"
+	PeerService_ListObjects_FullMethodName = "/goverse.PeerService/ListObjects"
+	PeerService_StoredState_FullMethodName = "/goverse.PeerService/StoredState"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -44,6 +46,10 @@ type PeerServiceClient interface {
 	Stage(ctx context.Context, in *StageRequest, opts ...grpc.CallOption) (*StageReply, error)
 	// Probe follows what a chain waits for, to find circles of chains across nodes.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error)
+	// ListObjects is a page of a type's objects, as the receiver's store has them.
+	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsReply, error)
+	// StoredState is one object's record, as the receiver's store has it.
+	StoredState(ctx context.Context, in *StoredStateRequest, opts ...grpc.CallOption) (*StoredStateReply, error)
 }
 
 type peerServiceClient struct {
@@ -103,6 +109,26 @@ func (c *peerServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ..
 	return out, nil
 }
 
+func (c *peerServiceClient) ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListObjectsReply)
+	err := c.cc.Invoke(ctx, PeerService_ListObjects_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) StoredState(ctx context.Context, in *StoredStateRequest, opts ...grpc.CallOption) (*StoredStateReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StoredStateReply)
+	err := c.cc.Invoke(ctx, PeerService_StoredState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -119,6 +145,10 @@ type PeerServiceServer interface {
 	Stage(context.Context, *StageRequest) (*StageReply, error)
 	// Probe follows what a chain waits for, to find circles of chains across nodes.
 	Probe(context.Context, *ProbeRequest) (*ProbeReply, error)
+	// ListObjects is a page of a type's objects, as the receiver's store has them.
+	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsReply, error)
+	// StoredState is one object's record, as the receiver's store has it.
+	StoredState(context.Context, *StoredStateRequest) (*StoredStateReply, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -140,6 +170,12 @@ func (UnimplementedPeerServiceServer) Stage(context.Context, *StageRequest) (*St
 }
 func (UnimplementedPeerServiceServer) Probe(context.Context, *ProbeRequest) (*ProbeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
+}
+func (UnimplementedPeerServiceServer) ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListObjects not implemented")
+}
+func (UnimplementedPeerServiceServer) StoredState(context.Context, *StoredStateRequest) (*StoredStateReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method StoredState not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -227,6 +263,42 @@ func _PeerService_Probe_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_ListObjects_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListObjectsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ListObjects(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ListObjects_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ListObjects(ctx, req.(*ListObjectsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_StoredState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StoredStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).StoredState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_StoredState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).StoredState(ctx, req.(*StoredStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -245,6 +317,14 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Probe",
 			Handler:    _PeerService_Probe_Handler,
+		},
+		{
+			MethodName: "ListObjects",
+			Handler:    _PeerService_ListObjects_Handler,
+		},
+		{
+			MethodName: "StoredState",
+			Handler:    _PeerService_StoredState_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/internal/archive"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -37,7 +38,7 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 func operations(c *cluster.Cluster, records object.Records, counters http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", counters)
-	archive{records}.handle(mux)
+	archive.Archive{Records: records}.Handle(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
 		if problems := c.Problems(); len(problems) > 0 {

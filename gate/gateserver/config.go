@@ -22,7 +22,7 @@ type GateServerConfig struct {
 	ListenAddress     string // gRPC for clients; default ":49000"
 	AdvertiseAddress  string // how the world names this gate: the prefix of its client ids, unique in the cluster; default from ListenAddress
 	HTTPListenAddress string // JSON, events, WebSocket and pages; default ":48000", "off" for none
-	OpsListenAddress  string // health, readiness and profiles for operators; default none. Without a host it listens on loopback
+	OpsListenAddress  string // health, readiness, profiles and what is stored, for operators; default none. Without a host it listens on loopback
 
 	EtcdAddress      string // the cluster's etcd, several endpoints separated by commas; not needed with Router
 	EtcdPrefix       string // default "/goverse"
@@ -72,6 +72,8 @@ type Router interface {
 	Ready() <-chan struct{}
 	// Problems says why calls may fail now; empty when all is well.
 	Problems() []string
+	// Records is what the cluster's store has, for operators.
+	object.Records
 }
 
 // off in place of an address means: do not listen.

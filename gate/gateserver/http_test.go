@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -403,5 +404,56 @@ func TestOperations(t *testing.T) {
 	}
 	if got := get("/debug/pprof/"); !strings.Contains(got.body, `"heap"`) {
 		t.Errorf("the list: %+v", got)
+	}
+}
+
+// shelf is a store's records: one object of each type.
+type shelf struct{}
+
+func (shelf) ListObjects(ctx context.Context, objType, after string, limit int) ([]object.Listed, error) {
+	if objType == "Lost" {
+		return nil, fault.New(fault.NotReady, "no node is running")
+	}
+	return []object.Listed{{Ref: object.Ref{Type: objType, ID: "a"}, Version: 2}}, nil
+}
+
+func (shelf) StoredState(_ context.Context, ref object.Ref) (object.Record, error) {
+	return object.Record{Data: []byte(`{"sum":"5"}`), Version: 2}, nil
+}
+
+// What is stored is shown on the operations port alone, and to nobody from elsewhere.
+func TestWhatIsStoredIsForOperators(t *testing.T) {
+	router := newCluster(echo)
+	router.Records = shelf{}
+	s := start(t, router)
+	get := func(at, path string, header ...string) result {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+at+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return do(t, r, header...)
+	}
+	for path, body := range map[string]string{
+		"/api/v1/objects/Room":   `{"type":"Room","objects":[{"id":"a","version":2}]}`,
+		"/api/v1/objects/Room/a": `{"type":"Room","id":"a","version":2,"state":{"sum":"5"}}`,
+	} {
+		if got := get(s.OpsAddr(), path); got.status != 200 || strings.TrimSpace(got.body) != body {
+			t.Errorf("%s: %+v", path, got)
+		}
+		if got := get(s.OpsAddr(), path, "Origin", "https://evil.example"); got.status != 403 {
+			t.Errorf("a page of others, %s: %+v", path, got)
+		}
+		if got := get(s.HTTPAddr(), path); got.status == 200 {
+			t.Errorf("a client, %s: %+v", path, got)
+		}
+		far := httptest.NewRequest("GET", path, nil) // from 192.0.2.1
+		w := httptest.NewRecorder()
+		(&opsDoor{guard: newGuard(nil), counters: http.NotFoundHandler(), records: shelf{}}).handler().ServeHTTP(w, far)
+		if w.Code != 403 || !strings.Contains(w.Body.String(), "192.0.2.1") {
+			t.Errorf("from elsewhere, %s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if got := get(s.OpsAddr(), "/api/v1/objects/Lost"); got.status != 503 || got.failure(t).Code != "NOT_READY" {
+		t.Errorf("%+v", got)
 	}
 }

@@ -21,7 +21,10 @@ import (
 )
 
 // host is a node that answers every call with its request, and pushes it to the caller.
-type host struct{ pushes chan peer.PushFrame }
+type host struct {
+	pushes chan peer.PushFrame
+	object.Records
+}
 
 func (h *host) Confirm(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {
 	return nil, nil

@@ -9,17 +9,20 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/archive"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
 
-// opsDoor is for operators: /healthz, /ready and /metrics, and /debug/pprof/ for callers
-// on this machine. It takes runtime/pprof, because importing net/http/pprof would hang
-// profiles on http.DefaultServeMux, which a program may show to the world.
+// opsDoor is for operators: /healthz, /ready and /metrics, and for callers on this machine
+// /debug/pprof/ and what is stored (see archive.Archive). It takes runtime/pprof, because
+// importing net/http/pprof would hang profiles on http.DefaultServeMux, which a program
+// may show to the world.
 type opsDoor struct {
 	guard    *guard
 	problems func() []string
 	counters http.Handler
+	records  object.Records
 }
 
 func (d *opsDoor) handler() http.Handler {
@@ -29,6 +32,7 @@ func (d *opsDoor) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /ready", d.ready)
 	mux.Handle("GET /metrics", d.counters)
+	archive.Archive{Records: d.records}.Handle(mux)
 	mux.HandleFunc("GET /debug/pprof/{$}", profileList)
 	mux.HandleFunc("GET /debug/pprof/profile", cpuProfile)
 	mux.HandleFunc("GET /debug/pprof/trace", executionTrace)
@@ -42,14 +46,14 @@ func (d *opsDoor) handler() http.Handler {
 	})
 }
 
-// check keeps web pages out, and profiles for callers on this machine.
+// check keeps web pages out, and profiles and states for callers on this machine.
 func (d *opsDoor) check(r *http.Request) error {
 	if err := d.guard.check(r); err != nil {
 		return err
 	}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	if ip := net.ParseIP(host); !open[r.URL.Path] && !ip.IsLoopback() {
-		return forbidden("profiles are for callers on this machine; this one is at %s", host)
+		return forbidden("profiles and what is stored are for callers on this machine; this one is at %s", host)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type cluster struct {
 	answer func(ctx context.Context, call object.Call) (object.Payload, error)
 	ready  chan struct{}
+	object.Records
 
 	mu       sync.Mutex
 	problems []string

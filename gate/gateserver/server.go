@@ -243,7 +243,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: &s.counters}).handler())
+		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: &s.counters, records: s.router}).handler())
 	}
 	r.parts.Go(func() { s.follow(hard, g) })
 	r.parts.Go(func() { r.announce(life) })

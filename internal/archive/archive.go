@@ -1,9 +1,11 @@
-package server
+// Package archive shows operators of nodes and gates what is stored, over HTTP. No object
+// comes to life for it.
+package archive
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -11,20 +13,17 @@ import (
 	"github.com/xiaonanln/goverse/object"
 )
 
-// ListObjects implements object.Records.
-func (s *Server) ListObjects(ctx context.Context, objType, after string, limit int) ([]object.Listed, error) {
-	return s.Node.ListObjects(ctx, objType, after, limit)
-}
+// Archive is records as an operations port shows them:
+//
+//	GET /api/v1/objects/{type}?after=&limit=   a page of a type's objects, in the order of their ids
+//	GET /api/v1/objects/{type}/{id}            one object's state as JSON, as it is stored
+//
+// A page has "next" where there may be more: what to give as after. An error says what is
+// wrong, with the code and the outcome that a gate's API has.
+type Archive struct{ object.Records }
 
-// StoredState implements object.Records.
-func (s *Server) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
-	return s.Node.StoredState(ctx, ref)
-}
-
-// archive shows operators what is stored. No object comes to life for it.
-type archive struct{ object.Records }
-
-func (a archive) handle(mux *http.ServeMux) {
+// Handle adds the archive to an operations port.
+func (a Archive) Handle(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/objects/{type}", a.list)
 	mux.HandleFunc("GET /api/v1/objects/{type}/{id...}", a.show)
 }
@@ -38,14 +37,14 @@ type listedObject struct {
 }
 
 // list answers ?after=&limit=. "next" is what to ask for the objects behind it.
-func (a archive) list(w http.ResponseWriter, r *http.Request) {
-	limit, err := strconv.Atoi(or(r.FormValue("limit"), "0"))
+func (a Archive) list(w http.ResponseWriter, r *http.Request) {
+	after, limit, err := bounds(r.URL.RawQuery)
 	if err != nil {
-		writeFault(w, fault.New(fault.Invalid, "limit is %q; give a number", r.FormValue("limit")))
+		writeFault(w, err)
 		return
 	}
 	objType := r.PathValue("type")
-	found, err := a.ListObjects(r.Context(), objType, r.FormValue("after"), limit)
+	found, err := a.ListObjects(r.Context(), objType, after, limit)
 	if err != nil {
 		writeFault(w, err)
 		return
@@ -64,8 +63,32 @@ func (a archive) list(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, page)
 }
 
+// bounds reads which page a query asks for. What it does not know it refuses: a page that
+// begins anywhere else is asked for without end.
+func bounds(query string) (after string, limit int, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return "", 0, fault.New(fault.Invalid, "the query cannot be read: %w", err)
+	}
+	for name, list := range values {
+		switch {
+		case len(list) > 1:
+			return "", 0, fault.New(fault.Invalid, "%s is given %d times; give it once", name, len(list))
+		case name == "after":
+			after = list[0]
+		case name == "limit":
+			if limit, err = strconv.Atoi(list[0]); err != nil {
+				return "", 0, fault.New(fault.Invalid, "limit is %q; give a number", list[0])
+			}
+		default:
+			return "", 0, fault.New(fault.Invalid, "the query asks for %q; it can say after and limit", name)
+		}
+	}
+	return after, limit, nil
+}
+
 // show answers one object's state as it is stored.
-func (a archive) show(w http.ResponseWriter, r *http.Request) {
+func (a Archive) show(w http.ResponseWriter, r *http.Request) {
 	ref := object.Ref{Type: r.PathValue("type"), ID: r.PathValue("id")}
 	record, err := a.StoredState(r.Context(), ref)
 	if err != nil {
@@ -86,13 +109,6 @@ func moment(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 func writeFault(w http.ResponseWriter, err error) {

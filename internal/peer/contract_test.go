@@ -143,6 +143,7 @@ type fake struct {
 	call   func(ctx context.Context, req *Request) (object.Payload, error)
 	stage  func(ctx context.Context, stage *Stage) error
 	pushes func(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
+	object.Records
 }
 
 func (f fake) ServeCall(ctx context.Context, req *Request) (object.Payload, error) {

@@ -76,6 +76,14 @@ func (s *grpcService) Probe(ctx context.Context, m *goverse_pb.ProbeRequest) (*g
 	return serveProbe(ctx, s.svc, m), nil
 }
 
+func (s *grpcService) ListObjects(ctx context.Context, m *goverse_pb.ListObjectsRequest) (*goverse_pb.ListObjectsReply, error) {
+	return serveList(ctx, s.svc, m), nil
+}
+
+func (s *grpcService) StoredState(ctx context.Context, m *goverse_pb.StoredStateRequest) (*goverse_pb.StoredStateReply, error) {
+	return serveStateOf(ctx, s.svc, m), nil
+}
+
 func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStreamingServer[goverse_pb.PushFrame]) error {
 	var failed error // of the frame that says ready
 	err := s.svc.ServePushes(stream.Context(), m.Gate,
@@ -193,6 +201,30 @@ func (c *grpcConn) ServeProbe(ctx context.Context, probe *Probe) ([]string, erro
 		return nil, err
 	}
 	return reply.Path, faultOf(reply.Fault)
+}
+
+func (c *grpcConn) ListObjects(ctx context.Context, objType, after string, limit int) ([]object.Listed, error) {
+	frame, err := encodeList(objType, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(goverse_pb.ListObjectsReply)
+	if err := c.invoke(ctx, goverse_pb.PeerService_ListObjects_FullMethodName, frame, reply); err != nil {
+		return nil, err
+	}
+	return decodeList(objType, reply)
+}
+
+func (c *grpcConn) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
+	frame, err := encodeStateOf(ref)
+	if err != nil {
+		return object.Record{}, err
+	}
+	reply := new(goverse_pb.StoredStateReply)
+	if err := c.invoke(ctx, goverse_pb.PeerService_StoredState_FullMethodName, frame, reply); err != nil {
+		return object.Record{}, err
+	}
+	return decodeStateOf(reply)
 }
 
 // lost says what became of a call that gRPC gave no reply to. The peer's own errors

@@ -63,6 +63,20 @@ func (l *loopback) ServeProbe(ctx context.Context, probe *Probe) ([]string, erro
 	return l.svc.ServeProbe(ctx, probe)
 }
 
+func (l *loopback) ListObjects(ctx context.Context, objType, after string, limit int) ([]object.Listed, error) {
+	if l.ctx.Err() != nil {
+		return nil, closed()
+	}
+	return l.svc.ListObjects(ctx, objType, after, limit)
+}
+
+func (l *loopback) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
+	if l.ctx.Err() != nil {
+		return object.Record{}, closed()
+	}
+	return l.svc.StoredState(ctx, ref)
+}
+
 func (l *loopback) Close() error {
 	l.cancel()
 	return nil

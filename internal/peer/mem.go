@@ -290,6 +290,30 @@ func (c *memConn) ServeProbe(ctx context.Context, probe *Probe) ([]string, error
 	return reply.Path, faultOf(reply.Fault)
 }
 
+func (c *memConn) ListObjects(ctx context.Context, objType, after string, limit int) ([]object.Listed, error) {
+	frame, err := encodeList(objType, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(goverse_pb.ListObjectsReply)
+	if err := c.exchange(ctx, frame, serveListFrame, reply); err != nil {
+		return nil, err
+	}
+	return decodeList(objType, reply)
+}
+
+func (c *memConn) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
+	frame, err := encodeStateOf(ref)
+	if err != nil {
+		return object.Record{}, err
+	}
+	reply := new(goverse_pb.StoredStateReply)
+	if err := c.exchange(ctx, frame, serveStateOfFrame, reply); err != nil {
+		return object.Record{}, err
+	}
+	return decodeStateOf(reply)
+}
+
 // answering makes the answer to a request that arrived at svc.
 type answering func(ctx context.Context, svc Service, frame []byte) proto.Message
 
@@ -303,6 +327,14 @@ func serveStageFrame(ctx context.Context, svc Service, frame []byte) proto.Messa
 
 func serveProbeFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
 	return serveProbe(ctx, svc, arrived(frame, new(goverse_pb.ProbeRequest)))
+}
+
+func serveListFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serveList(ctx, svc, arrived(frame, new(goverse_pb.ListObjectsRequest)))
+}
+
+func serveStateOfFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serveStateOf(ctx, svc, arrived(frame, new(goverse_pb.StoredStateRequest)))
 }
 
 // arrived reads what this very network carried.

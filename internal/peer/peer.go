@@ -77,6 +77,8 @@ type Service interface {
 	ServeStage(ctx context.Context, stage *Stage) error
 	// ServeProbe returns the circle that the probe has closed, or nil.
 	ServeProbe(ctx context.Context, probe *Probe) (circle []string, err error)
+	// Records is what this node's store has.
+	object.Records
 }
 
 // Conn is a way to one peer. It connects by itself and may be used concurrently.

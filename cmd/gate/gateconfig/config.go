@@ -34,7 +34,7 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.StringVar(&c.ListenAddress, "listen", ":49000", "`host:port` for clients over gRPC")
 	fs.StringVar(&c.AdvertiseAddress, "advertise", "", "`host:port` by which others reach this gate; it begins its client ids and is unique in the cluster (default from --listen)")
 	fs.StringVar(&c.HTTPListenAddress, "http-listen", ":48000", "`host:port` for JSON, events and WebSockets over HTTP; off for none")
-	fs.StringVar(&c.OpsListenAddress, "ops-listen", "off", "`host:port` for operators: /healthz, /ready, /debug/pprof/; without a host it listens on loopback")
+	fs.StringVar(&c.OpsListenAddress, "ops-listen", "off", "`host:port` for operators: /healthz, /ready, /debug/pprof/, /api/v1/objects/TYPE; without a host it listens on loopback")
 	fs.StringVar(&c.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default $"+EtcdVariable+")")
 	fs.StringVar(&c.EtcdPrefix, "etcd-prefix", "/goverse", "where in etcd the cluster's `keys` are")
 	return l
