@@ -24,6 +24,7 @@ type Client struct {
 	messages  chan proto.Message
 	dropped   atomic.Uint64
 	hurry     chan struct{}
+	clock     atomic.Pointer[clock] // of the gate that was heard last
 
 	life    context.Context // until Close
 	end     context.CancelFunc

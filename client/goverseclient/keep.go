@@ -24,6 +24,9 @@ func (c *Client) open(ctx context.Context) (*link, error) {
 		c.cfg.log.Debug("gate did not take the client in", "gate", address, "error", err)
 		return nil, err
 	}
+	if l.clock != nil {
+		c.clock.Store(l.clock)
+	}
 	return l, nil
 }
 

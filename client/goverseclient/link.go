@@ -50,6 +50,7 @@ const (
 type link struct {
 	address string
 	id      string // the client id
+	clock   *clock // the gate's, or nil
 	cc      *grpc.ClientConn
 	calls   gate_pb.GateServiceClient
 	stream  *stream                               // nil: calls go by themselves
@@ -168,7 +169,7 @@ func (l *link) register(ctx context.Context) error {
 	if welcome.ClientId == "" {
 		return errNoID
 	}
-	l.pushes, l.id = stream, welcome.ClientId
+	l.pushes, l.id, l.clock = stream, welcome.ClientId, clockOf(welcome.UnixMillis)
 	return nil
 }
 

@@ -16,11 +16,12 @@ import (
 	"github.com/xiaonanln/goverse/util/protohelper"
 )
 
-// WithCallID makes a call that runs once, however often it is made with this id: each
-// time has the one result, for 24 hours. So the client makes it again with the same id
-// whenever its answer was lost, at another gate if this one goes, as long as the call's
-// context or the call timeout allows. If that was not enough the error is Unknown: make
-// the call again with the id, or Settle it. ErrCallSettled: it was settled before it ran.
+// WithCallID makes a call that runs once, however often it is made with this id, of
+// GenerateCallID or the program's own: each time has the one result, for 24 hours. So the
+// client makes it again with the same id whenever its answer was lost, at another gate if
+// this one goes, as long as the call's context or the call timeout allows. If that was
+// not enough the error is Unknown: make the call again with the id, or Settle it.
+// ErrCallSettled: it was settled before it ran.
 //
 // An id is one call's: with another method or request it is ErrCallIDReused. A cluster
 // that does not keep the object's results refuses the call as ErrInvalid.

@@ -46,7 +46,7 @@ func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // or a proxy may keep events to itself
-	if err := e.send("register", map[string]string{"clientId": s.ID()}); err != nil {
+	if err := e.send("register", welcomeOf(s.ID())); err != nil {
 		return err
 	}
 	silence := time.NewTicker(e.beat)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/xiaonanln/goverse/gate"
@@ -29,7 +30,7 @@ import (
 //
 // From the gate, replies in any order:
 //
-//	{"op":"register", "clientId":"..."}                       first
+//	{"op":"register", "clientId":"...", "unixMillis":1700000000000}   first; the gate's time
 //	{"op":"reply", "seq":1, "response":{...}}
 //	{"op":"reply", "seq":1, "error":"...", "code":"...", "outcome":"..."}
 //	{"op":"message", "type":"type.googleapis.com/...", "message":{...}}
@@ -134,11 +135,20 @@ func badFrame(format string, args ...any) *refusal {
 	return refuseBody("INVALID_JSON", "the frame cannot be read: "+format, args...)
 }
 
+// welcome is the first that a client hears: its id, and the gate's time, by which it
+// mints call ids.
+type welcome struct {
+	ClientID   string `json:"clientId"`
+	UnixMillis int64  `json:"unixMillis"`
+}
+
+func welcomeOf(clientID string) welcome { return welcome{clientID, time.Now().UnixMilli()} }
+
 func registerFrame(clientID string) []byte {
-	b, _ := json.Marshal(struct { // strings: it cannot fail
-		Op       string `json:"op"`
-		ClientID string `json:"clientId"`
-	}{"register", clientID})
+	b, _ := json.Marshal(struct { // a string and a number: it cannot fail
+		Op string `json:"op"`
+		welcome
+	}{"register", welcomeOf(clientID)})
 	return b
 }
 

@@ -174,7 +174,7 @@ const lastWords = time.Second
 
 // pump is the one writer of a stream. It ends with the session or the stream.
 func (d *grpcDoor) pump(s *gate.Session, stream grpc.ServerStreamingServer[anypb.Any]) error {
-	welcome, err := anypb.New(&gate_pb.RegisterResponse{ClientId: s.ID()})
+	welcome, err := anypb.New(&gate_pb.RegisterResponse{ClientId: s.ID(), UnixMillis: time.Now().UnixMilli()})
 	if err != nil {
 		return err
 	}

@@ -273,6 +273,13 @@ func (r sseReader) next(t *testing.T) sse {
 
 func follow(t *testing.T, ctx context.Context, s *GateServer) (string, sseReader) {
 	t.Helper()
+	id, _, events := followFrom(t, ctx, s)
+	return id, events
+}
+
+// followFrom also returns the time that the gate told.
+func followFrom(t *testing.T, ctx context.Context, s *GateServer) (id string, told int64, _ sseReader) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.HTTPAddr()+eventsPath, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -287,11 +294,14 @@ func follow(t *testing.T, ctx context.Context, s *GateServer) (string, sseReader
 	}
 	events := sseReader{bufio.NewScanner(resp.Body)}
 	first := events.next(t)
-	var reg struct{ ClientID string }
+	var reg struct {
+		ClientID   string
+		UnixMillis int64
+	}
 	if err := json.Unmarshal([]byte(first.data), &reg); err != nil || first.name != "register" {
 		t.Fatalf("first event %+v", first)
 	}
-	return reg.ClientID, events
+	return reg.ClientID, reg.UnixMillis, events
 }
 
 // page is a WebSocket client.
@@ -299,6 +309,7 @@ type page struct {
 	t    *testing.T
 	conn *websocket.Conn
 	id   string
+	told int64 // the gate's time
 }
 
 func socketTo(t *testing.T, s *GateServer) *page {
@@ -314,7 +325,7 @@ func socketTo(t *testing.T, s *GateServer) *page {
 	if first.Op != "register" {
 		t.Fatalf("first frame %+v", first)
 	}
-	p.id = first.ClientID
+	p.id, p.told = first.ClientID, first.UnixMillis
 	return p
 }
 
@@ -323,7 +334,7 @@ type gotFrame struct {
 	Op, ClientID, Type, Error, Code, Outcome, Payload string
 	Kind, Status                                      string
 	Replayed                                          *bool
-	Seq                                               int64
+	Seq, UnixMillis                                   int64
 	Response, Message                                 json.RawMessage
 }
 

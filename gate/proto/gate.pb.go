@@ -29,6 +29,7 @@ const (
 type RegisterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	UnixMillis    int64                  `protobuf:"varint,2,opt,name=unix_millis,json=unixMillis,proto3" json:"unix_millis,omitempty"` // the gate's time when it sent this: call ids are minted by it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -68,6 +69,13 @@ func (x *RegisterResponse) GetClientId() string {
 		return x.ClientId
 	}
 	return ""
+}
+
+func (x *RegisterResponse) GetUnixMillis() int64 {
+	if x != nil {
+		return x.UnixMillis
+	}
+	return 0
 }
 
 type CallObjectRequest struct {
@@ -1353,9 +1361,11 @@ var File_gate_proto_gate_proto protoreflect.FileDescriptor
 
 const file_gate_proto_gate_proto_rawDesc = "" +
 	"\n" +
-	"\x15gate/proto/gate.proto\x12\x04gate\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\"/\n" +
+	"\x15gate/proto/gate.proto\x12\x04gate\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\"P\n" +
 	"\x10RegisterResponse\x12\x1b\n" +
-	"\tclient_id\x18\x01 \x01(\tR\bclientId\"\x9c\x01\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
+	"\vunix_millis\x18\x02 \x01(\x03R\n" +
+	"unixMillis\"\x9c\x01\n" +
 	"\x11CallObjectRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
