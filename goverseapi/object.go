@@ -104,9 +104,10 @@ func CallObject(ctx context.Context, objType, id, method string, req proto.Messa
 // Call is CallObject with options.
 func Call(ctx context.Context, objType, id, method string, req proto.Message, opts ...CallOption) (proto.Message, error) {
 	call := object.Call{Ref: object.Ref{Type: objType, ID: id}, Method: method, Payload: object.OfMessage(req)}
+	var o object.CallOptions
 	if len(opts) > 0 {
-		o, err := object.OptionsOf(opts)
-		if err != nil {
+		var err error
+		if o, err = object.OptionsOf(opts); err != nil {
 			return nil, fault.Of(err).On(call.Op.String(), call.Subject())
 		}
 		var cancel context.CancelFunc
@@ -114,6 +115,7 @@ func Call(ctx context.Context, objType, id, method string, req proto.Message, op
 		defer cancel()
 	}
 	reply, err := do(ctx, call)
+	o.Heard(reply)
 	return reply.Message, err
 }
 
@@ -125,6 +127,14 @@ func WithAtLeastOnce() CallOption { return func(o *object.CallOptions) { o.AtLea
 // WithTimeout bounds the call; the context's own deadline still holds.
 func WithTimeout(d time.Duration) CallOption {
 	return func(o *object.CallOptions) { o.Timeout = d }
+}
+
+// WithUnsaved sets *unsaved when the call has ended: true where a Periodic object
+// answered, with a reply or an error of its method, and not all of what it told was
+// stored yet, so that a crash within its interval takes that back. What Flush has stored
+// is stored; answers of other objects say nothing.
+func WithUnsaved(unsaved *bool) CallOption {
+	return func(o *object.CallOptions) { o.Unsaved = unsaved }
 }
 
 func do(ctx context.Context, call object.Call) (object.Payload, error) {

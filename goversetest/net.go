@@ -269,7 +269,7 @@ func (s *netSession) call(ctx context.Context, c object.Call) (object.Payload, e
 		return object.Payload{}, fault.FromStatus(err)
 	}
 	m, err := reply.GetResponse().UnmarshalNew()
-	return object.OfMessage(m), err
+	return object.Payload{Message: m, Unsaved: reply.Durable != nil && !*reply.Durable}, err
 }
 
 func (s *netSession) callOnce(ctx context.Context, c object.Call, req *anypb.Any) (object.Payload, error) {

@@ -38,7 +38,15 @@ func (f *frame) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.awaitDurable(ctx, seq)
+	if err := a.awaitDurable(ctx, seq); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended {
+		f.more().flushed = true
+	}
+	return nil
 }
 
 // over says that the method has returned.

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,4 +213,96 @@ func TestLossWindow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unsaved makes a call and returns whether its answer says that not all is stored.
+func (w *world) unsaved(ctx context.Context, target string, do ...script) bool {
+	w.t.Helper()
+	ref, method := w.parse(target)
+	if len(do) > 0 {
+		ctx = context.WithValue(ctx, scriptKey{ref.Type, ref.ID, method}, do[0])
+	}
+	reply, _ := w.send(ctx, object.Call{Ref: ref, Method: method})
+	return reply.Unsaved
+}
+
+func (w *world) wantUnsaved(want bool, target string, do ...script) {
+	w.t.Helper()
+	if got := w.unsaved(bg, target, do...); got != want {
+		w.t.Errorf("%s: unsaved is %v", target, got)
+	}
+}
+
+// Answers of a periodic object say that they are ahead of the store, as long as they are.
+func TestAnswersAheadOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept, object.WithDurability(object.Periodic(time.Second)))
+		w.wantUnsaved(false, "x.Read")
+		w.wantUnsaved(true, "x.Change")
+		w.wantUnsaved(true, "x.Read") // which saw the change
+		w.wantUnsaved(true, "x.Change", func(context.Context, *Thing) error { return errors.New("no") })
+		time.Sleep(3 * time.Second)
+		w.wantStored("x", 1, 1)
+		w.wantUnsaved(false, "x.Read")
+
+		flush := func(ctx context.Context, o *Thing) error { o.N++; return inside(ctx).Flush(ctx) }
+		w.wantUnsaved(false, "x.Change", flush)
+		w.wantStored("x", 2, 2)
+		w.wantUnsaved(false, "x.Read")
+		var let func()
+		w.wantUnsaved(true, "x.Change", func(ctx context.Context, o *Thing) error {
+			err := flush(ctx, o)
+			let = w.hold()
+			o.N++
+			return err
+		})
+		w.wantUnsaved(true, "x.Read") // the save is on its way
+		let()
+		synctest.Wait()
+		w.wantStored("x", 4, 4)
+		w.wantUnsaved(false, "x.Read")
+	})
+}
+
+// A method that has only begun may be seen, and has not been stored.
+func TestAnswersInTheMiddleOfAMethod(t *testing.T) {
+	for _, mode := range []object.Mode{object.Sequential, object.Concurrent} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, kept, object.WithDurability(object.Periodic(time.Hour)), object.WithMode(mode))
+			var within, beside bool
+			_, err := w.call(bg, "x.Change", func(ctx context.Context, o *Thing) error {
+				atomic.AddInt64(&o.N, 1)
+				within = w.unsaved(ctx, "x.Read")
+				if mode == object.Concurrent {
+					beside = w.unsaved(bg, "x.Read")
+				}
+				return inside(ctx).Flush(ctx)
+			})
+			w.must(err)
+			if !within || beside != (mode == object.Concurrent) {
+				t.Errorf("mode %v: within its chain %v, beside it %v", mode, within, beside)
+			}
+			w.wantUnsaved(false, "x.Read")
+			_, err = w.call(bg, "x.Read", func(ctx context.Context, o *Thing) error { // others that only read change nothing
+				within = w.unsaved(ctx, "x.Look")
+				return nil
+			})
+			w.must(err)
+			if within {
+				t.Errorf("mode %v: while others read", mode)
+			}
+		})
+	}
+}
+
+// Answers of objects that are stored before they answer, or never, say nothing.
+func TestAnswersThatSayNothingOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, d := range []object.Durability{object.Durable, object.Volatile} {
+			w := start(t, kept, object.WithDurability(d))
+			for _, target := range []string{"x.Change", "x.Read", "x.Change"} {
+				w.wantUnsaved(false, target)
+			}
+		}
+	})
 }

@@ -55,7 +55,9 @@ type rare struct {
 	sends []sent             // to be recorded with its state
 	kept  records            // what is
 	nth   map[outCall]uint64 // how often it called whom, if its call has an id
-	doubt error              // of a call out of it: an earlier run may have made it
+
+	flushed bool  // it has seen its state stored: it is worth looking what it has changed since
+	doubt   error // of a call out of it: an earlier run may have made it
 
 	failed error // the method's own, if interceptors may have made something else of it
 }
@@ -358,7 +360,7 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 		a.save.touch(time.Now())
 	}
 	with := f.gather()
-	save := (changing || !with.none()) && !f.inner && a.endingLocked() == nil && (a.keep == object.Durable || a.saveDueLocked(time.Now()))
+	save := (changing || !with.none()) && !f.inner && a.endingLocked() == nil && (a.keep == object.Durable || f.rare != nil && f.rare.flushed || a.saveDueLocked(time.Now()))
 	a.mu.Unlock()
 	if save {
 		if seq, err = a.keepState(with); err != nil {
@@ -374,6 +376,7 @@ func (f *frame) keep(c *call) (seq uint64, err error) {
 	case ending != nil:
 		return 0, ending
 	case a.keep != object.Durable:
+		c.unsaved = a.unsavedLocked()
 		return 0, nil // nobody waits for the save
 	}
 	f.committed = seq > before

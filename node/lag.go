@@ -17,6 +17,20 @@ func (s *saving) touch(now time.Time) {
 	}
 }
 
+// unsavedLocked says whether what is seen of a periodic object now may not be stored yet.
+// a.mu is held.
+func (a *activation) unsavedLocked() bool {
+	if a.save.dirty || a.save.seq > a.save.durable {
+		return true
+	}
+	for f := a.frames.head; f != nil; f = f.next {
+		if path := f.info.Chain.Path; !path[len(path)-1].Shared { // it still runs, and may have changed something
+			return true
+		}
+	}
+	return false
+}
+
 // clean notes that the object's state has been handed over.
 func (s *saving) clean() {
 	s.dirty, s.due = false, false

@@ -25,6 +25,7 @@ type call struct {
 	replay  bool // its answer is that of another attempt's run
 	early   bool // it found its object's activation before Loading was over
 	stood   bool // this node was trusted then, or if the call is early at the end of Loading
+	unsaved bool // not all of what its answer tells is stored yet
 	ref     object.Ref
 	typ     *object.Type
 	method  *object.Method // OpCall
@@ -85,13 +86,13 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	}
 	reply, err := s.serve(ctx, &c)
 	if err != nil || req.Op != object.OpCall && req.Op != object.OpSettle {
-		return object.Payload{Replayed: c.replay}, err
+		return object.Payload{Replayed: c.replay, Unsaved: c.unsaved}, err
 	}
 	if n.copies != nil && c.once {
 		reply = proto.Clone(reply) // others may get the same
 	}
 	p, err := encodeReply(reply, req.Payload.Form)
-	p.Replayed = c.replay
+	p.Replayed, p.Unsaved = c.replay, c.unsaved
 	return p, err
 }
 

@@ -26,6 +26,7 @@ type CallOptions struct {
 	Once        bool          // there is to be an ID
 	AtLeastOnce bool          // where it is unknown whether the call ran, it is made again
 	Timeout     time.Duration // if above zero; the context's own deadline still holds
+	Unsaved     *bool         // if not nil: gets the answer's, when the call has ended
 }
 
 // OptionsOf applies opts in their order.
@@ -50,6 +51,13 @@ func (o *CallOptions) Apply(ctx context.Context, call *Call) (_ context.Context,
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, o.Timeout)
+}
+
+// Heard tells who asked what an answer says of itself.
+func (o *CallOptions) Heard(answer Payload) {
+	if o.Unsaved != nil {
+		*o.Unsaved = answer.Unsaved
+	}
 }
 
 // Callee is an object as its caller sees it; a generated reference is one with the
@@ -81,9 +89,10 @@ func CallMethod[T any, Reply interface {
 	proto.Message
 }](ctx context.Context, to Callee, call Call, req proto.Message, opts []CallOption) (Reply, error) {
 	call.Ref, call.Payload = to.ref, OfMessage(req)
+	var o CallOptions
 	if len(opts) > 0 {
-		o, err := OptionsOf(opts)
-		if err != nil {
+		var err error
+		if o, err = OptionsOf(opts); err != nil {
 			return nil, fault.Of(err).On(call.Op.String(), call.Subject())
 		}
 		var cancel context.CancelFunc
@@ -94,6 +103,7 @@ func CallMethod[T any, Reply interface {
 		return nil, fault.New(fault.Invalid, "the reference has no caller; make it with its New function, as in NewChatRoomRef(goverseapi.Runtime(), id)").On(call.Op.String(), call.Subject())
 	}
 	answer, err := to.caller.Do(ctx, call)
+	o.Heard(answer)
 	if err != nil {
 		return nil, err
 	}

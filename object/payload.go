@@ -18,6 +18,10 @@ type Payload struct {
 	// Replayed, of a call that has an id: the answer, an error too, is that of a run which
 	// an earlier attempt began, and this one has run nothing.
 	Replayed bool
+
+	// Unsaved, of an answer of a Periodic object, an error too: not all of what it tells is
+	// stored yet, and a crash within the object's interval takes that back.
+	Unsaved bool
 }
 
 // Form says which field of a Payload counts.

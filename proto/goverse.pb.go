@@ -297,6 +297,7 @@ type CallReply struct {
 	Payload       *Payload               `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
 	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`        // set: the call failed
 	Replayed      bool                   `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"` // the answer is that of a run which an earlier attempt of the call began
+	Unsaved       bool                   `protobuf:"varint,4,opt,name=unsaved,proto3" json:"unsaved,omitempty"`   // a periodic object's: not all of what it tells is stored yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,6 +349,13 @@ func (x *CallReply) GetFault() *Fault {
 func (x *CallReply) GetReplayed() bool {
 	if x != nil {
 		return x.Replayed
+	}
+	return false
+}
+
+func (x *CallReply) GetUnsaved() bool {
+	if x != nil {
+		return x.Unsaved
 	}
 	return false
 }
@@ -1731,11 +1739,12 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x0etimeout_micros\x18\f \x01(\x03R\rtimeoutMicros\x12\x12\n" +
 	"\x04hops\x18\r \x01(\rR\x04hops\x12\x14\n" +
 	"\x05relay\x18\x0e \x01(\tR\x05relay\x12%\n" +
-	"\x0fcall_id_if_kept\x18\x0f \x01(\bR\fcallIdIfKept\"y\n" +
+	"\x0fcall_id_if_kept\x18\x0f \x01(\bR\fcallIdIfKept\"\x93\x01\n" +
 	"\tCallReply\x12*\n" +
 	"\apayload\x18\x01 \x01(\v2\x10.goverse.PayloadR\apayload\x12$\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed\"W\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed\x12\x18\n" +
+	"\aunsaved\x18\x04 \x01(\bR\aunsaved\"W\n" +
 	"\aPayload\x12.\n" +
 	"\x06binary\x18\x01 \x01(\v2\x14.google.protobuf.AnyH\x00R\x06binary\x12\x14\n" +
 	"\x04json\x18\x02 \x01(\fH\x00R\x04jsonB\x06\n" +

@@ -32,6 +32,13 @@ func WithTimeout(d time.Duration) CallOption {
 	return func(o *object.CallOptions) { o.Timeout = d }
 }
 
+// WithUnsaved sets *unsaved when the call has ended: true where a Periodic object replied,
+// and not all of what it told was stored yet, so that a crash within its interval takes
+// that back. Of a call that failed it says nothing.
+func WithUnsaved(unsaved *bool) CallOption {
+	return func(o *object.CallOptions) { o.Unsaved = unsaved }
+}
+
 // CallObject calls a method of an object and returns its reply. A nil request or
 // reply is an absent message. The call takes as long as ctx allows or, if ctx has no
 // deadline, the call timeout.
@@ -48,6 +55,7 @@ func (c *Client) CallObject(ctx context.Context, objType, objID, method string, 
 	ctx, cancel := o.Apply(ctx, &call)
 	defer cancel()
 	reply, err := c.Do(ctx, call)
+	o.Heard(reply)
 	return reply.Message, err
 }
 
@@ -60,7 +68,10 @@ func (c *Client) CallObjectAny(ctx context.Context, objType, objID, method strin
 	}
 	ctx, cancel := o.Apply(ctx, &call)
 	defer cancel()
-	return c.callObject(ctx, flightOf(&call), &call, req)
+	f := flightOf(&call)
+	reply, err := c.callObject(ctx, f, &call, req)
+	o.Heard(object.Payload{Unsaved: f.unsaved})
+	return reply, err
 }
 
 // Do implements goverseapi.Caller, so that typed references call through the client:
@@ -80,7 +91,7 @@ func (c *Client) Do(ctx context.Context, call object.Call) (object.Payload, erro
 		return object.Payload{}, err
 	}
 	m, err := f.unpack(reply)
-	return object.OfMessage(m), err
+	return object.Payload{Message: m, Unsaved: f.unsaved}, err
 }
 
 // callObject makes a call, once if it has an id.
@@ -91,7 +102,7 @@ func (c *Client) callObject(ctx context.Context, f *flight, call *object.Call, r
 	}
 	err = c.fly(ctx, f, func(ctx context.Context, l *link) error {
 		r, err := l.calls.CallObject(ctx, &gate_pb.CallObjectRequest{ClientId: l.id, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: req})
-		reply = r.GetResponse()
+		reply, f.unsaved = r.GetResponse(), r != nil && r.Durable != nil && !*r.Durable
 		return err
 	})
 	return reply, err
@@ -126,6 +137,7 @@ type flight struct {
 	attempts    int
 	last        *fault.Error // why the last attempt failed
 	unsure      bool         // some attempt may have run
+	unsaved     bool         // not all of what the reply tells is stored yet
 }
 
 func flightOf(call *object.Call) *flight {

@@ -16,6 +16,7 @@ import (
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
 	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
 
@@ -236,5 +237,26 @@ func testSettle(t *testing.T) {
 	}}).serve(t)
 	if _, s, err := connect(t, []string{g.address}).Settle(soon(t), "one", "Echo", "a"); s != skipped || err != nil {
 		t.Error(s, err)
+	}
+}
+
+// A reply says when it is ahead of the store, whoever asks in which way.
+func TestRepliesAheadOfTheStore(t *testing.T) {
+	var durable *bool
+	g := &gate{durable: func() *bool { return durable }}
+	c := connect(t, []string{g.serve(t).address})
+	for _, durable = range []*bool{nil, proto.Bool(false), proto.Bool(true)} {
+		want := durable != nil && !*durable
+		said := !want
+		if err := say(soon(t), c, "x", WithUnsaved(&said)); err != nil || said != want {
+			t.Errorf("%v, %v for %v", said, err, durable)
+		}
+		said = !want
+		if _, err := c.CallObjectAny(soon(t), "Echo", "a", "Say", pack(t, wrapperspb.String("x")), WithUnsaved(&said)); err != nil || said != want {
+			t.Errorf("%v, %v for %v", said, err, durable)
+		}
+		if p, err := c.Do(soon(t), object.Call{Ref: object.Ref{Type: "Echo", ID: "a"}, Method: "Say", Payload: object.OfMessage(wrapperspb.String("x"))}); err != nil || p.Unsaved != want {
+			t.Errorf("%+v, %v for %v", p, err, durable)
+		}
 	}
 }

@@ -33,6 +33,7 @@ type gate struct {
 	gate_pb.UnimplementedGateServiceServer
 	call     func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) // nil: echo
 	reliable func(r *gate_pb.ReliableCallObjectRequest) (*gate_pb.ReliableCallObjectResponse, error)
+	durable  func() *bool // of replies; nil: they say nothing
 	settle   func(r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error)
 	welcome  func(id string) (*anypb.Any, error) // nil: as a gate does
 
@@ -164,7 +165,11 @@ func (g *gate) CallObject(ctx context.Context, r *gate_pb.CallObjectRequest) (*g
 	if g.call != nil {
 		reply, err = g.call(ctx, r)
 	}
-	return &gate_pb.CallObjectResponse{Response: reply}, err
+	answer := &gate_pb.CallObjectResponse{Response: reply}
+	if g.durable != nil {
+		answer.Durable = g.durable()
+	}
+	return answer, err
 }
 
 func (g *gate) CreateObject(_ context.Context, r *gate_pb.CreateObjectRequest) (*gate_pb.CreateObjectResponse, error) {

@@ -84,7 +84,7 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	}
 	reply, err := c.forward(ctx, call)
 	if err != nil {
-		return object.Payload{Replayed: reply.Replayed}, named(&call, err)
+		return object.Payload{Replayed: reply.Replayed, Unsaved: reply.Unsaved}, named(&call, err)
 	}
 	if err := checkReply(&call, reply); err != nil {
 		c.reached(event.MessageBytes, call.Ref)

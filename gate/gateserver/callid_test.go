@@ -197,6 +197,52 @@ func TestWhatBecameOfACallWithAnID(t *testing.T) {
 	}
 }
 
+// Every door says what is not stored yet, and of all else nothing.
+func TestAnswersAheadOfTheStore(t *testing.T) {
+	var unsaved bool
+	var err error
+	s := start(t, newCluster(func(_ context.Context, call object.Call) (object.Payload, error) {
+		reply := call.Payload
+		reply.Unsaved = unsaved
+		return reply, err
+	}), func(c *GateServerConfig) { c.AllowedOrigins = []string{"https://chat.example"} })
+	p, client := socketTo(t, s), dial(t, s)
+	for i := range 8 {
+		unsaved, err = i&1 != 0, nil
+		id := []string{"", "one"}[i>>1&1]
+		if i&4 != 0 {
+			err = &fault.Error{Kind: fault.Failed, Err: errors.New("no money")}
+		}
+		said := map[bool]string{true: "false"}[unsaved]
+		var header []string
+		frame := `{"op":"call","seq":1,"type":"T","id":"i","method":"M"}`
+		if id != "" {
+			header = []string{callIDHeader, id}
+			frame = strings.Replace(frame, "}", `,"callId":"one"}`, 1)
+		}
+		for _, path := range []string{callPath, "/api/v1/objects/call/T/i/M"} {
+			if got := request(t, s, "POST", path, "{}", header...); got.header.Get(durableHeader) != said {
+				t.Errorf("%v, %v: %+v", unsaved, err, got)
+			}
+		}
+		p.say(frame)
+		if f := p.next(); (f.Durable != nil) != unsaved || unsaved && *f.Durable || (f.Status != "") != (id != "") || (f.Error != "") != (err != nil) {
+			t.Errorf("%v, %v: %+v", unsaved, err, f)
+		}
+		if err != nil {
+			continue
+		}
+		reply, failed := client.CallObject(t.Context(), &gate_pb.CallObjectRequest{Type: "T", Id: "i", Method: "M"})
+		if failed != nil || (reply.Durable != nil) != unsaved || unsaved && *reply.Durable {
+			t.Errorf("%v: %v, %v", unsaved, reply, failed)
+		}
+	}
+	got := request(t, s, "POST", callPath, "", "Origin", "https://chat.example")
+	if !strings.Contains(got.header.Get("Access-Control-Expose-Headers"), durableHeader) {
+		t.Errorf("a page may not read it: %v", got.header)
+	}
+}
+
 func TestSocketCallIDs(t *testing.T) {
 	seen := make(chan object.Call, 1)
 	p := socketTo(t, start(t, newCluster(func(_ context.Context, call object.Call) (object.Payload, error) {

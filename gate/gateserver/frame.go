@@ -37,7 +37,7 @@ import (
 //	{"op":"heartbeat"}                                        after 20 s of silence
 //
 // A message that the node could not write as JSON comes as "payload", the base64 of
-// its Any, in place of "message".
+// its Any, in place of "message". A reply says "durable":false where durableHeader does.
 
 // askFrame is a frame from the client.
 type askFrame struct {
@@ -154,45 +154,59 @@ func registerFrame(clientID string) []byte {
 
 var heartbeatFrame = []byte(`{"op":"heartbeat"}`)
 
-// told is what a reply says of a call that has an id.
+// told is what a reply says of itself: of a call that has an id, or of an answer that is
+// not all stored yet.
 type told struct {
-	Status   string `json:"status"`
-	Replayed bool   `json:"replayed"`
+	Status   string `json:"status,omitempty"`
+	Replayed *bool  `json:"replayed,omitempty"`
+	Durable  *bool  `json:"durable,omitempty"`
 }
 
-// toldOf is nil for a call without an id.
-func toldOf(call *object.Call, reply object.Payload, err error) *told {
-	if call.ID == "" {
-		return nil
+func toldOf(call *object.Call, reply object.Payload, err error) (t told) {
+	if call.ID != "" {
+		replayed := reply.Replayed
+		t.Status, t.Replayed = fault.StatusOf(err).String(), &replayed
 	}
-	return &told{fault.StatusOf(err).String(), reply.Replayed}
+	if reply.Unsaved {
+		t.Durable = new(bool)
+	}
+	return t
+}
+
+func (t *told) append(b []byte) []byte {
+	if t.Replayed != nil {
+		b = append(b, `,"status":"`...)
+		b = append(b, t.Status...)
+		b = append(b, `","replayed":`...)
+		b = strconv.AppendBool(b, *t.Replayed)
+	}
+	if t.Durable != nil {
+		b = append(b, `,"durable":`...)
+		b = strconv.AppendBool(b, *t.Durable)
+	}
+	return b
 }
 
 // replyFrame answers the call of seq with JSON that is passed on as it is.
-func replyFrame(seq int64, t *told, response []byte) []byte {
+func replyFrame(seq int64, t told, response []byte) []byte {
 	if len(response) == 0 {
 		response = []byte("{}")
 	}
 	b := make([]byte, 0, len(response)+80)
 	b = append(b, `{"op":"reply","seq":`...)
 	b = strconv.AppendInt(b, seq, 10)
-	if t != nil {
-		b = append(b, `,"status":"`...)
-		b = append(b, t.Status...)
-		b = append(b, `","replayed":`...)
-		b = strconv.AppendBool(b, t.Replayed)
-	}
+	b = t.append(b)
 	b = append(b, `,"response":`...)
 	b = append(b, response...)
 	return append(b, '}')
 }
 
-func errorFrame(seq int64, t *told, err error, op object.Op) []byte {
+func errorFrame(seq int64, t told, err error, op object.Op) []byte {
 	_, f := describe(err, op)
 	b, _ := json.Marshal(struct { // strings and a number: it cannot fail
 		Op  string `json:"op"`
 		Seq int64  `json:"seq"`
-		*told
+		told
 		failure
 	}{"reply", seq, t, f})
 	return b

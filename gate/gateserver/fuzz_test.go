@@ -59,7 +59,7 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seq, call, err := decodeFrame(data)
 		if err != nil {
-			if out := errorFrame(max(seq, 0), nil, err, call.Op); !json.Valid(out) {
+			if out := errorFrame(max(seq, 0), told{}, err, call.Op); !json.Valid(out) {
 				t.Fatalf("%q is answered with %q", data, out)
 			}
 			return

@@ -51,7 +51,11 @@ func (d *grpcDoor) CallObject(ctx context.Context, r *gate_pb.CallObjectRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &gate_pb.CallObjectResponse{Response: reply.Binary}, nil
+	answer := &gate_pb.CallObjectResponse{Response: reply.Binary}
+	if reply.Unsaved {
+		answer.Durable = proto.Bool(false)
+	}
+	return answer, nil
 }
 
 // CreateObject makes an object; without an id it gets a random one.

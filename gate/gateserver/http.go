@@ -22,6 +22,10 @@ const (
 	timeoutHeader  = "X-Goverse-Timeout" // a Go duration, as 500ms; it can only shorten the default
 )
 
+// durableHeader is "false" on an answer of a Periodic object, an error of its method too,
+// of which not all is stored yet. No other answer has it.
+const durableHeader = "X-Goverse-Durable"
+
 // httpDoor is everything below /api/ and, behind it, the program's own pages.
 type httpDoor struct {
 	calls     *calls
@@ -127,6 +131,9 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 	reply, err = d.calls.do(ctx, r.Header.Get(clientIDHeader), call)
 	if call.ID != "" {
 		tell(w.Header(), reply, err)
+	}
+	if reply.Unsaved {
+		w.Header().Set(durableHeader, "false")
 	}
 	return reply, err
 }

@@ -74,7 +74,7 @@ func (g *guard) allow(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "Retry-After, "+statusHeader+", "+replayedHeader)
+	h.Set("Access-Control-Expose-Headers", strings.Join([]string{"Retry-After", statusHeader, replayedHeader, durableHeader}, ", "))
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}

@@ -333,7 +333,7 @@ func socketTo(t *testing.T, s *GateServer) *page {
 type gotFrame struct {
 	Op, ClientID, Type, Error, Code, Outcome, Payload string
 	Kind, Status                                      string
-	Replayed                                          *bool
+	Replayed, Durable                                 *bool
 	Seq, UnixMillis                                   int64
 	Response, Message                                 json.RawMessage
 }

@@ -151,7 +151,7 @@ func (s *socket) take(ctx context.Context, data []byte) {
 	if err == nil {
 		s.calls.Go(func() { s.call(ctx, seq, call, int64(len(data))) })
 	} else if seq >= 0 {
-		s.answer(ctx, answer{frame: errorFrame(seq, nil, err, call.Op)})
+		s.answer(ctx, answer{frame: errorFrame(seq, told{}, err, call.Op)})
 	}
 }
 
@@ -180,7 +180,7 @@ func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked in
 	case err != nil:
 		a.frame = errorFrame(seq, t, err, call.Op)
 	case call.Op == object.OpCreate:
-		a.frame = replyFrame(seq, nil, createdJSON(call.Ref.ID))
+		a.frame = replyFrame(seq, told{}, createdJSON(call.Ref.ID))
 	default:
 		a.frame = replyFrame(seq, t, reply.JSON)
 	}

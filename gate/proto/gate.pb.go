@@ -157,6 +157,7 @@ func (x *CallObjectRequest) GetRequest() *anypb.Any {
 type CallObjectResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Response      *anypb.Any             `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
+	Durable       *bool                  `protobuf:"varint,2,opt,name=durable,proto3,oneof" json:"durable,omitempty"` // false: a Periodic object's answer, of which not all is stored yet; else absent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,6 +197,13 @@ func (x *CallObjectResponse) GetResponse() *anypb.Any {
 		return x.Response
 	}
 	return nil
+}
+
+func (x *CallObjectResponse) GetDurable() bool {
+	if x != nil && x.Durable != nil {
+		return *x.Durable
+	}
+	return false
 }
 
 type CreateObjectRequest struct {
@@ -1371,9 +1379,12 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
 	"\x06method\x18\x04 \x01(\tR\x06method\x12.\n" +
-	"\arequest\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\arequest\"F\n" +
+	"\arequest\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\arequest\"q\n" +
 	"\x12CallObjectResponse\x120\n" +
-	"\bresponse\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bresponse\"9\n" +
+	"\bresponse\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bresponse\x12\x1d\n" +
+	"\adurable\x18\x02 \x01(\bH\x00R\adurable\x88\x01\x01B\n" +
+	"\n" +
+	"\b_durable\"9\n" +
 	"\x13CreateObjectRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"&\n" +
@@ -1542,6 +1553,7 @@ func file_gate_proto_gate_proto_init() {
 	if File_gate_proto_gate_proto != nil {
 		return
 	}
+	file_gate_proto_gate_proto_msgTypes[2].OneofWrappers = []any{}
 	file_gate_proto_gate_proto_msgTypes[12].OneofWrappers = []any{
 		(*ClientFrame_Hello)(nil),
 		(*ClientFrame_CallObject)(nil),

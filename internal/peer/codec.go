@@ -185,13 +185,13 @@ func decodePayload(m *goverse_pb.Payload) object.Payload {
 // encodeReply makes a reply that surely fits and marshals.
 func encodeReply(p object.Payload, err error) *goverse_pb.CallReply {
 	if err != nil {
-		return &goverse_pb.CallReply{Fault: encodeFault(err), Replayed: p.Replayed}
+		return &goverse_pb.CallReply{Fault: encodeFault(err), Replayed: p.Replayed, Unsaved: p.Unsaved}
 	}
 	payload, failed := encodePayload(p)
 	if failed != nil {
-		return &goverse_pb.CallReply{Fault: encodeFault(failed.On("reply", "").With(fault.Executed)), Replayed: p.Replayed}
+		return &goverse_pb.CallReply{Fault: encodeFault(failed.On("reply", "").With(fault.Executed)), Replayed: p.Replayed, Unsaved: p.Unsaved}
 	}
-	return &goverse_pb.CallReply{Payload: payload, Replayed: p.Replayed}
+	return &goverse_pb.CallReply{Payload: payload, Replayed: p.Replayed, Unsaved: p.Unsaved}
 }
 
 // maxFault bounds an error: a text that long is for nobody.
@@ -227,10 +227,10 @@ func bounded(text string) string {
 // message gets a live message.
 func decodeReply(asked object.Form, m *goverse_pb.CallReply) (object.Payload, error) {
 	if m.Fault != nil {
-		return object.Payload{Replayed: m.Replayed}, fault.FromWire(m.Fault)
+		return object.Payload{Replayed: m.Replayed, Unsaved: m.Unsaved}, fault.FromWire(m.Fault)
 	}
 	p := decodePayload(m.Payload)
-	p.Replayed = m.Replayed
+	p.Replayed, p.Unsaved = m.Replayed, m.Unsaved
 	if asked != object.FormMessage || p.Form != object.FormBinary {
 		return p, nil
 	}
@@ -239,7 +239,7 @@ func decodeReply(asked object.Form, m *goverse_pb.CallReply) (object.Payload, er
 		return object.Payload{}, fault.New(fault.Failed,
 			"the reply is a %s, which this program cannot read (does it import that message's package?): %w", p.Binary.GetTypeUrl(), err)
 	}
-	return object.Payload{Message: message, Replayed: m.Replayed}, nil
+	return object.Payload{Message: message, Replayed: m.Replayed, Unsaved: m.Unsaved}, nil
 }
 
 // encodePush is a push in frames that fit: one, unless it has very many addressees.

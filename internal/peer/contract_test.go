@@ -276,21 +276,23 @@ func TestForms(t *testing.T) {
 	})
 }
 
-// A reply and an error both say whether an earlier attempt's run is behind them.
+// A reply and an error both say whether an earlier attempt's run is behind them, and
+// whether not all of what they tell is stored yet.
 func TestReplayed(t *testing.T) {
 	exercise(t, func(t *testing.T, w world) {
-		var replayed bool
+		var replayed, unsaved bool
 		var err error
 		conn := w.connect(t, fake{call: func(_ context.Context, req *Request) (object.Payload, error) {
 			p := req.Payload
-			p.Replayed = replayed
+			p.Replayed, p.Unsaved = replayed, unsaved
 			return p, err
 		}})
-		for _, replayed = range []bool{true, false} {
+		for i := range 4 {
+			replayed, unsaved = i&1 != 0, i&2 != 0
 			for _, err = range []error{nil, fault.New(fault.Failed, "x")} {
 				for _, p := range []object.Payload{text("x"), {}, object.OfJSON(nil)} {
-					if got, _ := conn.ServeCall(t.Context(), callOf(p)); got.Replayed != replayed {
-						t.Errorf("replayed %v with error %v arrived as %+v", replayed, err, got)
+					if got, _ := conn.ServeCall(t.Context(), callOf(p)); got.Replayed != replayed || got.Unsaved != unsaved {
+						t.Errorf("replayed %v, unsaved %v with error %v arrived as %+v", replayed, unsaved, err, got)
 					}
 				}
 			}

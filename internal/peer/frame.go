@@ -84,8 +84,11 @@ type hello struct {
 	features        uint64 // a set of bits; both ends use those that both have
 }
 
+// featureUnsaved: replies say what of a periodic object is not stored yet.
+const featureUnsaved = 1
+
 // speaks is what this program speaks.
-var speaks = hello{lowest: 1, highest: 1}
+var speaks = hello{lowest: 1, highest: 1, features: featureUnsaved}
 
 func (h hello) append(b []byte) []byte {
 	body := binary.AppendUvarint(nil, h.lowest)

@@ -58,7 +58,8 @@ func TestWireFormat(t *testing.T) {
 		name string
 		sent []byte
 	}{
-		{"hello", speaks.append(nil)},
+		{"hello", hello{lowest: 1, highest: 1}.append(nil)},
+		{"a hello with every feature", speaks.append(nil)},
 		{"a simple call", call(t.Context(), simple)},
 		{"a call that says everything", call(everything())},
 		{"its cancellation", framed(kindCancel, nil)},
@@ -66,6 +67,7 @@ func TestWireFormat(t *testing.T) {
 		{"a reply in JSON", framed(kindReply, appendReply(nil, object.OfJSON([]byte(`"hi"`)), nil))},
 		{"a reply without a message", framed(kindReply, appendReply(nil, object.Payload{}, nil))},
 		{"a reply that was given before", framed(kindReply, appendReply(nil, object.Payload{Replayed: true}, nil))},
+		{"a reply of which not all is stored", framed(kindReply, appendReply(nil, object.Payload{Unsaved: true}, nil))},
 		{"a failure", framed(kindReply, appendReply(nil, object.Payload{}, moved))},
 	} {
 		if shown := c.name + "\n" + inHex(c.sent); !strings.Contains(string(page), "\n"+shown+"\n") {
@@ -251,13 +253,14 @@ func FuzzCallBody(f *testing.F) {
 func withoutPayload(r Request) Request { r.Payload = object.Payload{}; return r }
 
 func samePayload(a, b object.Payload) bool {
-	return a.Form == b.Form && a.Replayed == b.Replayed && proto.Equal(a.Binary, b.Binary) && bytes.Equal(a.JSON, b.JSON)
+	return a.Form == b.Form && a.Replayed == b.Replayed && a.Unsaved == b.Unsaved && proto.Equal(a.Binary, b.Binary) && bytes.Equal(a.JSON, b.JSON)
 }
 
 // A reply is a payload, a failure or a breach.
 func FuzzReplyBody(f *testing.F) {
 	f.Add(appendReply(nil, text("x"), nil), true)
 	f.Add(appendReply(nil, object.OfJSON([]byte("{}")), nil), false)
+	f.Add(appendReply(nil, object.Payload{Replayed: true, Unsaved: true}, nil), false)
 	f.Add(appendReply(nil, object.OfBinary(&anypb.Any{TypeUrl: "x", Value: []byte("y")}), nil), true)
 	f.Add(appendReply(nil, object.Payload{}, fault.New(fault.Cycle, "a circle")), false)
 	f.Fuzz(func(t *testing.T, body []byte, live bool) {

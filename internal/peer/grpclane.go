@@ -128,7 +128,7 @@ func (s *lanes) begin() (*opening, error) {
 func (s *lanes) open(o *opening) {
 	ctx, hangUp := context.WithCancel(s.ctx)
 	defer hangUp()
-	p, err := s.dial(ctx, hangUp)
+	p, agreed, err := s.dial(ctx, hangUp)
 	s.mu.Lock()
 	s.opening = nil
 	if errors.Is(err, errNoLanes) {
@@ -136,6 +136,7 @@ func (s *lanes) open(o *opening) {
 	}
 	if err == nil {
 		o.lane = newOutbound(s.address, p, laneLimits)
+		o.lane.features = agreed.features
 		s.current.Store(o.lane)
 	}
 	o.err = err
@@ -148,7 +149,7 @@ func (s *lanes) open(o *opening) {
 }
 
 // dial opens a stream and exchanges greetings over it.
-func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, err error) {
+func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, agreed hello, err error) {
 	silent := time.AfterFunc(s.within, hangUp)
 	defer func() {
 		if !silent.Stop() && s.ctx.Err() == nil {
@@ -158,20 +159,20 @@ func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, er
 	stream, err := s.cc.NewStream(ctx, &laneDesc(nil).Streams[0], laneName,
 		grpc.ForceCodecV2(newBatches()), grpc.MaxCallRecvMsgSize(maxBatch))
 	if err != nil {
-		return nil, s.noWay(err)
+		return nil, agreed, s.noWay(err)
 	}
 	p = grpcPipe{stream, hangUp}
 	if err := greet(p, speaks); err != nil && !errors.Is(err, io.EOF) { // io.EOF: heed says why
-		return nil, s.noWay(err)
+		return nil, agreed, s.noWay(err)
 	}
 	theirs, err := heed(p)
 	if err == nil {
-		_, err = speaks.agree(theirs)
+		agreed, err = speaks.agree(theirs)
 	}
 	if err != nil {
-		return nil, s.noWay(err)
+		return nil, agreed, s.noWay(err)
 	}
-	return p, nil
+	return p, agreed, nil
 }
 
 // noWay is the error of the calls for which there is no lane.
@@ -245,9 +246,11 @@ func (d *doors) leave() {
 // serve is one lane, from its greeting to its end.
 func (d *doors) serve(stream grpc.ServerStream) error {
 	p := grpcPipe{stream, func() {}}
-	err := d.welcome(p)
+	agreed, err := d.welcome(p)
 	if err == nil {
-		err = d.host(newInbound(stream.Context(), d.svc, p, laneLimits))
+		l := newInbound(stream.Context(), d.svc, p, laneLimits)
+		l.features = agreed.features
+		err = d.host(l)
 	}
 	if errors.Is(err, errLeaving) {
 		return nil
@@ -264,25 +267,25 @@ func (d *doors) serve(stream grpc.ServerStream) error {
 }
 
 // welcome exchanges greetings with a peer that has come.
-func (d *doors) welcome(p pipe) error {
+func (d *doors) welcome(p pipe) (agreed hello, err error) {
 	theirs, err := heed(p)
 	if err != nil {
 		if _, isStatus := status.FromError(err); isStatus || errors.Is(err, io.EOF) {
-			return err // it left before it spoke
+			return agreed, err // it left before it spoke
 		}
-		return breach{err}
+		return agreed, breach{err}
 	}
 	if d.isLeaving() {
 		b, _ := appendFrame(nil, kindGoodbye, 0, nil)
-		return errors.Join(errLeaving, p.send(&b))
+		return agreed, errors.Join(errLeaving, p.send(&b))
 	}
 	if err := greet(p, speaks); err != nil {
-		return err
+		return agreed, err
 	}
-	if _, err := speaks.agree(theirs); err != nil {
-		return breach{err}
+	if agreed, err = speaks.agree(theirs); err != nil {
+		return agreed, breach{err}
 	}
-	return nil
+	return agreed, nil
 }
 
 func (d *doors) isLeaving() bool {

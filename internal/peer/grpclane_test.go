@@ -176,7 +176,7 @@ func TestALaneIsOpenedAnew(t *testing.T) {
 		if !first {
 			return d.serve(p.stream.(grpc.ServerStream))
 		}
-		if err := d.welcome(p); err != nil {
+		if _, err := d.welcome(p); err != nil {
 			return err
 		}
 		if _, err := p.receive(); err != nil {
@@ -290,4 +290,54 @@ func TestLeave(t *testing.T) {
 		t.Error(err)
 	}
 	done.Wait() // the graceful stop
+}
+
+// What only newer versions say is not said to an older one, nor taken from it.
+func TestPeersWithoutTheFeature(t *testing.T) {
+	old := hello{lowest: 1, highest: 1}
+	address := strange(t, func(p grpcPipe) error {
+		if _, err := heed(p); err != nil {
+			return err
+		}
+		says(t, p, old.append(nil))
+		b, err := p.receive() // the call
+		if err != nil {
+			return err
+		}
+		b.Free()
+		says(t, p, batchOf(frame{kindReply, 1, appendReply(nil, object.Payload{Unsaved: true}, nil)}))
+		<-p.stream.Context().Done()
+		return nil
+	})
+	on, heard := notices()
+	_, err := dial(t, NewGRPCDialer(on), address).ServeCall(t.Context(), callOf(text("x")))
+	want(t, err, fault.Indeterminate, fault.OutcomeUnknown)
+	if err != nil {
+		if n := <-heard; !strings.Contains(n.String(), errReply.Error()) {
+			t.Errorf("the event is %v", n)
+		}
+	}
+
+	l := tcp(t)
+	serveOn(t, l, fake{call: func(context.Context, *Request) (object.Payload, error) { return object.Payload{Unsaved: true}, nil }})
+	for _, c := range []struct {
+		speaks hello
+		first  byte
+	}{{old, wireNone}, {speaks, wireNone | replyUnsaved}} {
+		p := rawLane(t, l.Addr().String())
+		says(t, p, c.speaks.append(nil))
+		if _, err := heed(p); err != nil {
+			t.Fatal(err)
+		}
+		says(t, p, batchOf(frame{kindCall, 1, bodyOf(t, text("x"))}))
+		b, err := p.receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, _, err := cutFrame(b.ReadOnlyData())
+		if err != nil || f.kind != kindReply || len(f.body) != 1 || f.body[0] != c.first {
+			t.Errorf("a peer with the features %b gets %v, %v", c.speaks.features, f, err)
+		}
+		b.Free()
+	}
 }

@@ -19,6 +19,7 @@ import (
 type inbound struct {
 	*outbox
 	svc      Service
+	features uint64          // that both ends have; set before run
 	ctx      context.Context // ends with the lane, and with it what runs for the peer
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // calls

@@ -18,8 +18,9 @@ import (
 // hands them their answers.
 type outbound struct {
 	*outbox
-	address string
-	idle    sync.Pool // of waiters
+	address  string
+	features uint64    // that both ends have; set before run
+	idle     sync.Pool // of waiters
 
 	// Protected by outbox.mu.
 	next    uint64
@@ -178,6 +179,9 @@ func (l *outbound) read(w *waiter, asked object.Form) (object.Payload, error) {
 	p, err, broken := parseReply(asked, body)
 	if batch != nil {
 		batch.Free()
+	}
+	if p.Unsaved && l.features&featureUnsaved == 0 {
+		broken = errReply
 	}
 	if broken != nil {
 		l.fail(breach{broken})

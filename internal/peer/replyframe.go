@@ -15,9 +15,11 @@ import (
 )
 
 // The first byte of a reply is a payload's form, or that the call failed, and whether
-// an earlier attempt began the run that is answered.
+// an earlier attempt began the run that is answered, and whether not all of what the
+// answer tells is stored yet: this with featureUnsaved.
 const (
 	replyFault    = 3
+	replyUnsaved  = 0x40
 	replyReplayed = 0x80
 )
 
@@ -26,6 +28,9 @@ func appendReply(b []byte, p object.Payload, err error) []byte {
 	first := byte(0)
 	if p.Replayed {
 		first = replyReplayed
+	}
+	if p.Unsaved {
+		first |= replyUnsaved
 	}
 	if err != nil {
 		return appendFault(b, first, err)
@@ -60,7 +65,7 @@ func parseReply(asked object.Form, body []byte) (p object.Payload, err, broken e
 	if len(body) == 0 {
 		return p, nil, errReply
 	}
-	form, replayed := body[0]&^replyReplayed, body[0]&replyReplayed != 0
+	form := body[0] &^ (replyReplayed | replyUnsaved)
 	switch form {
 	case replyFault:
 		err, broken = parseFault(body[1:])
@@ -72,7 +77,7 @@ func parseReply(asked object.Form, body []byte) (p object.Payload, err, broken e
 			broken = errReply
 		}
 	}
-	p.Replayed = replayed
+	p.Replayed, p.Unsaved = body[0]&replyReplayed != 0, body[0]&replyUnsaved != 0
 	return p, err, broken
 }
 

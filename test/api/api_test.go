@@ -317,7 +317,7 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 	for m, want := range map[proto.Message][]string{
 		&gate_pb.RegisterResponse{}:           {"client_id=1", "unix_millis=2"},
 		&gate_pb.CallObjectRequest{}:          {"client_id=1", "type=2", "id=3", "method=4", "request=5"},
-		&gate_pb.CallObjectResponse{}:         {"response=1"},
+		&gate_pb.CallObjectResponse{}:         {"response=1", "durable=2"},
 		&gate_pb.CreateObjectRequest{}:        {"type=1", "id=2"},
 		&gate_pb.CreateObjectResponse{}:       {"id=1"},
 		&gate_pb.DeleteObjectRequest{}:        {"id=1", "type=2"},

@@ -135,3 +135,22 @@ func TestTenThousandRequests(t *testing.T) {
 		}
 	}
 }
+
+// Over HTTP an answer of a periodic object says that it is ahead of the store; of what was
+// flushed, and of durable objects, nothing is said.
+func TestAnswersAheadOfTheStore(t *testing.T) {
+	o := open(t, nil)
+	for _, c := range []struct{ method, body, durable string }{
+		{"Flushed", `"2"`, ""}, {"Even", `"4"`, "false"}, {"Flushed", `"6"`, ""}, {"Even", `"8"`, "false"},
+	} {
+		if got := o.post("Slow/x/"+c.method, "2", ""); got.code != 200 || got.body != c.body || got.durable != c.durable {
+			t.Errorf("%+v, want %+v", got, c)
+		}
+	}
+	if got := o.post("Slow/x/Even", "1", ""); got.code != 500 || got.durable != "false" {
+		t.Errorf("an error: %+v", got)
+	}
+	if got := o.post("Account/x/Add", "2", ""); got.durable != "" {
+		t.Errorf("a durable one: %+v", got)
+	}
+}

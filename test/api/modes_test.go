@@ -25,6 +25,7 @@ var (
 	_ func() goverseapi.TypeOption                                                         = goverseapi.Transactional
 	_ func(ctx context.Context, t, after string, n int) ([]goverseapi.StoredObject, error) = goverseapi.ListObjects
 	_ func(ctx context.Context, objType, id string) ([]byte, error)                        = goverseapi.StoredState
+	_ func(*bool) goverseapi.CallOption                                                    = goverseapi.WithUnsaved
 	_ func(*node.Node, context.Context) error                                              = (*node.Node).SaveAllObjects
 )
 
@@ -137,6 +138,15 @@ func TestModes(t *testing.T) {
 		}
 		w.Want("Tried/x", "Even", wrapperspb.Int64(2), wrapperspb.Int64(2)) // the 1 was undone
 		w.Want("Slow/x", "Flushed", one, one)
+		for _, c := range []struct {
+			typ, method string
+			unsaved     bool
+		}{{"Slow", "Flushed", false}, {"Slow", "Even", true}, {"Slow", "Flushed", false}, {"Strict", "Even", false}} {
+			said := !c.unsaved
+			if _, err := goverseapi.Call(ctx, c.typ, "z", c.method, wrapperspb.Int64(2), goverseapi.WithUnsaved(&said)); err != nil || said != c.unsaved {
+				w.T.Errorf("%s.%s: unsaved is %v, %v", c.typ, c.method, said, err)
+			}
+		}
 		for typ, want := range map[string]string{"Tried": `"2"`, "Slow": `"1"`} {
 			if state, err := goverseapi.StoredState(ctx, typ, "x"); err != nil || !strings.Contains(string(state), want) {
 				w.T.Errorf("%s: %s %v, want %s", typ, state, err, want)
