@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -37,6 +38,14 @@ func (r router) Call(ctx context.Context, c object.Call) (object.Payload, error)
 func (r router) FollowPushes(ctx context.Context, _ string, _ func(peer.PushFrame) error) error {
 	<-ctx.Done()
 	return nil
+}
+
+func (r router) ListObjects(context.Context, string, string, int) ([]object.Listed, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (r router) StoredState(context.Context, object.Ref) (object.Record, error) {
+	return object.Record{}, errors.ErrUnsupported
 }
 
 func (r router) PushesReady() <-chan struct{} { return r.ready }

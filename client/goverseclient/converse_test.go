@@ -100,7 +100,7 @@ func (c *conversation) welcome() error {
 		if said.UnmarshalTo(r) != nil {
 			return c.send(&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Push{Push: &gate_pb.Push{Message: said}}})
 		}
-		w.ClientId = r.ClientId
+		w.ClientId, w.UnixMillis = r.ClientId, r.UnixMillis
 	}
 	return c.send(&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: w}})
 }

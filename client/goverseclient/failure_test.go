@@ -144,17 +144,19 @@ func TestAtLeastOnce(t *testing.T) { bothWays(t, testAtLeastOnce) }
 
 func testAtLeastOnce(t *testing.T) {
 	var dead atomic.Bool
+	var hung atomic.Int64
 	c, here, there := two(t, func(ctx context.Context, r *gate_pb.CallObjectRequest) (*anypb.Any, error) {
 		if dead.Load() {
 			return r.Request, nil
 		}
+		hung.Add(1)
 		return hangs(ctx, r)
 	})
 	done := make(chan error, 50)
 	for i := range cap(done) {
 		go func() { done <- say(soon(t), c, fmt.Sprintf("hang %d", i), WithAtLeastOnce()) }()
 	}
-	until(t, "all to be in flight", func() bool { return here.calls.Load() == int64(cap(done)) })
+	until(t, "all to be in flight", func() bool { return hung.Load() == int64(cap(done)) })
 	dead.Store(true)
 	here.kill()
 	for range cap(done) {

@@ -127,7 +127,7 @@ func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config) e
 	if !cfg.unary {
 		s, err := openStream(ctx, cut, l.calls, l.leave)
 		if err == nil {
-			l.stream, l.id = s, s.id
+			l.stream, l.id, l.clock = s, s.id, s.clock
 			l.hangUp = func() { s.finish(l.reason()) }
 			return nil
 		}

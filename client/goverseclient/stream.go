@@ -30,6 +30,7 @@ import (
 type stream struct {
 	conn  grpc.BidiStreamingClient[gate_pb.ClientBatch, gate_pb.GateBatch]
 	id    string             // the client id
+	clock *clock             // the gate's, or nil
 	leave func(error)        // the link is to be used no more
 	cut   context.CancelFunc // ends the stream
 	wake  chan struct{}      // has a token when there may be something to send
@@ -91,7 +92,7 @@ func openStream(ctx context.Context, cut context.CancelFunc, calls gate_pb.GateS
 		return nil, errors.New("it welcomes and allows no calls")
 	}
 	s := &stream{
-		conn: conn, id: welcome.ClientId, leave: leave, cut: cut, free: int(welcome.MaxCalls), wake: make(chan struct{}, 1),
+		conn: conn, id: welcome.ClientId, clock: clockOf(welcome.UnixMillis), leave: leave, cut: cut, free: int(welcome.MaxCalls), wake: make(chan struct{}, 1),
 		following: make(chan struct{}), over: make(chan struct{}), waiting: map[uint64]*waiter{},
 		idle: sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }},
 	}

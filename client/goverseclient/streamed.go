@@ -78,7 +78,7 @@ func take(reply any, f *gate_pb.GateFrame) bool {
 	switch r := reply.(type) {
 	case *gate_pb.CallObjectResponse:
 		if a := f.GetCallObject(); a != nil {
-			r.Response = a.Response
+			r.Response, r.Durable = a.Response, a.Durable
 			return true
 		}
 	case *gate_pb.CreateObjectResponse:

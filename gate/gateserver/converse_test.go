@@ -33,6 +33,7 @@ type talker struct {
 	stream grpc.BidiStreamingClient[gate_pb.ClientBatch, gate_pb.GateBatch]
 	id     string
 	most   uint32
+	told   int64 // the gate's time
 	rest   []*gate_pb.GateFrame
 }
 
@@ -48,7 +49,7 @@ func talk(t *testing.T, ctx context.Context, c gate_pb.GateServiceClient) *talke
 	if w == nil {
 		t.Fatal("the gate does not begin with a welcome")
 	}
-	k.id, k.most = w.ClientId, w.MaxCalls
+	k.id, k.most, k.told = w.ClientId, w.MaxCalls, w.UnixMillis
 	return k
 }
 

@@ -30,7 +30,7 @@ func (c *conversation) write() {
 		close(c.stuck)
 	}))
 	defer stalled.Stop()
-	greeting := &gate_pb.Welcome{ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32))}
+	greeting := &gate_pb.Welcome{ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli()}
 	b := batch.New()
 	*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: greeting}})
 	done, ended := sync.OnceFunc(func() { close(c.done) }), c.session.Done()

@@ -32,6 +32,9 @@ func TestTheGateTellsItsTime(t *testing.T) {
 	check("gRPC", before, r.UnixMillis)
 
 	before = time.Now()
+	check("the stream", before, talk(t, t.Context(), dial(t, s)).told)
+
+	before = time.Now()
 	check("the WebSocket", before, socketTo(t, s).told)
 
 	before = time.Now()

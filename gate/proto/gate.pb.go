@@ -1226,7 +1226,8 @@ func (*GateFrame_Failure) isGateFrame_Kind() {}
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	MaxCalls      uint32                 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"` // that may be under way on this stream; more are refused
+	MaxCalls      uint32                 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`       // that may be under way on this stream; more are refused
+	UnixMillis    int64                  `protobuf:"varint,3,opt,name=unix_millis,json=unixMillis,proto3" json:"unix_millis,omitempty"` // the gate's time, by which clients mint call ids
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1271,6 +1272,13 @@ func (x *Welcome) GetClientId() string {
 func (x *Welcome) GetMaxCalls() uint32 {
 	if x != nil {
 		return x.MaxCalls
+	}
+	return 0
+}
+
+func (x *Welcome) GetUnixMillis() int64 {
+	if x != nil {
+		return x.UnixMillis
 	}
 	return 0
 }
@@ -1448,10 +1456,12 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x06settle\x18\t \x01(\v2\x14.gate.SettleResponseH\x00R\x06settle\x12\x1a\n" +
 	"\afailure\x18\n" +
 	" \x01(\fH\x00R\afailureB\x06\n" +
-	"\x04kind\"C\n" +
+	"\x04kind\"d\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1b\n" +
-	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\"6\n" +
+	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\x12\x1f\n" +
+	"\vunix_millis\x18\x03 \x01(\x03R\n" +
+	"unixMillis\"6\n" +
 	"\x04Push\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\"!\n" +
 	"\aGoodbye\x12\x16\n" +

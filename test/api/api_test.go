@@ -334,7 +334,7 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.GateBatch{}: {"frames=1"},
 		&gate_pb.GateFrame{}: {"call=1", "welcome=2", "push=3", "goodbye=4", "call_object=5", "create_object=6", "delete_object=7",
 			"reliable_call_object=8", "settle=9", "failure=10"},
-		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2"},
+		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2", "unix_millis=3"},
 		&gate_pb.Push{}:    {"message=1"},
 		&gate_pb.Goodbye{}: {"status=1"},
 	} {
