@@ -126,7 +126,7 @@ func (s *sim) startNode(name string) {
 	bind := func(ctx context.Context, cluster string) (string, error) {
 		return server.BindStore(ctx, p.node, cluster)
 	}
-	p = s.process(cluster.Config{Address: at, BindStore: bind, StoreID: storeID(s.t, s.store), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
+	p = s.process(cluster.Config{Address: at, BindStore: bind, StoreID: storeID(s.t, s.store), StoreCluster: s.storeCluster(), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
 	s.fresh = false
 	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.of.CopyMessages, Interceptors: s.of.Interceptors, Listener: s.listener(at)})
 	p.node.SetPersistenceProvider(s.store)
@@ -189,6 +189,16 @@ func storeID(t testing.TB, s *memstore.Store) string {
 		t.Fatal(err)
 	}
 	return id
+}
+
+// storeCluster is the cluster that the store belongs to, as a process reads it when it
+// starts; "" where it does not say.
+func (s *sim) storeCluster() string {
+	owner, err := s.store.BindCluster(s.t.Context(), "")
+	if err != nil && !errors.Is(err, object.ErrOtherHistory) {
+		s.t.Fatal(err)
+	}
+	return owner
 }
 
 func (s *sim) stopNode(name string) {
