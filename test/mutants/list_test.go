@@ -100,7 +100,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "door-without-trust", removes: "a node whose lease is in doubt lets calls in", stories: faults,
-		edits: []edit{{"node/shard.go", `	case !s.life.trusted() && `, `	case s.life.trusted == nil && `}},
+		edits: []edit{{"node/shard.go", `	case !s.trusts(c) && `, `	case !s.trusts(c) && s.life.trusted == nil && `}},
 	},
 	{
 		name: "no-check-behind-the-method", removes: "the lease is not asked again before a reply leaves", stories: faults,
@@ -130,7 +130,7 @@ var mutants = []mutant{
 	// What moves with a shard, and who waits.
 	{
 		name: "door-shut-on-running-calls", removes: "the door is shut while a call still runs", stories: planned,
-		edits: []edit{{"node/handover.go", `		ready := a.restsLocked() && d.providedFor(a)`, `		ready := d.providedFor(a)`}},
+		edits: []edit{{"node/handover.go", `	if !a.restsLocked() || !d.providedFor(a) {`, `	if !d.providedFor(a) {`}},
 	},
 	{
 		name: "staged-once", removes: "an object that was used after it was staged is not staged again", stories: planned,
@@ -149,7 +149,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "parked-for-ever", removes: "calls that wait at a slot are not told that it changed", stories: planned,
-		edits: []edit{{"node/shard.go", "		a.setDoor(doorOf[state], s.nudge)\n	}\n	s.stir()\n", "		a.setDoor(doorOf[state], s.nudge)\n	}\n"}},
+		edits: []edit{{"node/shard.go", "	s.setDoors()\n	s.stir()\n}", "	s.setDoors()\n}"}},
 	},
 	{
 		name: "parked-as-executed", removes: "parked calls are sent away as if they might have run", stories: planned,
@@ -176,8 +176,8 @@ var mutants = []mutant{
 	{
 		name: "two-turns", removes: "a turn is given while another is taken", stories: planned,
 		edits: []edit{{"node/turn.go",
-			`	if t.excl != nil || len(t.queue) > 0 || (!shared && len(t.shared) > 0) {`,
-			`	if len(t.queue) > 0 || (!shared && len(t.shared) > 0) {`}},
+			`	if t.excl != nil || len(t.waiting()) > 0 || (!shared && t.shared != nil) {`,
+			`	if len(t.waiting()) > 0 || (!shared && t.shared != nil) {`}},
 	},
 	{
 		name: "not-dropped-when-lost", removes: "what is served is not dropped when the registration is lost", stories: faults,

@@ -202,10 +202,11 @@ func catch(t *testing.T, bin, stories string) (seeds int, how string) {
 	return seeds, ""
 }
 
-// tell runs n stories from a seed on. One that hangs in real time fails as well.
+// tell runs n stories from a seed on. One that hangs in real time fails as well: a story
+// takes a fraction of a second, of a busy machine's too.
 func tell(t *testing.T, bin, stories string, first, n int) ([]byte, error) {
-	patience := time.Minute + time.Duration(n)*2*time.Second
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	patience := 2*time.Minute + time.Duration(n)*time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	total := 3 * n // a third of them is planned change, two thirds have faults
 	switch stories {
@@ -214,7 +215,7 @@ func tell(t *testing.T, bin, stories string, first, n int) ([]byte, error) {
 	case degraded:
 		total = 5 * n
 	}
-	cmd := exec.CommandContext(ctx, bin, "-test.run", "^"+stories+"$", "-test.timeout", (patience / 2).String(),
+	cmd := exec.CommandContext(ctx, bin, "-test.run", "^"+stories+"$", "-test.timeout", patience.String(),
 		"-random.first", strconv.Itoa(first), "-random.seeds", strconv.Itoa(total), "-random.graveyard=false")
 	cmd.Dir = filepath.Join(root, "test/random")
 	return cmd.CombinedOutput()
@@ -224,6 +225,7 @@ var (
 	failed = regexp.MustCompile(`--- FAIL: \w+/(\d+) `)
 	where  = regexp.MustCompile(`^\s+\w+\.go:\d+: (.*)`)
 	noise  = regexp.MustCompile(`^seed \d+:$`)
+	hung   = regexp.MustCompile(`^\s+(\w+)/(\d+) \((\w+)\)$`)
 )
 
 // failure is the smallest seed that failed, and the first line of what it said.
@@ -241,12 +243,32 @@ func failure(out []byte, err error) (seed int, how string) {
 	if how != "" {
 		return seed, how
 	}
-	for _, line := range lines {
+	for i, line := range lines {
 		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return seed, line
+			return stuck(lines[i:], line)
 		}
 	}
 	return seed, err.Error()
+}
+
+// stuck is the seed that had run for longest when the time was over, if that is what
+// happened.
+func stuck(lines []string, what string) (seed int, how string) {
+	longest := time.Duration(0)
+	for _, line := range lines[:min(len(lines), 40)] {
+		found := hung.FindStringSubmatch(line)
+		if found == nil {
+			continue
+		}
+		if took, err := time.ParseDuration(found[3]); err == nil && took > longest {
+			longest = took
+			seed, _ = strconv.Atoi(found[2])
+		}
+	}
+	if longest > 0 {
+		what = fmt.Sprintf("a story that did not end within %v", longest)
+	}
+	return seed, what
 }
 
 // said is the first line of a test's output that tells something.
