@@ -35,6 +35,7 @@ type frame struct {
 	met       bool // by the watchdog; guarded by the activation's mutex
 	cut       bool // it ran for too long, and its context was ended; the same until end
 	undone    bool // it failed, and left the object as it had found it
+	acted     bool // it did something elsewhere, perhaps, which stays when nothing of it is kept; guarded by mu
 	skipped   bool // an interceptor answered: the method did not run,
 	idle      bool // nor any other inside of the interceptors
 	undo      *undo
@@ -206,6 +207,7 @@ func (f *frame) close() (lent bool) {
 	f.mu.Lock()
 	f.ended = true
 	lent = f.out > 0
+	f.acted = f.acted || lent
 	f.mu.Unlock()
 	f.ctx.cancel(nil)
 	return lent
@@ -271,6 +273,7 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 		return f.settleAlone(ctx, hooks, reply, failed)
 	}
 	seq, err := f.keep(c)
+	err = f.notKept(err)
 	f.endRun(seq, failed, err)
 	f.stood = !f.committed && a.life.trusted() // as soon as the turn is given up, the shard may be handed over, and the lease with it
 	a.leave(f.hold, f.reentrant)
@@ -283,7 +286,7 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 	a.sendEffects()
 	if !f.inner {
 		if err := a.awaitDurable(ctx, seq); err != nil {
-			return nil, err
+			return nil, f.notKept(err)
 		}
 	}
 	if !f.committed {
@@ -292,6 +295,45 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 		}
 	}
 	return f.answered(reply, failed)
+}
+
+// notKept is what the caller is told of a call whose effects are not stored, for the
+// reason err. That it did not run holds only if it did nothing elsewhere either.
+func (f *frame) notKept(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unkept(err, f.hasActed())
+}
+
+func (f *frame) hasActed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.acted
+}
+
+func unkept(err error, acted bool) error {
+	if acted && fault.OutcomeOf(err) == fault.NotExecuted {
+		return fault.Of(err).With(fault.OutcomeUnknown)
+	}
+	return err
+}
+
+// noteActed notes what a call out of the method came to: unless it surely did not run, or
+// only read, its effects are there, whatever becomes of the method's own.
+func (f *frame) noteActed(call object.Call, err error) {
+	if err != nil && fault.OutcomeOf(err) == fault.NotExecuted || f.act.node.onlyReads(call) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acted = true
+}
+
+// onlyReads says that a call changes nothing, as far as this node knows its type.
+func (n *Node) onlyReads(call object.Call) bool {
+	t, known := n.cfg.Types.Lookup(call.Ref.Type)
+	return known && call.Op == object.OpCall && t.Methods[call.Method] != nil && t.Methods[call.Method].ReadOnly
 }
 
 // place finds out whether an outer frame of the chain saves for this one.
@@ -488,6 +530,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 		copies.sent(f.act, call)
 	}
 	reply, err := f.act.node.cfg.Call(ctx, call)
+	f.noteActed(call, err)
 	if copies != nil && err == nil {
 		copies.got(f.act, call, reply)
 	}
@@ -555,6 +598,7 @@ func (f *frame) Push(ctx context.Context, push object.Push) error {
 	if err := f.act.mayAct(ctx); err != nil {
 		return fault.Of(err).On("Push", "")
 	}
+	f.acted = true
 	f.act.node.pushes.send(p)
 	return nil
 }

@@ -95,7 +95,7 @@ func (f *frame) settleAlone(ctx context.Context, hooks []object.Hook, reply prot
 			f.act.leave(f.hold, f.reentrant)
 			decided <- err
 		}()
-		err = f.commitAlone(ctx, hooks, with)
+		err = f.notKept(f.commitAlone(ctx, hooks, with))
 		ended = true
 	})
 	select {

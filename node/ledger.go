@@ -46,6 +46,7 @@ type run struct {
 	failed error
 	seq    uint64 // the reply counts once this number is durable
 	ran    bool   // else whoever joined is to try again
+	acted  bool   // it did something elsewhere, perhaps
 }
 
 // readLedger makes sure that the ids are here. Reading goes on without ctx.
@@ -175,7 +176,7 @@ func (a *activation) join(ctx context.Context, c *call, r *run, digest []byte) (
 	}
 	if r.seq > 0 {
 		if err := a.awaitDurable(ctx, r.seq); err != nil {
-			return nil, true, err
+			return nil, true, unkept(err, r.acted)
 		}
 	}
 	c.replay = true

@@ -242,7 +242,7 @@ func (f *frame) endRun(seq uint64, panicked, err error) {
 		f.act.endRun(r, landsNever)
 		return
 	}
-	r.ran, r.seq = true, seq
+	r.ran, r.seq, r.acted = true, seq, f.hasActed()
 	switch {
 	case f.panicked:
 		r.failed, r.seq = panicked, 0

@@ -52,6 +52,7 @@ func (f *frame) send(ctx context.Context, call object.Call) error {
 	if err := f.act.mayAct(ctx); err != nil {
 		return fault.Of(err).On("Send", call.Subject())
 	}
+	f.acted = true
 	return named(n.outbox.post(f.act.ref, e), call)
 }
 
