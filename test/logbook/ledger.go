@@ -3,6 +3,7 @@ package logbook
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/xiaonanln/goverse/object"
@@ -98,9 +99,9 @@ func (l *Ledger) Executed(ref, id string) int {
 	return l.executed[ref+" "+id]
 }
 
-// Problems is what must not have happened.
+// Problems is a list of what must not have happened.
 func (l *Ledger) Problems() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.problems
+	return slices.Clone(l.problems)
 }
