@@ -133,6 +133,11 @@ var mutants = []mutant{
 		edits: []edit{{"node/handover.go", `	if !a.restsLocked() || !d.providedFor(a) {`, `	if !d.providedFor(a) {`}},
 	},
 	{
+		name: "doors-shut-after-the-look", removes: "whether all is at rest is looked at first, and the doors are shut afterwards", stories: planned,
+		edits:   []edit{{"node/handover.go", "	a.door = doorShut\n", ""}},
+		covered: "the two are a few instructions apart, and what runs in a bubble hardly ever comes between: node's TestTheDoorShutsOnNobody makes them meet",
+	},
+	{
 		name: "staged-once", removes: "an object that was used after it was staged is not staged again", stories: planned,
 		edits: []edit{{"node/handover.go",
 			`	return l.act == a && l.uses == a.turns.uses`,
@@ -172,6 +177,10 @@ var mutants = []mutant{
 		edits: []edit{{"node/frame.go",
 			`		if err := a.awaitDurable(ctx, seq); err != nil {`,
 			`		if err := a.awaitDurable(ctx, min(seq, a.save.durable)); err != nil {`}},
+	},
+	{
+		name: "unkept-is-not-executed", removes: "a call whose commit failed says that it did not run, whatever it did elsewhere", stories: faults,
+		edits: []edit{{"node/frame.go", `	if acted && fault.OutcomeOf(err) == fault.NotExecuted {`, `	if acted && err == nil {`}},
 	},
 	{
 		name: "two-turns", removes: "a turn is given while another is taken", stories: planned,

@@ -1,11 +1,15 @@
 // Package random lets chance act on a simulated cluster: clients append to logs while
-// nodes crash, leave, join, lose their way to each other or to etcd, and etcd itself
-// restarts. What must always be so is judged all the time, and the logs at the end.
+// nodes crash, leave, join, lose their way to each other or to etcd, etcd itself
+// restarts, and the store is slow, refuses or loses answers. What must always be so is
+// judged all the time, and the logs at the end.
 //
 // A seed that failed once is kept in testdata/graveyard and runs first for ever:
 //
 //	go test ./test/random -random.seed=N      one seed, and what happened in it
 //	go test ./test/random -random.seeds=5000  more of them than CI runs
+//
+// Behind a grave's seed there may stand calm: it failed while stores had no troubles yet
+// and every method heeded its context, and is told like that (-random.calm).
 package random
 
 import (
@@ -27,6 +31,7 @@ var (
 	seeds   = flag.Int("random.seeds", 300, "how many stories to tell: two thirds of them with faults")
 	graves  = flag.Bool("random.graveyard", true, "whether seeds that failed once run first")
 	first   = flag.Uint64("random.first", 1, "the first seed")
+	calm    = flag.Bool("random.calm", false, "tell stories without troubles of the store, and without methods that insist")
 )
 
 func TestMain(m *testing.M) {
@@ -45,12 +50,17 @@ func TestPlannedChange(t *testing.T) { chapters(t, "planned", *seeds/3, plannedC
 
 // chapters runs the graveyard's seeds and then n more.
 func chapters(t *testing.T, kind string, n int, story func(seed uint64) story) {
+	tell := func(t *testing.T, seed uint64, calm, loud bool) {
+		s := story(seed)
+		s.calm = calm
+		run(t, s, loud)
+	}
 	if *oneSeed != 0 {
-		run(t, story(*oneSeed), true)
+		tell(t, *oneSeed, *calm, true)
 		return
 	}
-	for _, seed := range graveyard(t, kind, *graves) {
-		t.Run(fmt.Sprintf("grave/%d", seed), func(t *testing.T) { run(t, story(seed), false) })
+	for _, g := range graveyard(t, kind, *graves) {
+		t.Run(fmt.Sprintf("grave/%d", g.seed), func(t *testing.T) { tell(t, g.seed, g.calm, false) })
 	}
 	if testing.Short() {
 		n /= 10
@@ -63,13 +73,19 @@ func chapters(t *testing.T, kind string, n int, story func(seed uint64) story) {
 					t.Logf("once its cause is found, add %d to testdata/graveyard/%s", seed, kind)
 				}
 			})
-			run(t, story(seed), false)
+			tell(t, seed, *calm, false)
 		})
 	}
 }
 
+// grave is a seed that failed once.
+type grave struct {
+	seed uint64
+	calm bool // it failed before stores had troubles and methods insisted, and without them
+}
+
 // graveyard is the seeds that failed once, if they are wanted.
-func graveyard(t *testing.T, kind string, wanted bool) []uint64 {
+func graveyard(t *testing.T, kind string, wanted bool) []grave {
 	if !wanted {
 		return nil
 	}
@@ -81,17 +97,22 @@ func graveyard(t *testing.T, kind string, wanted bool) []uint64 {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var list []uint64
+	var list []grave
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		text, _, _ := strings.Cut(lines.Text(), "#")
-		if text = strings.TrimSpace(text); text == "" {
+		words := strings.Fields(text)
+		if len(words) == 0 {
 			continue
 		}
-		seed, err := strconv.ParseUint(text, 10, 64)
+		seed, err := strconv.ParseUint(words[0], 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list = append(list, seed)
+		g := grave{seed: seed, calm: len(words) > 1 && words[1] == "calm"}
+		if len(words) > 2 || len(words) == 2 && !g.calm {
+			t.Fatalf("%s: behind a seed there may stand calm, not %q", kind, words[1:])
+		}
+		list = append(list, g)
 	}
 	return list
 }

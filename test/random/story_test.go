@@ -14,6 +14,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
+	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/test/logbook"
 	"github.com/xiaonanln/goverse/test/logbook/linear"
 	logbook_pb "github.com/xiaonanln/goverse/test/logbook/proto"
@@ -26,6 +27,7 @@ type story struct {
 	nodes   int
 	planned bool // nothing but planned change: no call may fail
 	lone    bool // durable objects are served while etcd is silent
+	calm    bool // the store has no troubles, and every method heeds its context
 	acts    []act
 }
 
@@ -92,16 +94,17 @@ func plannedChange(seed uint64) story {
 // runner is a story while it is told.
 type runner struct {
 	story
-	w       *goversetest.World
-	witness *witness
-	history *logbook.History
-	reads   *reads
-	snap    memkv.Snapshot
-	loud    bool
-	crashed bool               // volatile state may be lost
-	cuts    map[[2]string]bool // which members have lost their way to each other
-	forgot  bool               // etcd lost its memory: alarms are in order
-	due     []promise
+	w        *goversetest.World
+	witness  *witness
+	history  *logbook.History
+	reads    *reads
+	snap     memkv.Snapshot
+	loud     bool
+	troubled bool               // the store has troubles
+	crashed  bool               // volatile state may be lost
+	cuts     map[[2]string]bool // which members have lost their way to each other
+	forgot   bool               // etcd lost its memory: alarms are in order
+	due      []promise
 
 	mu     sync.Mutex // protects following fields
 	next   int        // names the appends
@@ -143,13 +146,14 @@ func run(t *testing.T, s story, loud bool) {
 // tell lets clients call while things happen, and then leaves the cluster in peace.
 func (r *runner) tell() {
 	r.snap = r.w.EtcdSnapshot()
+	r.beginTroubles()
 	ctx, cancel := context.WithCancel(context.Background())
 	var calling sync.WaitGroup
 	defer calling.Wait()
 	defer cancel()
 	for i := range clients {
-		chance := rand.New(rand.NewPCG(r.seed, uint64(100+i)))
-		calling.Go(func() { r.client(ctx, r.w.Gates()[i%gates], chance) })
+		chance, will := rand.New(rand.NewPCG(r.seed, uint64(100+i))), rand.New(rand.NewPCG(r.seed, uint64(200+i)))
+		calling.Go(func() { r.client(ctx, r.w.Gates()[i%gates], chance, will) })
 	}
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		r.pass(time.Now().Add(time.Duration(r.chance.Int64N(int64(4 * time.Second)))))
@@ -167,6 +171,7 @@ func (r *runner) tell() {
 	}
 	r.w.Settle()
 	r.note("settled after %v", time.Since(began))
+	r.endTroubles()
 }
 
 // pass lets time pass, and happen what was promised for it.
@@ -232,8 +237,9 @@ func (r *runner) check() {
 	}
 }
 
-// client appends and reads, one call after the other, until ctx ends.
-func (r *runner) client(ctx context.Context, gate string, chance *rand.Rand) {
+// client appends and reads, one call after the other, until ctx ends. will decides about
+// what was added later: the rest of a seed's story stays what it was.
+func (r *runner) client(ctx context.Context, gate string, chance, will *rand.Rand) {
 	var c *goversetest.Client
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(chance.Int64N(int64(r.patience()))))
@@ -249,7 +255,11 @@ func (r *runner) client(ctx context.Context, gate string, chance *rand.Rand) {
 			r.read(c, ref)
 			continue
 		}
-		r.append(c, ref, r.entry(to, chance))
+		method, e := "Append", r.entry(to, chance)
+		if will.IntN(6) == 0 && !r.calm && !r.planned {
+			method, e.Via, e.WorkMicros = "Insist", "", upTo(will, slowest).Microseconds()
+		}
+		r.append(c, ref, method, e)
 	}
 }
 
@@ -273,11 +283,11 @@ func (r *runner) name() string {
 	return fmt.Sprint(r.next)
 }
 
-func (r *runner) append(c *goversetest.Client, ref string, e *logbook_pb.Entry) {
+func (r *runner) append(c *goversetest.Client, ref, method string, e *logbook_pb.Entry) {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	a := logbook.Append{ID: e.GetId(), Began: time.Now()}
-	reply, err := c.TryCallContext(ctx, ref, "Append", e)
+	reply, err := c.TryCallContext(ctx, ref, method, e)
 	a.Ended, a.Err = time.Now(), err
 	if err == nil {
 		a.Mark = reply.(*logbook_pb.Mark)
@@ -337,7 +347,7 @@ func (r *runner) rush(calling *sync.WaitGroup) {
 			gate := r.any(r.w.Gates())
 			calling.Go(func() {
 				if c, err := r.w.TryConnect(gate); err == nil {
-					r.append(c, fmt.Sprintf("%s/%d", typ, i), e)
+					r.append(c, fmt.Sprintf("%s/%d", typ, i), "Append", e)
 					c.Close()
 				}
 			})
@@ -378,7 +388,7 @@ func (r *runner) judge() {
 	problems = append(problems, r.reads.check(r.history, final, lossy)...)
 	problems = append(problems, r.traces(final, lossy)...)
 	r.order(lossy)
-	problems = append(problems, r.ranAlthoughRefused()...)
+	problems = append(problems, r.ranAlthoughRefused(final)...)
 	ok, notExecuted, unknown := r.history.Count()
 	r.note("%d appends, %d not executed, %d unknown", ok, notExecuted, unknown)
 	if r.planned && notExecuted+unknown > 0 {
@@ -411,15 +421,29 @@ func (r *runner) order(lossy func(ref string) bool) {
 }
 
 // ranAlthoughRefused: nothing of a call that was said not to have run was done, on
-// whatever activation.
-func (r *runner) ranAlthoughRefused() []string {
+// whatever activation. One whose commit surely did not take place has run, and nothing of
+// it is left.
+func (r *runner) ranAlthoughRefused(final map[string][]string) []string {
 	var problems []string
+	complain := func(ref string, a logbook.Append, what string) {
+		problems = append(problems, fmt.Sprintf("%s: %s %s, and its caller was told that it did not run: %v", ref, a.ID, what, a.Err))
+	}
 	r.history.Each(func(ref string, a logbook.Append) {
-		if a.Err != nil && goverseapi.OutcomeOf(a.Err) == goverseapi.NotExecuted && r.witness.ledger.Executed(ref, a.ID) > 0 {
-			problems = append(problems, fmt.Sprintf("%s: %s ran, and its caller was told that it did not: %v", ref, a.ID, a.Err))
-		}
 		if n := r.witness.ledger.Executed(ref, a.ID); n > 1 {
 			problems = append(problems, fmt.Sprintf("%s: %s ran %d times", ref, a.ID, n))
+		}
+		if a.Err == nil || goverseapi.OutcomeOf(a.Err) != goverseapi.NotExecuted {
+			return
+		}
+		typ, _, _ := strings.Cut(ref, "/")
+		undone := typ == "DurableLog" && fault.KindOf(a.Err) == fault.StoreFailed
+		if !undone && r.witness.ledger.Executed(ref, a.ID) > 0 {
+			complain(ref, a, "ran")
+		}
+		for via, ids := range final {
+			if slices.Contains(ids, "via-"+a.ID) {
+				complain(ref, a, "went by way of "+via)
+			}
 		}
 	})
 	return problems

@@ -32,6 +32,11 @@ func (l *DurableLog) Append(ctx context.Context, e *logbook_pb.Entry) (*logbook_
 	return l.DurableLog.Append(ctx, e)
 }
 
+// Insist is Append by a method that does not heed the end of its context.
+func (l *DurableLog) Insist(ctx context.Context, e *logbook_pb.Entry) (*logbook_pb.Mark, error) {
+	return l.Append(context.WithoutCancel(ctx), e)
+}
+
 func (l *DurableLog) Read(ctx context.Context, r *logbook_pb.ReadRequest) (*logbook_pb.Page, error) {
 	l.seen.begins(l.String())
 	return l.DurableLog.Read(ctx, r)
@@ -45,6 +50,11 @@ func (l *VolatileLog) OnCreated() {
 func (l *VolatileLog) Append(ctx context.Context, e *logbook_pb.Entry) (*logbook_pb.Mark, error) {
 	l.seen.begins(l.String())
 	return l.VolatileLog.Append(ctx, e)
+}
+
+// Insist is Append by a method that does not heed the end of its context.
+func (l *VolatileLog) Insist(ctx context.Context, e *logbook_pb.Entry) (*logbook_pb.Mark, error) {
+	return l.Append(context.WithoutCancel(ctx), e)
 }
 
 func (l *VolatileLog) Read(ctx context.Context, r *logbook_pb.ReadRequest) (*logbook_pb.Page, error) {
@@ -142,5 +152,5 @@ func (w *witness) saw() []string {
 	list := w.ledger.Problems()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append(list[:len(list):len(list)], w.problems...)
+	return append(list, w.problems...)
 }
