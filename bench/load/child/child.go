@@ -1,0 +1,141 @@
+// Package child runs the processes of a benchmark: the program starts itself again, with
+// a role in its environment. A child says its address once it serves, answers each line
+// on its input with one line, and ends when its input does, so also when its parent dies.
+package child
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// variable names the role, in a child's environment.
+const variable = "GOVERSE_BENCH_ROLE"
+
+// patience is for how long a child may take to end by itself.
+const patience = 20 * time.Second
+
+// Role is what this process was started for; empty in a program that a person started.
+func Role() string { return os.Getenv(variable) }
+
+// Process is a child, as its parent sees it. Its methods may be called concurrently.
+type Process struct {
+	Role    string
+	Address string // where it serves
+
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	errors bytes.Buffer  // to be read once it has ended
+	ended  chan struct{} // closed then
+	err    error         // what it ended with
+
+	pipe *os.File // what out reads
+
+	mu  sync.Mutex // one question at a time
+	out *bufio.Reader
+}
+
+// Start starts a child and waits until it serves. env is added to its environment, as
+// "NAME=value".
+func Start(ctx context.Context, role string, env ...string) (*Process, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Role: role, cmd: exec.Command(program), ended: make(chan struct{})}
+	p.cmd.Env = append(append(os.Environ(), variable+"="+role), env...)
+	p.cmd.Stderr = &p.errors
+	p.cmd.SysProcAttr = apart()
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, hers, err := os.Pipe() // not StdoutPipe, which Wait would close under a reader
+	if err != nil {
+		return nil, err
+	}
+	p.cmd.Stdout, p.pipe, p.out = hers, out, bufio.NewReader(out)
+	err = p.cmd.Start()
+	hers.Close()
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	p.Address, err = p.line(ctx)
+	if err != nil {
+		return nil, errors.Join(err, p.End())
+	}
+	return p, nil
+}
+
+// Ask sends the child a line and returns the line that it answers.
+func (p *Process) Ask(ctx context.Context, line string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := fmt.Fprintln(p.in, line); err != nil {
+		return "", p.gone()
+	}
+	return p.line(ctx)
+}
+
+// line is what the child says next. When ctx ends first, so does the child.
+func (p *Process) line(ctx context.Context) (string, error) {
+	defer context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })()
+	text, err := p.out.ReadString('\n')
+	switch {
+	case err == nil:
+		return strings.TrimSpace(text), nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	default:
+		return "", p.gone()
+	}
+}
+
+// gone is the error of a child that is no longer there.
+func (p *Process) gone() error { return fmt.Errorf("the %s process has ended", p.Role) }
+
+// Ended is closed once the child has.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// End lets the child go and waits until it has. The error says what it died of, with
+// what it had written to its standard error. It may be called again.
+func (p *Process) End() error {
+	p.in.Close()
+	grace := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	<-p.ended
+	p.pipe.Close()
+	if stuck := !grace.Stop(); stuck {
+		return fmt.Errorf("the %s process did not end in %v and was killed\n%s", p.Role, patience, p.errors.String())
+	}
+	if p.err != nil {
+		return fmt.Errorf("the %s process: %w\n%s", p.Role, p.err, p.errors.String())
+	}
+	return nil
+}
+
+// Serve is the life of a child. serve runs until its context ends, and calls ready once,
+// with the address where it serves; answer says what each line of the input is answered
+// with. Standard output belongs to Serve.
+func Serve(serve func(ctx context.Context, ready func(address string)) error, answer func(line string) string) error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() { // it ends with the process
+		defer stop()
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			fmt.Println(answer(lines.Text()))
+		}
+	}()
+	return serve(ctx, func(address string) { fmt.Println(address) })
+}
