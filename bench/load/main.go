@@ -34,7 +34,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err = run(ctx, o, os.Stdout, os.Stderr)
+	err = child.Profiled("load", func() error { return run(ctx, o, os.Stdout, os.Stderr) })
 	if ctx.Err() != nil {
 		err = errors.Join(errors.New("interrupted: the table has what was measured until then"), unless(context.Canceled, err))
 	}

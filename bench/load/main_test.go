@@ -110,9 +110,9 @@ func TestTable(t *testing.T) {
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
 	want := []string{
-		"callers road calls/s of grpc p50 p90 p99 p99.9 max cpu late unsent",
-		"4 grpc 150 (100–200) – 40.0 40.0 40.0 40.0 40.0 22.5k 5.00 0",
-		"4 node 300 2.25 (1.50–3.00) 15.0 (10.0–20.0) 15.0 15.0 (10.0–20.0) 15.0 15.0 10.0k 5.00 3",
+		"callers road calls/s of grpc p50 of grpc p90 p99 of grpc p99.9 max cpu late unsent",
+		"4 grpc 150 (100–200) – 40.0 – 40.0 40.0 – 40.0 40.0 22.5k 5.00 0",
+		"4 node 300 2.25 (1.50–3.00) 15.0 (10.0–20.0) 0.38 (0.25–0.50) 15.0 15.0 (10.0–20.0) 0.38 (0.25–0.50) 15.0 15.0 10.0k 5.00 3",
 	}
 	for i, w := range want {
 		if rows[i] != w {
@@ -141,7 +141,7 @@ func TestHelp(t *testing.T) {
 	if _, err := parse([]string{"-help"}, &b); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
 	}
-	for _, word := range []string{"go run ./bench/load", "Closed loop", "-rate", "-objects", "Ctrl-C"} {
+	for _, word := range []string{"go run ./bench/load", "Closed loop", "-rate", "-objects", "Ctrl-C", child.ProfileVar} {
 		if !strings.Contains(b.String(), word) {
 			t.Errorf("the help does not say %q", word)
 		}

@@ -47,8 +47,8 @@ a process of its own. It is the last process: one more node, a client of the gat
 client of the gRPC server. What is called echoes its request. Each answer is checked.
 
 The roads take turns, so that what else the machine does hits all of them. The table has
-the median of the rounds, with the least and the most. "of grpc" compares with the plain
-gRPC of the same round; it is the figure to remember, the others move with the machine.
+the median of the rounds, with the least and the most. "of grpc" behind a figure compares it with the
+plain gRPC of the same round; it is the one to remember, the others move with the machine.
 "cpu" is the processor time of all processes for a call.
 
 Closed loop (the default): each caller calls again once it has its answer. That finds
@@ -58,6 +58,13 @@ counts from the planned time, so that waiting shows. Use it for the latency at a
 that the service can bear, with more callers than calls under way at once. "late" is how
 far behind its plan the program was with making a call (99 of 100); where that is much,
 or calls were unsent, there were too few callers, or the machine is too slow for the rate.
+
+Where the time goes: GOVERSE_BENCH_PROFILE names a directory that is there, and each
+process writes a profile to it.
+
+  mkdir -p /tmp/profiles
+  GOVERSE_BENCH_PROFILE=/tmp/profiles go run ./bench/load -roads node -callers 64
+  go tool pprof -top -cum /tmp/profiles/node-*.prof     # the called; load-*.prof: the caller
 
 Ctrl-C ends the processes and shows what was measured until then.
 

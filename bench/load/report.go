@@ -158,20 +158,22 @@ func (r *results) writeTable(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s; %d bytes, %s objects, windows of %v, %d cores; times in µs\n\n", loop, o.size, objects, o.window, runtime.NumCPU())
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "callers\troad\tcalls/s\tof grpc\tp50\tp90\tp99\tp99.9\tmax\tcpu")
+	fmt.Fprint(w, "callers\troad\tcalls/s\tof grpc\tp50\tof grpc\tp90\tp99\tof grpc\tp99.9\tmax\tcpu")
 	if o.rate > 0 {
 		fmt.Fprint(w, "\tlate\tunsent")
 	}
 	fmt.Fprintln(w)
 	for _, c := range r.cells {
 		f := r.figures(c)
-		of := "–"
-		if f.OfGRPC.Median > 0 && c.road != roadGRPC {
-			of = f.OfGRPC.String()
+		of := func(s meter.Spread) string {
+			if s.Median > 0 && c.road != roadGRPC {
+				return s.String()
+			}
+			return "–"
 		}
 		median := func(s meter.Spread) string { return meter.Figure(s.Median) }
-		fmt.Fprintf(w, "%d\t%s\t%v\t%s\t%v\t%s\t%v\t%s\t%s\t%s", c.callers, c.road,
-			f.Rate, of, f.P50, median(f.P90), f.P99, median(f.P999), median(f.Max), median(f.CPU))
+		fmt.Fprintf(w, "%d\t%s\t%v\t%s\t%v\t%s\t%s\t%v\t%s\t%s\t%s\t%s", c.callers, c.road,
+			f.Rate, of(f.OfGRPC), f.P50, of(f.P50Of), median(f.P90), f.P99, of(f.P99Of), median(f.P999), median(f.Max), median(f.CPU))
 		if o.rate > 0 {
 			fmt.Fprintf(w, "\t%s\t%d", median(f.Late), f.Unsent)
 		}

@@ -6,6 +6,7 @@ package child
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ import (
 // variable names the role, in a child's environment.
 const variable = "GOVERSE_BENCH_ROLE"
 
-// patience is for how long a child may take to end by itself.
-const patience = 20 * time.Second
+// patience is for how long a child may take to end by itself; then it is killed.
+const patience = time.Minute
 
 // Role is what this process was started for; empty in a program that a person started.
 func Role() string { return os.Getenv(variable) }
@@ -36,6 +37,7 @@ type Process struct {
 	errors bytes.Buffer  // to be read once it has ended
 	ended  chan struct{} // closed then
 	err    error         // what it ended with
+	grace  sync.Once     // it is told to end
 
 	pipe *os.File // what out reads
 
@@ -84,23 +86,35 @@ func (p *Process) Ask(ctx context.Context, line string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, err := fmt.Fprintln(p.in, line); err != nil {
-		return "", p.gone()
+		return "", cmp.Or(ctx.Err(), p.gone())
 	}
 	return p.line(ctx)
 }
 
-// line is what the child says next. When ctx ends first, so does the child.
+// line is what the child says next. When ctx ends first, the child is let go.
 func (p *Process) line(ctx context.Context) (string, error) {
-	defer context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })()
+	stop := context.AfterFunc(ctx, p.release)
 	text, err := p.out.ReadString('\n')
 	switch {
-	case err == nil:
-		return strings.TrimSpace(text), nil
-	case ctx.Err() != nil:
+	case !stop(): // it was let go, whatever it has said
 		return "", ctx.Err()
-	default:
+	case err != nil:
 		return "", p.gone()
+	default:
+		return strings.TrimSpace(text), nil
 	}
+}
+
+// release lets the child end, which it does by itself or is made to.
+func (p *Process) release() {
+	p.in.Close()
+	p.grace.Do(func() {
+		timer := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+		go func() {
+			<-p.ended
+			timer.Stop()
+		}()
+	})
 }
 
 // gone is the error of a child that is no longer there.
@@ -112,13 +126,9 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 // End lets the child go and waits until it has. The error says what it died of, with
 // what it had written to its standard error. It may be called again.
 func (p *Process) End() error {
-	p.in.Close()
-	grace := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	p.release()
 	<-p.ended
 	p.pipe.Close()
-	if stuck := !grace.Stop(); stuck {
-		return fmt.Errorf("the %s process did not end in %v and was killed\n%s", p.Role, patience, p.errors.String())
-	}
 	if p.err != nil {
 		return fmt.Errorf("the %s process: %w\n%s", p.Role, p.err, p.errors.String())
 	}
@@ -127,15 +137,35 @@ func (p *Process) End() error {
 
 // Serve is the life of a child. serve runs until its context ends, and calls ready once,
 // with the address where it serves; answer says what each line of the input is answered
-// with. Standard output belongs to Serve.
-func Serve(serve func(ctx context.Context, ready func(address string)) error, answer func(line string) string) error {
+// with, and is given up when its context ends. Standard output belongs to Serve.
+func Serve(serve func(ctx context.Context, ready func(address string)) error, answer func(ctx context.Context, line string) string) error {
+	return Profiled(Role(), func() error { return live(serve, answer) })
+}
+
+func live(serve func(ctx context.Context, ready func(address string)) error, answer func(ctx context.Context, line string) string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	go func() { // it ends with the process
+	lines := make(chan string)
+	go func() { // it ends with the process, as the end of the input ends that
 		defer stop()
-		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			fmt.Println(answer(lines.Text()))
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			lines <- in.Text()
 		}
 	}()
-	return serve(ctx, func(address string) { fmt.Println(address) })
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		for {
+			select {
+			case line := <-lines:
+				fmt.Println(answer(ctx, line))
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err := serve(ctx, func(address string) { fmt.Println(address) })
+	stop()
+	<-answered
+	return err
 }

@@ -29,7 +29,7 @@ var roles = map[string]func() error{
 			ready("here:" + os.Getenv("PORT"))
 			<-ctx.Done()
 			return nil
-		}, func(line string) string { return "heard " + line })
+		}, func(_ context.Context, line string) string { return "heard " + line })
 	},
 	"broken": func() error { return errors.New("it cannot be") },
 	"mortal": func() error {
@@ -37,7 +37,17 @@ var roles = map[string]func() error{
 			ready("here")
 			<-ctx.Done()
 			return errors.New("no good end")
-		}, func(string) string { os.Exit(4); return "" })
+		}, func(context.Context, string) string { os.Exit(4); return "" })
+	},
+	"slow": func() error {
+		return Serve(func(ctx context.Context, ready func(string)) error {
+			ready("here")
+			<-ctx.Done()
+			return nil
+		}, func(ctx context.Context, _ string) string {
+			<-ctx.Done()
+			return ""
+		})
 	},
 	"silent": func() error {
 		return Serve(func(ctx context.Context, _ func(string)) error {
@@ -109,6 +119,61 @@ func TestChildThatNeverServes(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if _, err := Start(ctx, "silent"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Nor does one that would serve, however fast.
+func TestChildThatIsGivenUpAtOnce(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := Start(ctx, "echo"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// Nor does one that takes long to answer: it is told, and ends in good order.
+func TestAnswerThatIsGivenUp(t *testing.T) {
+	p, err := Start(t.Context(), "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() {
+		_, err := p.Ask(ctx, "how long?")
+		asked <- err
+	}()
+	stop()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if err := p.End(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Each process leaves a profile where it is told to.
+func TestProfile(t *testing.T) {
+	dir := t.TempDir()
+	p, err := Start(t.Context(), "echo", ProfileVar+"="+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.End(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 || !strings.HasPrefix(files[0].Name(), "echo-") {
+		t.Fatalf("the files are %v, %v", files, err)
+	}
+	if info, err := files[0].Info(); err != nil || info.Size() == 0 {
+		t.Errorf("there is nothing in it: %v", err)
+	}
+}
+
+func TestProfileThatCannotBeWritten(t *testing.T) {
+	if _, err := Start(t.Context(), "echo", ProfileVar+"="+t.TempDir()+"/gone"); err == nil || !strings.Contains(err.Error(), "a directory that is there") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is for how long a cluster may take to form.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // Fleet is a cluster that answers.
 type Fleet struct {

@@ -32,7 +32,7 @@ var Roles = map[string]func(ctx context.Context, ready func(address string)) err
 // Serve is the life of a child in one of Roles. It answers every line with the
 // processor time that it has used.
 func Serve(run func(ctx context.Context, ready func(address string)) error) error {
-	return child.Serve(run, func(string) string { return meter.Used().String() })
+	return child.Serve(run, func(context.Context, string) string { return meter.Used().String() })
 }
 
 // newMember is a node of the cluster that etcd coordinates.
