@@ -14,7 +14,7 @@ import (
 func BenchmarkHotObject(b *testing.B) {
 	for _, method := range []string{"Say", "Look"} {
 		b.Run(method, func(b *testing.B) {
-			n, c := startNode(b, nil), callOf("Echo", "hot", method)
+			n, c := startNode(b), callOf("Echo", "hot", method)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
@@ -31,7 +31,7 @@ func BenchmarkHotObject(b *testing.B) {
 // BenchmarkManyObjects calls a quarter of a million live objects in an order without pattern.
 func BenchmarkManyObjects(b *testing.B) {
 	const objects = 1 << 18
-	n := startNode(b, nil)
+	n := startNode(b)
 	ids := make([]string, objects)
 	for i := range ids {
 		ids[i] = strconv.Itoa(i)
@@ -58,7 +58,7 @@ func (a *Asker) Ask(ctx context.Context, m *wrapperspb.Int64Value) (*wrapperspb.
 
 // BenchmarkNestedCall calls a method that calls another of its own object.
 func BenchmarkNestedCall(b *testing.B) {
-	n, c := startNode(b, nil), callOf("Asker", "x", "Ask")
+	n, c := startNode(b), callOf("Asker", "x", "Ask")
 	if err := n.RegisterObjectType((*Asker)(nil)); err != nil {
 		b.Fatal(err)
 	}

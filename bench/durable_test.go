@@ -2,19 +2,14 @@ package bench
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/xiaonanln/goverse/cluster/sharding"
-	"github.com/xiaonanln/goverse/node"
+	"github.com/xiaonanln/goverse/bench/durable"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/test/pg"
 	"github.com/xiaonanln/goverse/util/postgres"
@@ -78,29 +73,49 @@ func BenchmarkDurable(b *testing.B) {
 	for name, open := range map[string]func(*testing.B) object.FencedProvider{"SQLite": openSQLite, "PostgreSQL": openPostgres} {
 		b.Run(name, func(b *testing.B) {
 			store := open(b)
-			n := startNode(b, store)
-			desk := &desk{store: store, base: map[object.Ref]uint64{}}
+			host, err := durable.Start(b.Context(), store)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() {
+				if err := host.Close(); err != nil {
+					b.Error(err)
+				}
+			})
+			desk := durable.NewDesk(store)
+			saves := func(lanes, size int) func(time.Duration) (float64, error) {
+				return func(d time.Duration) (float64, error) { return desk.Saves(b.Context(), d, lanes, size) }
+			}
+			calls := func(l durable.Load) func(time.Duration) (float64, error) {
+				return func(d time.Duration) (float64, error) { return host.Calls(b.Context(), d, l) }
+			}
 			ways := []struct {
 				name string
-				rate func(time.Duration) float64
+				rate func(time.Duration) (float64, error)
 			}{
-				{oneRow, func(d time.Duration) float64 { return desk.rate(b, d, 1, 1) }},
-				{distinct, func(d time.Duration) float64 { return callRate(b, n, d, 256, strconv.Itoa, false) }},
-				{batches, func(d time.Duration) float64 { return desk.rate(b, d, store.Lanes(), 256/store.Lanes()) }},
-				{hot, func(d time.Duration) float64 { return callRate(b, n, d, 64, func(int) string { return "hot" }, false) }},
-				{fullest, func(d time.Duration) float64 { return desk.rate(b, d, store.Lanes(), 256) }},
-				{withIDs, func(d time.Duration) float64 { return callRate(b, n, d, 256, strconv.Itoa, true) }},
-				{alone, func(d time.Duration) float64 { return callRate(b, n, d, 1, strconv.Itoa, false) }},
+				{oneRow, saves(1, 1)},
+				{distinct, calls(durable.Load{Callers: 256, ID: strconv.Itoa})},
+				{batches, saves(store.Lanes(), 256/store.Lanes())},
+				{hot, calls(durable.Load{Callers: 64, ID: func(int) string { return "hot" }})},
+				{fullest, saves(store.Lanes(), 256)},
+				{withIDs, calls(durable.Load{Callers: 256, ID: strconv.Itoa, Once: true})},
+				{alone, calls(durable.Load{Callers: 1, ID: strconv.Itoa})},
 			}
 			for _, w := range ways {
-				w.rate(100 * time.Millisecond) // everything is stored once, and warm
+				if _, err := w.rate(100 * time.Millisecond); err != nil { // everything is stored once, and warm
+					b.Fatal(w.name, err)
+				}
 			}
 			rates := map[string][]float64{}
 			for b.Loop() {
 				for range 7 {
 					now := map[string]float64{}
 					for _, w := range ways {
-						now[w.name] = w.rate(300 * time.Millisecond)
+						rate, err := w.rate(300 * time.Millisecond)
+						if err != nil {
+							b.Fatal(w.name, err)
+						}
+						now[w.name] = rate
 						rates[w.name] = append(rates[w.name], now[w.name])
 					}
 					rates["distinct/batched-%"] = append(rates["distinct/batched-%"], 100*now[distinct]/now[batches])
@@ -116,100 +131,3 @@ func BenchmarkDurable(b *testing.B) {
 		})
 	}
 }
-
-// callRate is how many calls in a second some callers make, each the next when it has the
-// answer to the last.
-func callRate(b *testing.B, n *node.Node, d time.Duration, callers int, id func(caller int) string, once bool) float64 {
-	var count atomic.Int64
-	var calling sync.WaitGroup
-	began := time.Now()
-	for i := range callers {
-		calling.Go(func() {
-			call := callOf("Tally", id(i), "Add")
-			for time.Since(began) < d {
-				if once {
-					call.ID = object.NewCallID()
-				}
-				if _, err := n.Call(b.Context(), call); err != nil {
-					b.Error(err)
-					return
-				}
-				count.Add(1)
-			}
-		})
-	}
-	calling.Wait()
-	return float64(count.Load()) / time.Since(began).Seconds()
-}
-
-// desk saves rows as a node would.
-type desk struct {
-	store object.FencedProvider
-
-	mu   sync.Mutex // protects following field
-	base map[object.Ref]uint64
-}
-
-// rate is how many objects in a second are committed in batches, several at a time. What
-// is in one lane is never in another, as in a node.
-func (d *desk) rate(b *testing.B, takes time.Duration, lanes, size int) float64 {
-	var count atomic.Int64
-	var saving sync.WaitGroup
-	began := time.Now()
-	for lane := range lanes {
-		saving.Go(func() {
-			saves := d.batch(lane, lanes, size)
-			for n := uint64(1); time.Since(began) < takes; n++ {
-				if err := d.commit(b.Context(), saves, n); err != nil {
-					b.Error(err)
-					return
-				}
-				count.Add(int64(size))
-			}
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			for _, s := range saves {
-				d.base[s.Ref] = s.Base
-			}
-		})
-	}
-	saving.Wait()
-	return float64(count.Load()) / time.Since(began).Seconds()
-}
-
-// batch is objects of a lane, one of each in any call.
-func (d *desk) batch(lane, lanes, size int) []object.Save {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	saves := make([]object.Save, 0, size)
-	for i := 0; len(saves) < size; i++ {
-		ref := object.Ref{Type: "Row", ID: strconv.Itoa(i)}
-		if shard := sharding.GetShardID(ref.ID, sharding.NumShards); shard%lanes == lane {
-			saves = append(saves, object.Save{Ref: ref, Shard: shard, Epoch: 1, Base: d.base[ref]})
-		}
-	}
-	return saves
-}
-
-func (d *desk) commit(ctx context.Context, saves []object.Save, n uint64) error {
-	for i := range saves {
-		s := &saves[i]
-		s.Data = fmt.Appendf(nil, `{"@type":"type.googleapis.com/google.protobuf.Int64Value","value":"%d"}`, n)
-		binary.BigEndian.PutUint64(s.SaveID[:], s.Base+1)
-		binary.BigEndian.PutUint64(s.SaveID[8:], uint64(i))
-	}
-	verdicts, err := d.store.Commit(ctx, owner, saves)
-	if err != nil {
-		return err
-	}
-	for i, v := range verdicts {
-		if v.Kind != object.Committed {
-			return fmt.Errorf("save %d: %+v", i, v)
-		}
-		saves[i].Base = v.Version
-	}
-	return nil
-}
-
-// owner is who has stamped the fences: startNode's.
-const owner = "bench:1#1"

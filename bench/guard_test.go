@@ -12,7 +12,7 @@ import (
 // machine. The bounds have room for a new version of Go, not for a map in each object.
 
 func TestAllocationsOfALocalCall(t *testing.T) {
-	n := startNode(t, nil)
+	n := startNode(t)
 	for _, w := range []struct {
 		typ, method string
 		most        float64
@@ -27,7 +27,7 @@ func TestAllocationsOfALocalCall(t *testing.T) {
 
 func TestBytesOfAnIdleObject(t *testing.T) {
 	const objects, most = 50_000, 480
-	n := startNode(t, nil)
+	n := startNode(t)
 	before := heap()
 	for i := range objects {
 		must(t, n, callOf("Echo", "object-"+strconv.Itoa(i), "Say"))

@@ -55,28 +55,8 @@ func generated(name string, readOnly bool, method func(*Echo, context.Context, *
 	}
 }
 
-// Tally is a durable object.
-type Tally struct {
-	object.BaseObject
-	value int64
-}
-
-func (t *Tally) Add(_ context.Context, m *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error) {
-	t.value += m.GetValue()
-	return wrapperspb.Int64(t.value), nil
-}
-
-func (t *Tally) ToData() (proto.Message, error) { return wrapperspb.Int64(t.value), nil }
-
-func (t *Tally) FromData(data proto.Message) error {
-	if v, ok := data.(*wrapperspb.Int64Value); ok {
-		t.value = v.GetValue()
-	}
-	return nil
-}
-
 // startNode runs a node that holds every shard, without a cluster around it.
-func startNode(b testing.TB, store object.PersistenceProvider) *node.Node {
+func startNode(b testing.TB) *node.Node {
 	types := object.NewTypes()
 	if err := types.Register((*Echo)(nil), object.ReadOnlyMethods("Look"), object.WithIdleTimeout(-1)); err != nil {
 		b.Fatal(err)
@@ -84,16 +64,10 @@ func startNode(b testing.TB, store object.PersistenceProvider) *node.Node {
 	if err := types.Register((*Echo)(nil), typed.TypeOption(object.WithIdleTimeout(-1))); err != nil {
 		b.Fatal(err)
 	}
-	if err := types.Register((*Tally)(nil)); err != nil {
-		b.Fatal(err)
-	}
 	var n *node.Node
 	n = node.New(node.Config{Address: "bench:1", Types: types, Call: func(ctx context.Context, c object.Call) (object.Payload, error) {
 		return n.ServeCall(ctx, &peer.Request{Call: c})
 	}})
-	if store != nil {
-		n.SetPersistenceProvider(store)
-	}
 	claims := make([]node.Claim, sharding.NumShards)
 	for i := range claims {
 		claims[i] = node.Claim{Shard: sharding.ID(i), Epoch: 1}
@@ -128,7 +102,7 @@ func must(b testing.TB, n *node.Node, c object.Call) {
 func BenchmarkLocalCall(b *testing.B) {
 	for _, what := range [][2]string{{"Echo", "Say"}, {"Echo", "Look"}, {"Typed", "Say"}, {"Typed", "Look"}} {
 		b.Run(what[0]+what[1], func(b *testing.B) {
-			n, c := startNode(b, nil), callOf(what[0], "hot", what[1])
+			n, c := startNode(b), callOf(what[0], "hot", what[1])
 			must(b, n, c)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -137,7 +111,7 @@ func BenchmarkLocalCall(b *testing.B) {
 		})
 	}
 	b.Run("JSON", func(b *testing.B) {
-		n, c := startNode(b, nil), callOf("Echo", "hot", "Say")
+		n, c := startNode(b), callOf("Echo", "hot", "Say")
 		c.Payload = object.OfJSON([]byte(`"1"`))
 		b.ReportAllocs()
 		for b.Loop() {
@@ -145,7 +119,7 @@ func BenchmarkLocalCall(b *testing.B) {
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
-		n := startNode(b, nil)
+		n := startNode(b)
 		b.ReportAllocs()
 		var worker atomic.Int64
 		b.RunParallel(func(pb *testing.PB) {
@@ -159,7 +133,7 @@ func BenchmarkLocalCall(b *testing.B) {
 
 // BenchmarkActivation makes volatile objects by calling them for the first time.
 func BenchmarkActivation(b *testing.B) {
-	n := startNode(b, nil)
+	n := startNode(b)
 	ids := make([]string, 0, 1<<20)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -179,7 +153,7 @@ func BenchmarkActivation(b *testing.B) {
 func BenchmarkIdleObjects(b *testing.B) {
 	const objects = 200_000
 	for b.Loop() {
-		n := startNode(b, nil)
+		n := startNode(b)
 		before := heap()
 		for i := range objects {
 			must(b, n, callOf("Echo", fmt.Sprintf("object-%d", i), "Say"))

@@ -157,7 +157,7 @@ func (s nodeService) ServeCall(ctx context.Context, req *peer.Request) (object.P
 // BenchmarkRoadToNode is BenchmarkRoad with a node at the other end: the call runs a
 // method of an object, and its caller is a node too.
 func BenchmarkRoadToNode(b *testing.B) {
-	n := startNode(b, nil)
+	n := startNode(b)
 	road := dialRoad(b, serveRoad(b, nodeService{n: n}), callOf("Echo", "hot", "Look"))
 	inTurns(b, dialPlain(b, servePlain(b)), road)
 }
