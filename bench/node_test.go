@@ -7,18 +7,24 @@ package bench
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
+	"github.com/xiaonanln/goverse/util/logger"
 )
 
 // Echo is a volatile object whose method does nothing.
@@ -33,6 +39,14 @@ func (e *Echo) Say(_ context.Context, m *wrapperspb.Int64Value) (*wrapperspb.Int
 func (e *Echo) Look(_ context.Context, m *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error) {
 	return m, nil
 }
+
+// Passing is an Echo that goes when nobody has called it for a while.
+type Passing struct{ Echo }
+
+const (
+	passes  = time.Minute
+	million = 1_000_000
+)
 
 // typed is Echo's methods as generated code knows them, for a type "Typed".
 var typed = &object.Service{
@@ -55,8 +69,11 @@ func generated(name string, readOnly bool, method func(*Echo, context.Context, *
 	}
 }
 
-// startNode runs a node that holds every shard, without a cluster around it.
-func startNode(b testing.TB) *node.Node {
+// startNode runs a node that holds every shard, without a cluster around it; nobody
+// listens to its events.
+func startNode(b testing.TB) *node.Node { return startHeard(b, event.Listener{}) }
+
+func startHeard(b testing.TB, on event.Listener) *node.Node {
 	types := object.NewTypes()
 	if err := types.Register((*Echo)(nil), object.ReadOnlyMethods("Look"), object.WithIdleTimeout(-1)); err != nil {
 		b.Fatal(err)
@@ -64,8 +81,11 @@ func startNode(b testing.TB) *node.Node {
 	if err := types.Register((*Echo)(nil), typed.TypeOption(object.WithIdleTimeout(-1))); err != nil {
 		b.Fatal(err)
 	}
+	if err := types.Register((*Passing)(nil), object.WithIdleTimeout(passes)); err != nil {
+		b.Fatal(err)
+	}
 	var n *node.Node
-	n = node.New(node.Config{Address: "bench:1", Types: types, Call: func(ctx context.Context, c object.Call) (object.Payload, error) {
+	n = node.New(node.Config{Address: "bench:1", Types: types, MaxActivations: 2 * million, StopTimeout: time.Minute, Listener: on, Call: func(ctx context.Context, c object.Call) (object.Payload, error) {
 		return n.ServeCall(ctx, &peer.Request{Call: c})
 	}})
 	claims := make([]node.Claim, sharding.NumShards)
@@ -110,6 +130,17 @@ func BenchmarkLocalCall(b *testing.B) {
 			}
 		})
 	}
+	// What generated code does for a call: a reference that was made before, and its method.
+	b.Run("reference", func(b *testing.B) {
+		n := startNode(b)
+		ref, m := object.NewCallee(n, "Typed", "hot"), wrapperspb.Int64(1)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := object.CallMethod[wrapperspb.Int64Value](b.Context(), ref, object.Call{Method: "Say"}, m, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("JSON", func(b *testing.B) {
 		n, c := startNode(b), callOf("Echo", "hot", "Say")
 		c.Payload = object.OfJSON([]byte(`"1"`))
@@ -148,20 +179,66 @@ func BenchmarkActivation(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleObjects reports the memory of an object that nobody calls: the
-// user's struct (40 bytes of BaseObject and more), its id and the runtime's part.
+// BenchmarkIdleObjects reports the memory of an object that nobody calls: the user's
+// struct (40 bytes of BaseObject and more), its id and the runtime's part. A million of
+// them live on one node. TestIdleObjectsGiveTheirMemoryBack tells what is left of them.
 func BenchmarkIdleObjects(b *testing.B) {
-	const objects = 200_000
 	for b.Loop() {
 		n := startNode(b)
 		before := heap()
-		for i := range objects {
-			must(b, n, callOf("Echo", fmt.Sprintf("object-%d", i), "Say"))
-		}
-		b.ReportMetric(float64(heap()-before)/objects, "B/object")
+		fill(b, n, "Echo", million)
+		b.ReportMetric(float64(heap()-before)/million, "B/object")
 		runtime.KeepAlive(n)
 	}
+	b.ReportMetric(0, "ns/op")
 }
+
+// fill calls objects of a type, once each.
+func fill(tb testing.TB, n *node.Node, typ string, objects int) {
+	for i := range objects {
+		must(tb, n, callOf(typ, fmt.Sprintf("object-%d", i), "Say"))
+	}
+	if there := n.NumObjects(); there != objects {
+		tb.Fatalf("there are %d objects, not %d", there, objects)
+	}
+}
+
+// BenchmarkListening is what logs, metrics and traces cost a call at a server's default
+// settings: calls on a node with their listener, and on one without, in turns.
+func BenchmarkListening(b *testing.B) {
+	const rounds, calls = 15, 100_000
+	quiet := logger.New(slog.New(logger.NewTextHandler(io.Discard, slog.LevelInfo)))
+	for _, typ := range []string{"Typed", "Echo"} {
+		b.Run(typ, func(b *testing.B) {
+			nodes := [...]*node.Node{startNode(b), startHeard(b, telemetry.Log(quiet, telemetry.LogOptions{}))}
+			c := callOf(typ, "hot", "Say")
+			turn := func(n *node.Node) float64 {
+				began := time.Now()
+				for range calls {
+					must(b, n, c)
+				}
+				return float64(time.Since(began)) / calls
+			}
+			var took [2][]float64
+			var ratios []float64
+			for b.Loop() {
+				for r := range rounds {
+					for k := range nodes {
+						which := (r + k) % 2
+						took[which] = append(took[which], turn(nodes[which]))
+					}
+					ratios = append(ratios, 100*last(took[1])/last(took[0]))
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(took[0]), "alone-ns")
+			b.ReportMetric(median(took[1]), "heard-ns")
+			b.ReportMetric(median(ratios), "heard/alone-%")
+		})
+	}
+}
+
+func last(list []float64) float64 { return list[len(list)-1] }
 
 func heap() uint64 {
 	runtime.GC()
