@@ -189,6 +189,23 @@ static() {
   "$tmp/staticcheck" ./...
 }
 
+# peers checks the comparison with other systems. It is a module of its own, and its
+# modules are not fetched for this.
+peers() (
+  cd bench/peers || return 1
+  GOPROXY=off go vet ./... 2>"$tmp/peers.log" && "$tmp/staticcheck" ./... && return 0
+  cat "$tmp/peers.log"
+  ! grep -q 'lookup disabled by GOPROXY=off' "$tmp/peers.log" || return 3
+  return 1
+)
+
+static_peers() {
+  local outcome=0
+  peers || outcome=$?
+  [ "$outcome" = 3 ] || return "$outcome"
+  without "bench/peers, not even built: its modules are not here (cd bench/peers && go mod download)"
+}
+
 # SQLite is C that was translated to Go. Watched by the race detector it takes five times
 # as long, and nothing is found in it that is ours.
 norace='-gcflags=modernc.org/...=-race=false'
@@ -252,6 +269,7 @@ need_protoc
 step "gofmt" formatted
 step "go vet" go vet ./...
 step "staticcheck" static
+step "bench/peers, built" static_peers
 step "compile-proto --check" script/compile-proto.sh --check
 step "go test ${race:+$race }${short:+$short }./..." tests
 [ -n "$nofuzz" ] || step "fuzz, ${FUZZTIME:-5s} each" fuzzing
