@@ -104,7 +104,7 @@ func overRoad(tb testing.TB, svc peer.Service) router {
 func BenchmarkClient(b *testing.B) {
 	for name, world := range map[string]func(testing.TB) router{
 		"gate":      func(testing.TB) router { return newRouter(echoCall) },
-		"gate+node": func(tb testing.TB) router { return overRoad(tb, nodeService{n: startNode(tb, nil)}) },
+		"gate+node": func(tb testing.TB) router { return overRoad(tb, nodeService{n: startNode(tb)}) },
 	} {
 		address := startGate(b, world(b))
 		ways := []caller{dialGate(b, address, goverseclient.WithUnaryCalls()), dialGate(b, address)}
