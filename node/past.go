@@ -45,8 +45,10 @@ func (n *Node) Rewound() <-chan struct{} {
 }
 
 // Adopt shuts what is open of the shards and goes on with the history that the store has
-// now. No Open may be under way. With an error the store is not used: try again.
+// now. No Open may be under way. With an error the store is not used: try again. Who
+// registers may call it while Run only begins.
 func (n *Node) Adopt(ctx context.Context) error {
+	n.Start()
 	n.shutShards()
 	return n.past.adopt(ctx)
 }
