@@ -75,6 +75,9 @@ func (r *reconciler) passOn(ctx context.Context, told int64) {
 // receive takes up what was handed to this node in the moment in which it began to
 // leave: the state that came with it is nowhere else, and has to be handed on.
 func (r *reconciler) receive(v *consensusmanager.View) {
+	if r.rewind != nil {
+		return // nothing can be opened
+	}
 	var came []*sharding.Shard
 	for _, st := range r.host.Staged() {
 		if int(st.Shard) >= min(v.Table.Len(), len(r.slots)) {

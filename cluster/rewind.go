@@ -109,6 +109,9 @@ func (r *reconciler) adopted(err error) {
 	}
 	r.restamp.left = map[sharding.ID]bool{}
 	for _, s := range r.c.View().Table.All() {
+		if int(s.ID) >= len(r.slots) {
+			break // etcd was formed anew with more shards: the registration is lost
+		}
 		if h := &r.slots[s.ID]; s.HeldBy(r.reg.Address, r.reg.Registration) {
 			h.void = max(h.void, s.Epoch)
 			r.survey.touch(s.ID)

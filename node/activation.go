@@ -205,7 +205,7 @@ func (a *activation) bear() error {
 		return fault.New(fault.NotFound, "no such object; objects of type %s begin with CreateObject", a.typ.Name)
 	}
 	now := time.Now()
-	if a.save != nil {
+	if a.keep != object.Volatile {
 		a.save.version, a.save.newest, a.save.since = record.Version, record.Data, now
 	}
 	if !exists {
@@ -288,6 +288,13 @@ func (a *activation) awaitLoaded(ctx context.Context, c *call) error {
 		return err.With(fault.OutcomeUnknown)
 	}
 	return err
+}
+
+// isEnding says that no further call is let in.
+func (a *activation) isEnding() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state >= closing
 }
 
 // end lets no further call in. Calls that are inside run to their end.

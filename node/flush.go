@@ -38,6 +38,7 @@ func (f *frame) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.acts() // it may land also where nobody waits for it
 	if err := a.awaitDurable(ctx, seq); err != nil {
 		return err
 	}

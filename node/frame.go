@@ -224,7 +224,12 @@ func (f *frame) goLocked() {
 
 // keepsNothing says that the method leaves nothing behind but what is in the object.
 func (f *frame) keepsNothing() bool {
-	return f.act.keep == object.Volatile && !f.reentrant && f.undo == nil && f.rare == nil
+	if f.act.keep != object.Volatile || f.reentrant || f.undo != nil {
+		return false
+	}
+	f.mu.Lock() // a goroutine that the method left behind may call out
+	defer f.mu.Unlock()
+	return f.rare == nil
 }
 
 // finish is end and settle in one step, for a method that keeps nothing. That no other
@@ -306,10 +311,11 @@ func (f *frame) notKept(err error) error {
 	return unkept(err, f.hasActed())
 }
 
+// hasActed: in Concurrent mode others may have saved what this one had half done.
 func (f *frame) hasActed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.acted
+	return f.acted || f.act.free()
 }
 
 func unkept(err error, acted bool) error {
@@ -319,21 +325,20 @@ func unkept(err error, acted bool) error {
 	return err
 }
 
-// noteActed notes what a call out of the method came to: unless it surely did not run, or
-// only read, its effects are there, whatever becomes of the method's own.
-func (f *frame) noteActed(call object.Call, err error) {
-	if err != nil && fault.OutcomeOf(err) == fault.NotExecuted || f.act.node.onlyReads(call) {
-		return
+// noteActed notes what a call out of the method came to: unless it surely did not run, its
+// effects are there, whatever becomes of the method's own. A method that only reads may
+// have called one that does not.
+func (f *frame) noteActed(err error) {
+	if err == nil || fault.OutcomeOf(err) != fault.NotExecuted {
+		f.acts()
 	}
+}
+
+// acts notes that something is done that stays, whatever becomes of the method.
+func (f *frame) acts() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.acted = true
-}
-
-// onlyReads says that a call changes nothing, as far as this node knows its type.
-func (n *Node) onlyReads(call object.Call) bool {
-	t, known := n.cfg.Types.Lookup(call.Ref.Type)
-	return known && call.Op == object.OpCall && t.Methods[call.Method] != nil && t.Methods[call.Method].ReadOnly
 }
 
 // place finds out whether an outer frame of the chain saves for this one.
@@ -530,7 +535,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 		copies.sent(f.act, call)
 	}
 	reply, err := f.act.node.cfg.Call(ctx, call)
-	f.noteActed(call, err)
+	f.noteActed(err)
 	if copies != nil && err == nil {
 		copies.got(f.act, call, reply)
 	}

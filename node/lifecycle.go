@@ -31,8 +31,11 @@ func (a *activation) create() error {
 // created answers CreateObject on an activation that is live. Only the call that
 // brought an unstored object to life has created it. stood says that this node was
 // trusted when the answer had come true.
-func (a *activation) created(ctx context.Context, begun, stood bool) error {
+func (a *activation) created(ctx context.Context, c *call, begun, stood bool) error {
 	if !begun || a.stored {
+		if a.isEnding() && !holds(c.chain.Path, a.ref) {
+			return errMovedOn // what exists now shows once it has ended
+		}
 		if err := a.maySay(ctx, stood); err != nil {
 			return fault.Of(err).With(fault.NotExecuted)
 		}

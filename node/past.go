@@ -25,6 +25,8 @@ type past struct {
 	keeper object.HistoryKeeper // nil: the store tells none; settled by Start
 	wake   chan struct{}        // holds a token when it should be asked at once
 
+	beginning sync.Mutex // held while the first history is adopted, so that it is one
+
 	mu      sync.Mutex    // protects following fields
 	known   string        // "": none yet
 	adopted int           // how often one was
@@ -90,6 +92,8 @@ func (p *past) adopt(ctx context.Context) error {
 
 // begin adopts the first history, before anything is stamped.
 func (p *past) begin(ctx context.Context) error {
+	p.beginning.Lock()
+	defer p.beginning.Unlock()
 	p.mu.Lock()
 	begun := p.known != ""
 	p.mu.Unlock()

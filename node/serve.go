@@ -216,7 +216,7 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 	}
 	switch c.op {
 	case object.OpCreate:
-		return nil, a.created(ctx, begun, c.stood)
+		return nil, a.created(ctx, c, begun, c.stood)
 	case object.OpDelete:
 		return nil, a.delete(ctx, c)
 	case object.OpSettle:

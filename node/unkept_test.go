@@ -4,6 +4,9 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
@@ -24,7 +27,7 @@ func TestWhatACallDidElsewhereStays(t *testing.T) {
 			_, err := w.call(ctx, "y.Change", func(context.Context, *Thing) error { return errUser })
 			isFault(w.t, err, fault.Failed, fault.Executed)
 		}, fault.OutcomeUnknown},
-		{"read", func(w *world, ctx context.Context) { w.want(ctx, "y.Read", 0) }, fault.NotExecuted},
+		{"read, and what was read may have changed another", func(w *world, ctx context.Context) { w.want(ctx, "y.Read", 0) }, fault.OutcomeUnknown},
 		{"was refused", func(w *world, ctx context.Context) {
 			_, err := w.call(ctx, "\x00.Change")
 			isFault(w.t, err, fault.Invalid, fault.NotExecuted)
@@ -80,4 +83,55 @@ func TestWhatACallDidElsewhereStays(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What a method has flushed stays, too, when the rest of it cannot be stored.
+func TestWhatWasFlushedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept, object.WithDurability(object.Periodic(time.Hour)))
+		_, err := w.call(bg, "x.Change", func(ctx context.Context, o *Thing) error {
+			o.N = 5
+			w.must(inside(ctx).Flush(ctx))
+			w.set(func(h *hooks) { h.toData = func(*Thing) (proto.Message, error) { return nil, errUser } })
+			return nil
+		})
+		isFault(t, err, fault.Failed, fault.OutcomeUnknown)
+		w.wantStored("x", 5, 1)
+	})
+}
+
+// While others run that may have been saved with what this one had half done.
+func TestHalfDoneInConcurrentMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, kept, object.WithMode(object.Concurrent))
+		w.set(atomically)
+		w.store.Fail(func(op memstore.Op) memstore.Fault {
+			if op.Kind != memstore.Commit {
+				return memstore.Fault{}
+			}
+			return memstore.Fault{Err: object.ErrNotCommitted}
+		})
+		_, err := w.call(bg, "x.Change", addAtomic)
+		isFault(t, err, fault.StoreFailed, fault.OutcomeUnknown)
+	})
+}
+
+// An object that is ending does not stand in the way of its successor's creation.
+func TestCreateBehindAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t)
+		w.must(w.create(bg, "Kept/x"))
+		let := make(chan struct{})
+		w.set(func(h *hooks) { h.onDestroy = func(*Thing) { <-let } })
+		w.slots[w.shardOf("x")].acts.find(object.Ref{Type: "Kept", ID: "x"}).end("idle")
+		synctest.Wait()
+		created := begin(func() (int64, error) { return 0, w.create(bg, "Kept/x") })
+		if !created.running() {
+			t.Error("it did not wait for the end:", created.err)
+		}
+		close(let)
+		if _, err := created.wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -113,18 +113,25 @@ func (s *stream) follow(deliver func(*anypb.Any)) error {
 	return s.why
 }
 
-// finish ends the session. The calls on the stream go on. The first reason counts.
+// finish ends the session. The calls that were sent go on; those that wait are for
+// another gate. The first reason counts.
 func (s *stream) finish(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.why == nil {
-		s.why = cmp.Or(why, errEnded)
-		close(s.over)
+	if s.why != nil {
+		return
 	}
+	s.why = cmp.Or(why, errEnded)
+	close(s.over)
+	for _, w := range s.queue {
+		w.failLocked(s.why)
+	}
+	s.queue, s.dropped = nil, 0
 }
 
 // end ends the stream at once, and returns when nothing of it is left.
 func (s *stream) end() {
+	s.finish(errEnded) // the reader may wait for somebody who follows
 	s.cut()
 	s.parts.Wait()
 }
@@ -196,8 +203,8 @@ func (s *stream) breach(text string) error {
 func (s *stream) submit(w *waiter) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return lost(s.err)
+	if s.why != nil {
+		return lost(s.why)
 	}
 	s.queue = append(s.queue, w)
 	s.rouse()

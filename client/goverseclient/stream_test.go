@@ -170,6 +170,41 @@ func TestCallsThatWaitWhenAGateDies(t *testing.T) {
 	}
 }
 
+// A gate that leaves keeps none of the calls that wait for those on their way, however
+// long these take.
+func TestCallsThatWaitWhenAGateLeaves(t *testing.T) {
+	here, there := (&gate{call: hangs, maxCalls: 1}).serve(t), (&gate{call: hangs, maxCalls: 1}).serve(t)
+	c := connect(t, []string{here.address, there.address})
+	if c.CurrentAddress() == there.address {
+		here, there = there, here
+	}
+	ctx, cancel := context.WithCancel(soon(t))
+	defer cancel()
+	hanging, waiting := make(chan error, 1), make(chan error, 20)
+	go func() { hanging <- say(ctx, c, "hang") }()
+	until(t, "a call to be on its way", func() bool { return here.calls.Load() == 1 })
+	s := c.connected().stream
+	for i := range cap(waiting) {
+		go func() { waiting <- say(soon(t), c, fmt.Sprint(i)) }()
+	}
+	until(t, "the others to wait", func() bool { return len(s.queued()) == cap(waiting) })
+	left := make(chan error, 1)
+	go func() { here.stop(); left <- nil }()
+	for range cap(waiting) {
+		if err := receive(t, "the end of a call", waiting); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range cap(waiting) {
+		if n := there.ran(fmt.Sprint(i)); n != 1 || here.ran(fmt.Sprint(i)) != 0 {
+			t.Errorf("call %d ran %d times", i, n)
+		}
+	}
+	cancel()
+	want(t, receive(t, "the end of a call", hanging), ErrCanceled, Unknown, "")
+	_ = receive(t, "the end of the gate", left)
+}
+
 // What a gate says that does not keep to the protocol ends the connection: the call that
 // it meets is in doubt, and the client goes to another gate.
 func TestHostileGates(t *testing.T) {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // busyStream is how many bytes of requests and answers one stream may hold before new
@@ -258,8 +260,10 @@ func (c *conversation) admit(number uint64, q *question) (refusal *fault.Error, 
 	case c.calls[number] != nil:
 		return nil, breach("the client makes call %d again while it is under way", number)
 	case len(c.calls) >= c.door.maxStreamed:
+		c.door.calls.reached(event.SessionCalls, object.Ref{})
 		return overloaded("this stream has %d calls under way; wait for an answer before the next", c.door.maxStreamed), nil
 	case len(c.calls) > 0 && c.held+q.holds > busyStream:
+		c.door.calls.reached(event.SessionCalls, object.Ref{})
 		return overloaded("this stream has %d bytes of requests and answers under way; read the answers first", c.held), nil
 	}
 	c.calls[number] = q

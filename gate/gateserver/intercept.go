@@ -38,7 +38,7 @@ func (c *calls) forward(ctx context.Context, call object.Call) (object.Payload, 
 	p := &passage{calls: c, call: call, asker: callctx.From(ctx), outcome: fault.NotExecuted}
 	reply, err := p.run(ctx)
 	if err != nil {
-		return object.Payload{}, err
+		return reply, err
 	}
 	if reply, err = p.inForm(reply); err != nil {
 		return reply, fault.New(fault.Failed, "an interceptor of the gate returned what is no answer to this call: %w", err).With(p.reached())
@@ -72,7 +72,7 @@ func (p *passage) run(ctx context.Context) (reply object.Payload, err error) {
 		}
 	}
 	if reply, err = next(ctx, p.call.Payload); err != nil {
-		return object.Payload{}, p.blame(err)
+		return object.Payload{Replayed: reply.Replayed, Unsaved: reply.Unsaved}, p.blame(err)
 	}
 	return reply, nil
 }

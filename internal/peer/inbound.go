@@ -88,7 +88,6 @@ func (l *inbound) listen() error {
 		if err != nil {
 			return err
 		}
-		came.reset()
 		err = l.hear(batch, &came)
 		batch.Free()
 		for _, v := range came.canceled {
@@ -108,6 +107,7 @@ func (l *inbound) listen() error {
 		if err != nil {
 			return err
 		}
+		came.reset() // it would hold them until the next batch
 	}
 }
 

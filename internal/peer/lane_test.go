@@ -752,3 +752,19 @@ func TestTheContextOfACall(t *testing.T) {
 		far.frames(t)
 	})
 }
+
+// What was not taken when a lane failed is reported as not sent, so it must not leave
+// afterwards, though its pipe may be sound still.
+func TestNothingLeavesAFailedLane(t *testing.T) {
+	o := newOutbox(nil, laneLimits)
+	o.mu.Lock()
+	if _, ok := o.putLocked(kindCall, 1, []byte("x")); !ok {
+		t.Error("there is no room")
+	}
+	o.shipLocked(kindCall, 2, make([]byte, 3*maxBody))
+	o.failLocked(errHungUp)
+	o.mu.Unlock()
+	if batch, _ := o.take(); batch != nil {
+		t.Errorf("%d bytes leave", len(*batch))
+	}
+}

@@ -186,6 +186,9 @@ const partsAtOnce = 4
 func (o *outbox) take() (batch *[]byte, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.err != nil { // whoever waits was told what had left
+		return nil, false
+	}
 	for range min(partsAtOnce, len(o.large)) {
 		o.partLocked()
 	}
@@ -203,6 +206,7 @@ func (o *outbox) take() (batch *[]byte, last bool) {
 // partLocked sends a part of the first freight, which then is the last in turn.
 func (o *outbox) partLocked() {
 	p := o.large[0]
+	o.large[0] = nil
 	o.large = o.large[1:]
 	if len(p.rest) <= maxBody {
 		o.forceLocked(p.kind, p.id, p.rest)

@@ -48,7 +48,10 @@ func (p *pasts) saw(before mark, is server, log int64) server {
 	defer p.mu.Unlock()
 	is.falls = before.newest.falls
 	switch {
-	case p.newest.falls != before.newest.falls: // the answer is older than the last fall
+	case p.newest.falls != before.newest.falls: // the question is older than the last fall
+		if is == before.newest && log < before.log {
+			is.falls = p.newest.falls // and the answer is not
+		}
 	case is == before.newest && log < before.log:
 		is.falls++
 		p.newest, p.log = is, log
