@@ -62,9 +62,9 @@ or calls were unsent, there were too few callers, or the machine is too slow for
 Where the time goes: GOVERSE_BENCH_PROFILE names a directory that is there, and each
 process writes a profile to it.
 
-  mkdir -p /tmp/profiles
-  GOVERSE_BENCH_PROFILE=/tmp/profiles go run ./bench/load -roads node -callers 64
-  go tool pprof -top -cum /tmp/profiles/node-*.prof     # the called; load-*.prof: the caller
+  mkdir -p profiles
+  GOVERSE_BENCH_PROFILE=profiles go run ./bench/load -roads node -callers 64
+  go tool pprof -top -cum profiles/node-*.prof     # the called; load-*.prof: the caller
 
 Ctrl-C ends the processes and shows what was measured until then.
 

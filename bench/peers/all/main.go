@@ -75,8 +75,8 @@ processes together. Ctrl-C prints what was measured until then.
 Where the time goes: GOVERSE_BENCH_PROFILE names a directory that is there, and each
 process writes a profile to it.
 
-  GOVERSE_BENCH_PROFILE=/tmp/profiles go run ./all -peers goverse -rounds 1 -window 5s
-  go tool pprof -top -cum /tmp/profiles/node-*.prof     # far-*.prof: the callers
+  GOVERSE_BENCH_PROFILE=profiles go run ./all -peers goverse -rounds 1 -window 5s
+  go tool pprof -top -cum profiles/node-*.prof     # far-*.prof: the callers
 
 `
 
