@@ -12,6 +12,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -25,7 +26,7 @@ const maxHops = 8
 
 // flight is one call on its way.
 type flight struct {
-	bounded
+	callctx.Bounded
 	req    peer.Request
 	pinned string // the node that the id names, or ""
 	hint   hint
@@ -61,9 +62,9 @@ func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, e
 		return object.Payload{}, fault.WaitedFor(err, "before the call began").On(call.Op.String(), call.Subject())
 	}
 	if _, ok := ctx.Deadline(); !ok {
-		f.bounded.Context, f.bounded.deadline = ctx, time.Now().Add(c.cfg.CallTimeout)
-		ctx = &f.bounded
-		defer f.end()
+		f.Bind(ctx, time.Now().Add(c.cfg.CallTimeout))
+		ctx = &f.Bounded
+		defer f.End()
 	}
 	c.budget.earn()
 	reply, err := c.carry(ctx, f)

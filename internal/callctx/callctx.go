@@ -1,6 +1,6 @@
 // Package callctx carries through a context what a call is part of: who asked,
 // the call's id, and the chain of turns that are held for it. Values are immutable;
-// each hop makes a new one.
+// each hop makes a new one. Bounded is a context that ends with its call.
 package callctx
 
 import (

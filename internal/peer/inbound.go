@@ -91,7 +91,7 @@ func (l *inbound) listen() error {
 		err = l.hear(batch, &came)
 		batch.Free()
 		for _, v := range came.canceled {
-			v.end()
+			v.End()
 		}
 		for _, v := range came.calls {
 			go v.run()

@@ -1,4 +1,4 @@
-package cluster
+package callctx
 
 import (
 	"context"
@@ -11,8 +11,10 @@ import (
 
 type testKey struct{}
 
-func newBounded(parent context.Context, d time.Duration) *bounded {
-	return &bounded{Context: parent, deadline: time.Now().Add(d)}
+func newBounded(parent context.Context, d time.Duration) *Bounded {
+	b := new(Bounded)
+	b.Bind(parent, time.Now().Add(d))
+	return b
 }
 
 // A bounded context does all that context.WithTimeout's does, whoever waits first.
@@ -64,8 +66,8 @@ func TestBoundedEnds(t *testing.T) {
 			if armed {
 				b.Done()
 			}
-			b.end()
-			b.end()
+			b.End()
+			b.End()
 			<-b.Done()
 			if !errors.Is(b.Err(), context.Canceled) || b.Value(testKey{}) != 7 {
 				t.Errorf("armed %v: %v", armed, b.Err())
@@ -82,7 +84,32 @@ func TestBoundedEndsWhileArmed(t *testing.T) {
 		b := newBounded(context.Background(), time.Hour)
 		var both sync.WaitGroup
 		both.Go(func() { <-b.Done() })
-		both.Go(b.end)
+		both.Go(b.End)
 		both.Wait()
 	}
+}
+
+// Without a deadline it ends with its parent, or when it is told to.
+func TestBoundedWithoutADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancel(context.Background())
+		for _, end := range []func(*Bounded){(*Bounded).End, func(*Bounded) { cancel() }} {
+			b := new(Bounded)
+			b.Bind(parent, time.Time{})
+			if _, ok := b.Deadline(); ok || b.Err() != nil {
+				t.Error("it has a deadline", b.Err())
+			}
+			child, stop := context.WithCancel(b)
+			defer stop()
+			time.Sleep(time.Hour)
+			if b.Err() != nil {
+				t.Error(b.Err())
+			}
+			end(b)
+			<-child.Done()
+			if !errors.Is(b.Err(), context.Canceled) {
+				t.Error(b.Err())
+			}
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package cluster
+package callctx
 
 import (
 	"context"
@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// bounded is a context with a deadline, whose timer is not made before somebody
-// waits for it. Most calls end without anyone having waited, and a timer costs more
-// than such a call.
-type bounded struct {
-	context.Context // the caller's, without a deadline
-	deadline        time.Time
+// Bounded is a call's context, with a deadline or without one. It makes neither a timer
+// nor a channel before somebody waits for its end: most calls end without that, and a
+// timer costs more than such a call. Bind comes first; all else may be called
+// concurrently.
+type Bounded struct {
+	context.Context           // the parent, without a deadline
+	deadline        time.Time // zero: none
 
 	armed atomic.Pointer[timed] // nil: nobody waits yet; set once
 }
@@ -29,21 +30,26 @@ var over = func() *timed {
 	return &timed{ctx, cancel}
 }()
 
+// Bind gives it a parent, which has no deadline, and its own deadline, or none: zero.
+func (b *Bounded) Bind(parent context.Context, deadline time.Time) {
+	b.Context, b.deadline = parent, deadline
+}
+
 // Deadline implements context.Context.
-func (b *bounded) Deadline() (time.Time, bool) { return b.deadline, true }
+func (b *Bounded) Deadline() (time.Time, bool) { return b.deadline, !b.deadline.IsZero() }
 
 // Done implements context.Context.
-func (b *bounded) Done() <-chan struct{} { return b.arm().Done() }
+func (b *Bounded) Done() <-chan struct{} { return b.arm().Done() }
 
 // Err implements context.Context.
-func (b *bounded) Err() error {
+func (b *Bounded) Err() error {
 	if t := b.armed.Load(); t != nil {
 		return t.Err()
 	}
 	if err := b.Context.Err(); err != nil {
 		return err
 	}
-	if time.Now().Before(b.deadline) {
+	if b.deadline.IsZero() || time.Now().Before(b.deadline) {
 		return nil
 	}
 	<-b.arm().Done()
@@ -52,27 +58,31 @@ func (b *bounded) Err() error {
 
 // Value implements context.Context. The one that stands in answers itself, so that
 // contexts made of b find it and need no goroutine to follow it.
-func (b *bounded) Value(key any) any {
+func (b *Bounded) Value(key any) any {
 	if t := b.armed.Load(); t != nil && t != over {
 		return t.Value(key)
 	}
 	return b.Context.Value(key)
 }
 
-func (b *bounded) arm() *timed {
+func (b *Bounded) arm() *timed {
 	if t := b.armed.Load(); t != nil {
 		return t
 	}
-	ctx, cancel := context.WithDeadline(b.Context, b.deadline)
-	t := &timed{ctx, cancel}
+	t := new(timed)
+	if b.deadline.IsZero() {
+		t.Context, t.cancel = context.WithCancel(b.Context)
+	} else {
+		t.Context, t.cancel = context.WithDeadline(b.Context, b.deadline)
+	}
 	if !b.armed.CompareAndSwap(nil, t) { // somebody else was first, or the call has ended
-		cancel()
+		t.cancel()
 	}
 	return b.armed.Load()
 }
 
-// end cancels the context; it is done from then on.
-func (b *bounded) end() {
+// End cancels the context; it is done from then on.
+func (b *Bounded) End() {
 	if !b.armed.CompareAndSwap(nil, over) {
 		b.armed.Load().cancel()
 	}
