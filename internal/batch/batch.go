@@ -1,11 +1,10 @@
-// Package batch is how both ends of a client's stream write: frames, each marshalled by
-// whoever has it, one after another in one gRPC message, which one goroutine sends. On
-// the wire a batch is the protobuf message that gate.proto says; docs/format/client.md.
+// Package batch is how streams are written: frames, each marshalled by whoever has it, one
+// after another in one gRPC message, which one goroutine sends. Codec and Buffers are both
+// roads'; the rest is the client's, where a batch is on the wire the protobuf message that
+// gate.proto says: docs/format/client.md.
 package batch
 
 import (
-	"sync"
-
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -29,44 +28,19 @@ func AppendFrame(b, head, body []byte) []byte {
 }
 
 // New is an empty batch. Sending it, as a message of a stream with Codec, gives it away.
-func New() *[]byte { return buffers.Get(0) }
+func New() *[]byte { return Buffers.Empty(0) }
 
 // Free takes back a batch that is not sent.
-func Free(b *[]byte) { buffers.Put(b) }
+func Free(b *[]byte) { Buffers.Put(b) }
 
-// Codec is gRPC's protobuf codec, except that a batch made by New is sent as it is.
+// Codec is gRPC's protobuf codec, except that a batch, which is of Buffers, is sent as it is.
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if b, ok := v.(*[]byte); ok {
-		return mem.BufferSlice{mem.NewBuffer(b, buffers)}, nil
+		return mem.BufferSlice{mem.NewBuffer(b, Buffers)}, nil
 	}
 	return c.CodecV2.Marshal(v)
-}
-
-// pool implements mem.BufferPool. Unlike gRPC's own it does not clear what it gives.
-type pool struct{ sync.Pool }
-
-var buffers = &pool{sync.Pool{New: func() any {
-	b := make([]byte, 0, 4<<10)
-	return &b
-}}}
-
-// Get implements mem.BufferPool.
-func (p *pool) Get(length int) *[]byte {
-	b := p.Pool.Get().(*[]byte)
-	if cap(*b) < length {
-		*b = make([]byte, length)
-	}
-	*b = (*b)[:length]
-	return b
-}
-
-// Put implements mem.BufferPool. What one long frame has grown is the garbage collector's.
-func (p *pool) Put(b *[]byte) {
-	if cap(*b) <= 2*Full {
-		p.Pool.Put(b)
-	}
 }

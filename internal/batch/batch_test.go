@@ -64,13 +64,17 @@ func TestCodec(t *testing.T) {
 	}
 }
 
+// A buffer that was given back comes again where it fits, and never where it does not.
 func TestBuffers(t *testing.T) {
-	var p mem.BufferPool = buffers
-	for _, n := range []int{0, 1, 4 << 10, 4<<10 + 1, 1 << 20} {
-		b := p.Get(n)
-		if len(*b) != n {
-			t.Errorf("%d bytes are asked for and %d come", n, len(*b))
+	var p Pool
+	var _ mem.BufferPool = &p
+	for _, size := range []int{0, 1, firstTier - 1, firstTier, firstTier + 1, 5 * firstTier, 64 * firstTier, 64*firstTier + 1, 1 << 20} {
+		b := make([]byte, 0, size)
+		p.Put(&b)
+		for _, length := range []int{0, 1, firstTier, firstTier + 1, 64 * firstTier, 1 << 20} {
+			if got := p.Get(length); len(*got) != length {
+				t.Errorf("asked for %d bytes, got %d", length, len(*got))
+			}
 		}
-		p.Put(b)
 	}
 }

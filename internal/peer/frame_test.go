@@ -173,20 +173,6 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// A buffer that was given back comes again where it fits, and never where it does not.
-func TestBuffers(t *testing.T) {
-	var p bufferPool
-	for _, size := range []int{0, 1, firstTier - 1, firstTier, firstTier + 1, 5 * firstTier, 64 * firstTier, 64*firstTier + 1, 1 << 20} {
-		b := make([]byte, 0, size)
-		p.Put(&b)
-		for _, length := range []int{0, 1, firstTier, firstTier + 1, 64 * firstTier, 1 << 20} {
-			if got := p.Get(length); len(*got) != length {
-				t.Errorf("asked for %d bytes, got %d", length, len(*got))
-			}
-		}
-	}
-}
-
 // Whatever stands in a batch, it is read as frames that would be written the same, or
 // refused.
 func FuzzFrames(f *testing.F) {

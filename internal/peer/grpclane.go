@@ -58,7 +58,7 @@ func newLanes(address string, cc *grpc.ClientConn, on event.Listener) *lanes {
 
 // call sends a call over the lane. errNoLanes: the peer is too old for it.
 func (s *lanes) call(ctx context.Context, req *Request) (object.Payload, error) {
-	body := buffers.empty(0)
+	body := buffers.Empty(0)
 	var err error
 	if *body, err = appendCall(ctx, *body, req); err != nil {
 		buffers.Put(body)

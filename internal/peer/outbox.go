@@ -54,7 +54,7 @@ type freight struct {
 }
 
 func newOutbox(p pipe, l limits) *outbox {
-	return &outbox{pipe: p, limits: l, wake: make(chan struct{}, 1), over: make(chan struct{}), batch: buffers.empty(0)}
+	return &outbox{pipe: p, limits: l, wake: make(chan struct{}, 1), over: make(chan struct{}), batch: buffers.Empty(0)}
 }
 
 // rouse sees to it that what was put in is sent. o.mu may be held.
@@ -197,7 +197,7 @@ func (o *outbox) take() (batch *[]byte, last bool) {
 	}
 	batch = o.batch
 	o.usual = max(len(*batch), o.usual-o.usual/8)
-	o.batch = buffers.empty(o.usual)
+	o.batch = buffers.Empty(o.usual)
 	o.number++
 	o.emptiedLocked(0)
 	return batch, false

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
-	_ "google.golang.org/grpc/encoding/proto" // the codec of everything but batches
+	"github.com/xiaonanln/goverse/internal/batch"
 )
 
 // pipe carries batches of frames to the other end of a lane and back, whole and in
@@ -91,18 +91,14 @@ func (p grpcPipe) receive() (mem.Buffer, error) {
 // arrival is a batch that RecvMsg receives.
 type arrival struct{ mem.Buffer }
 
+// buffers is where batches, bodies and replies are written.
+var buffers = batch.Buffers
+
 // batches is gRPC's codec of a process that has lanes: batches pass through as they
 // are, and everything else is protobuf.
 type batches struct{ encoding.CodecV2 }
 
-func newBatches() batches { return batches{encoding.GetCodecV2("proto")} }
-
-func (c batches) Marshal(v any) (mem.BufferSlice, error) {
-	if b, ok := v.(*[]byte); ok {
-		return mem.BufferSlice{mem.NewBuffer(b, buffers)}, nil
-	}
-	return c.CodecV2.Marshal(v)
-}
+func newBatches() batches { return batches{batch.Codec()} }
 
 func (c batches) Unmarshal(data mem.BufferSlice, v any) error {
 	if b, ok := v.(*arrival); ok {

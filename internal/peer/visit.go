@@ -42,7 +42,7 @@ func (v *visit) run() {
 	payload, err := v.lane.svc.ServeCall(v, &v.req)
 	v.End()
 	payload.Unsaved = payload.Unsaved && v.lane.features&featureUnsaved != 0
-	reply := buffers.empty(0)
+	reply := buffers.Empty(0)
 	*reply = appendReply(*reply, payload, err)
 	_ = v.lane.reply(v.id, *reply) // else the lane has ended, and with it the peer's wait
 	if len(*reply) <= maxBody {

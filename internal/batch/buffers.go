@@ -1,13 +1,13 @@
-package peer
+package batch
 
 import "sync"
 
-// buffers is where batches and what goes into them are written. Unlike gRPC's own
+// Buffers is where batches and what goes into them are written. Unlike gRPC's own
 // pool it does not clear what it gives: everything is written over.
-var buffers = new(bufferPool)
+var Buffers = new(Pool)
 
-// bufferPool keeps buffers by their capacity, in tiers.
-type bufferPool struct{ tiers [tiers]sync.Pool }
+// Pool implements mem.BufferPool. It keeps buffers by their capacity, in tiers.
+type Pool struct{ tiers [tiers]sync.Pool }
 
 const (
 	tiers     = 4
@@ -24,14 +24,14 @@ func tier(length int) int {
 }
 
 // Get implements mem.BufferPool.
-func (p *bufferPool) Get(length int) *[]byte {
-	b := p.empty(length)
+func (p *Pool) Get(length int) *[]byte {
+	b := p.Empty(length)
 	*b = (*b)[:length]
 	return b
 }
 
-// empty is a buffer to append about length bytes to.
-func (p *bufferPool) empty(length int) *[]byte {
+// Empty is a buffer to append about length bytes to.
+func (p *Pool) Empty(length int) *[]byte {
 	t := tier(length)
 	if t == tiers {
 		b := make([]byte, 0, length)
@@ -47,7 +47,7 @@ func (p *bufferPool) empty(length int) *[]byte {
 
 // Put implements mem.BufferPool. Buffers beyond the last tier are the garbage
 // collector's.
-func (p *bufferPool) Put(b *[]byte) {
+func (p *Pool) Put(b *[]byte) {
 	t := tier(cap(*b))
 	if t == tiers {
 		return
