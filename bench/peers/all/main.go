@@ -171,7 +171,7 @@ func measure(ctx context.Context, o options, p peer.Peer) (m round, err error) {
 		return m, err
 	}
 	return m, with(ctx, nearRole+p.Name, func(near *child.Process) error {
-		m.Near, err = ask[nearAnswer](ctx, near, nearQuestion{Objects: o.objects, Window: o.window})
+		m.Near, err = ask[nearAnswer](ctx, near, nearQuestion{Objects: p.Made(o.objects), Window: o.window})
 		return err
 	})
 }

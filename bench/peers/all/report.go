@@ -136,8 +136,12 @@ func (r *results) near(p peer.Peer) []string {
 	over := func(f func(nearAnswer) float64) string {
 		return meter.SpreadOf(r.rounds[p.Name], func(m round) float64 { return f(m.Near) }).String()
 	}
+	name := p.Name
+	if made := p.Made(r.options.objects); made < r.options.objects {
+		name = fmt.Sprintf("%s (of %d, not %d, objects)", name, made, r.options.objects)
+	}
 	return []string{
-		p.Name,
+		name,
 		over(func(a nearAnswer) float64 { return a.Call }),
 		over(func(a nearAnswer) float64 { return a.Allocs }),
 		over(func(a nearAnswer) float64 { return a.Make / 1000 }),

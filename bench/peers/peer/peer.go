@@ -30,6 +30,16 @@ type Peer struct {
 	// Open hosts objects in this process, with nothing far away unless the system cannot
 	// do without. nil: it has no objects.
 	Open func(ctx context.Context) (Near, error)
+	// Most bounds how many objects are made: more would be another measurement. 0: none.
+	Most int
+}
+
+// Made is how many of the objects that are asked for are made.
+func (p *Peer) Made(asked int) int {
+	if p.Most > 0 {
+		return min(asked, p.Most)
+	}
+	return asked
 }
 
 // Far is the way to the objects of another process. Say may be called concurrently.
