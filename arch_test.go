@@ -45,6 +45,7 @@ var house = []room{
 	{0, "internal/fault", []string{"proto"}},
 	{0, "internal/callctx", nil},
 	{0, "internal/event", nil},
+	{0, "internal/access", nil},
 	{0, "internal/batch", nil},
 
 	// 1: edges. Each is the only room that touches one outside thing.
