@@ -47,6 +47,7 @@ var house = []room{
 	{0, "internal/event", nil},
 	{0, "internal/access", nil},
 	{0, "internal/batch", nil},
+	{0, "internal/stack", nil},
 
 	// 1: edges. Each is the only room that touches one outside thing.
 	{1, "cluster/etcdmanager", nil},

@@ -14,6 +14,7 @@ import (
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/stack"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -293,6 +294,7 @@ func (c *conversation) refuse(number uint64, why *fault.Error) error {
 
 // run makes the call and answers it.
 func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFrame) {
+	stack.Stretch()
 	defer c.running.Done()
 	defer q.cancel()
 	frame := marshal(c.ask(ctx, f))

@@ -15,6 +15,7 @@ import (
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/stack"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -171,6 +172,7 @@ func (s *socket) admit(size int) error {
 }
 
 func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked int64) {
+	stack.Stretch()
 	reply, err := s.door.calls.do(ctx, s.session.ID(), call)
 	a := answer{call: true, holds: asked}
 	t := toldOf(&call, reply, err)

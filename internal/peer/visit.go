@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/stack"
 )
 
 // visit is a call of a peer's while it is here, and the context that it runs in.
@@ -24,6 +25,7 @@ type visit struct {
 
 // run serves the call and answers it.
 func (v *visit) run() {
+	stack.Stretch()
 	defer v.lane.running.Done()
 	timeout, err := parseCall(v.body, &v.req, &v.info)
 	if v.body = nil; v.batch != nil {
