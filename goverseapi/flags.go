@@ -1,15 +1,13 @@
 package goverseapi
 
 import (
-	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"strings"
 	"time"
 )
 
-// addNodeFlags adds the flags of a node program.
+// addNodeFlags adds the flags of a node program, beside those of a ConfigLoader. Each of
+// them has a variable in the environment, and a key in the cluster's file, its own or one
+// below node_flags and flags.
 func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.StringVar(&cfg.ListenAddress, "listen", "localhost:47000", "`host:port` on which other nodes and gates reach this node")
 	fs.StringVar(&cfg.AdvertiseAddress, "advertise", "", "`host:port` that they are told, if it differs from --listen")
@@ -22,37 +20,5 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
 	fs.BoolVar(&cfg.CopyMessages, "copy-messages", false, "give each side of a call its own copy of the messages, and name the objects that change what would be shared: for finding mistakes")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
-	if fs.Lookup("ops-listen") == nil {
-		fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles, /api/v1/objects/TYPE (default: none)")
-	}
-}
-
-// parseFlags parses args; a flag that is not among them may come from the
-// environment: --etcd-prefix from GOVERSE_ETCD_PREFIX. --help ends the process.
-func parseFlags(fs *flag.FlagSet, args []string) error {
-	if !fs.Parsed() {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				os.Exit(0)
-			}
-			return err
-		}
-	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	var errs []error
-	fs.VisitAll(func(f *flag.Flag) {
-		name := "GOVERSE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, ok := os.LookupEnv(name)
-		if !ok || given[f.Name] {
-			return
-		}
-		if err := fs.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%q: %w", name, value, err))
-		}
-	})
-	return errors.Join(errs...)
+	fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles, /api/v1/objects/TYPE (default: none)")
 }

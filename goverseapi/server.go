@@ -14,14 +14,16 @@ import (
 )
 
 // NewServer makes a server from the command line, through flag.CommandLine, to which
-// the program may have added flags of its own. It ends the process with a clear
+// the program may have added flags of its own, the environment and the file that
+// --config names; see ConfigLoader. It ends the process with a clear
 // message when the command line is wrong.
 func NewServer() *Server {
-	cfg := &ServerConfig{}
-	addNodeFlags(flag.CommandLine, cfg)
-	if err := parseFlags(flag.CommandLine, os.Args[1:]); err != nil {
+	l := NewConfigLoader(flag.CommandLine)
+	cfg, err := l.Load(os.Args[1:])
+	if err != nil {
 		exitUsage(err)
 	}
+	l.setLog()
 	s, err := NewServerWithConfig(cfg)
 	if err != nil {
 		exitUsage(err)

@@ -81,10 +81,11 @@ func Main(opts ...Option) {
 	fs := flag.CommandLine
 	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
 	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")
-	addNodeFlags(fs, &s.Server)
-	if err := parseFlags(fs, os.Args[1:]); err != nil {
+	l := newConfigLoader(fs, &s.Server)
+	if _, err := l.Load(os.Args[1:]); err != nil {
 		exitUsage(err)
 	}
+	l.setLog()
 	if err := s.validate(); err != nil {
 		exitUsage(err)
 	}

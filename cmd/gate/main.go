@@ -30,13 +30,15 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("gate", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	config, err := gateconfig.NewLoader(flags).Load(args)
+	loader := gateconfig.NewLoader(flags)
+	config, err := loader.Load(args)
 	if errors.Is(err, flag.ErrHelp) {
 		help(flags, stdout)
 		return 0
 	}
 	var server *gateserver.GateServer
 	if err == nil {
+		loader.SetLog()
 		server, err = gateserver.NewGateServer(config)
 	}
 	if err != nil {
@@ -55,6 +57,7 @@ func help(flags *flag.FlagSet, w io.Writer) {
 
   gate --etcd localhost:2379
   gate --etcd 10.0.0.1:2379,10.0.0.2:2379 --listen :49000 --advertise gate1.example:49000
+  gate --config cluster.yaml --gate-id gate1
 
 Clients call over gRPC (--listen), or with JSON over HTTP (--http-listen):
 

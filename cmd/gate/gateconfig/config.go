@@ -1,15 +1,20 @@
-// Package gateconfig reads the configuration of a gate program from its command
-// line and environment.
+// Package gateconfig reads the configuration of a gate program: its command line, over
+// the environment (GOVERSE_…), over its entry in the cluster's file (--config), over the
+// defaults; see docs/reference/config.md.
 package gateconfig
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/xiaonanln/goverse/gate/gateserver"
+	"github.com/xiaonanln/goverse/internal/conf"
+	"github.com/xiaonanln/goverse/util/logger"
 )
 
 // EtcdVariable names the environment variable that is the etcd address where no
@@ -18,8 +23,14 @@ const EtcdVariable = "GOVERSE_ETCD"
 
 // Loader reads a command line. It is used once.
 type Loader struct {
-	flags  *flag.FlagSet
-	config gateserver.GateServerConfig
+	flags    *flag.FlagSet
+	config   gateserver.GateServerConfig
+	file, id string
+	level    string // of the log
+	format   string
+
+	document *conf.Document // nil without --config
+	settings []conf.Setting
 }
 
 // NewLoader defines the gate's flags in fs, beside those that the program has
@@ -37,6 +48,16 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.StringVar(&c.OpsListenAddress, "ops-listen", "off", "`host:port` for operators: /healthz, /ready, /debug/pprof/, /api/v1/objects/TYPE; without a host it listens on loopback")
 	fs.StringVar(&c.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default $"+EtcdVariable+")")
 	fs.StringVar(&c.EtcdPrefix, "etcd-prefix", "/goverse", "where in etcd the cluster's `keys` are")
+	fs.StringVar(&l.file, "config", "", "`file` that describes the cluster: its YAML, docs/reference/config.md")
+	fs.StringVar(&l.id, "gate-id", "", "which `entry` of the file's gates this is (default: the only one)")
+	fs.DurationVar(&c.DefaultCallTimeout, "call-timeout", 30*time.Second, "how long a call may take whose client does not say")
+	fs.DurationVar(&c.DefaultCreateTimeout, "create-timeout", 0, "the same for creating an object (default: as for calls)")
+	fs.DurationVar(&c.DefaultDeleteTimeout, "delete-timeout", 0, "the same for deleting an object (default: as for calls)")
+	fs.IntVar(&c.MaxSessions, "max-sessions", 50_000, "`clients` that are connected at once")
+	fs.IntVar(&c.MaxCalls, "max-calls", 16384, "`calls` under way at once; more are refused as overloaded")
+	fs.IntVar(&c.MaxClientCalls, "max-client-calls", 256, "`calls` under way at once of one client's stream, which holds back what is more")
+	fs.StringVar(&l.level, "log-level", "info", "what is logged: debug, info, warn, error or off")
+	fs.StringVar(&l.format, "log-format", "text", "how lines are written to standard error: text or json")
 	return l
 }
 
@@ -64,11 +85,48 @@ func (l *Loader) Load(args []string) (*gateserver.GateServerConfig, error) {
 	if err := l.notEmpty(); err != nil {
 		return nil, err
 	}
-	config := l.config
-	if config.EtcdAddress == "" {
-		config.EtcdAddress = os.Getenv(EtcdVariable)
+	if err := l.settle(os.LookupEnv); err != nil {
+		return nil, err
 	}
+	config := l.config
+	config.DefaultCreateTimeout = cmp.Or(config.DefaultCreateTimeout, config.DefaultCallTimeout)
+	config.DefaultDeleteTimeout = cmp.Or(config.DefaultDeleteTimeout, config.DefaultCallTimeout)
 	return &config, nil
+}
+
+// settle completes the flags from the environment and from the cluster's file.
+func (l *Loader) settle(environment func(string) (string, bool)) (err error) {
+	var values []conf.Value
+	file, id := conf.Given(environment, "config", l.file), conf.Given(environment, "gate-id", l.id)
+	switch {
+	case file != "":
+		if l.document, err = conf.Read(file); err != nil {
+			return err
+		}
+		if values, err = l.document.Gate(id); err != nil {
+			return err
+		}
+	case id != "":
+		return errors.New("--gate-id names an entry of a file; give the file with --config")
+	}
+	if l.settings, err = conf.Settle(l.flags, environment, values); err != nil {
+		return err
+	}
+	_, err = logger.ParseLevel(l.level)
+	return errors.Join(err, logger.CheckFormat(l.format))
+}
+
+// Settings is what each flag is after Load, and where its value came from.
+func (l *Loader) Settings() []conf.Setting { return l.settings }
+
+// SetLog makes the process log as it was told, if it was told anything.
+func (l *Loader) SetLog() {
+	if conf.From(l.settings, "log-format") != conf.Default {
+		_ = logger.UseFormat(l.format, os.Stderr) // Load has checked it
+	}
+	if level, err := logger.ParseLevel(l.level); err == nil && conf.From(l.settings, "log-level") != conf.Default {
+		logger.SetLevel(level)
+	}
 }
 
 // notEmpty refuses --etcd "" and its like: an unset variable in a script is no wish

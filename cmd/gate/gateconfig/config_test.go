@@ -4,8 +4,13 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/xiaonanln/goverse/internal/conf"
 )
 
 func TestDefaults(t *testing.T) {
@@ -41,6 +46,46 @@ func TestAProgramsOwnFlagsStandBeside(t *testing.T) {
 	c, err := NewLoader(fs).Load([]string{"--color", "red", "--etcd", "e:1"})
 	if err != nil || *color != "red" || c.EtcdAddress != "e:1" {
 		t.Errorf("%v %v %v", c, *color, err)
+	}
+}
+
+// The file is below the environment, and that below the flags.
+func TestFile(t *testing.T) {
+	t.Setenv(EtcdVariable, "")
+	t.Setenv("GOVERSE_MAX_CALLS", "7")
+	path := filepath.Join(t.TempDir(), "cluster.yaml")
+	text := `version: 1
+cluster: {etcd: {endpoints: ["e:1"], prefix: /x}, min_quorum: 3, default_call_timeout: 4s}
+gate_flags: {max-calls: 5, max-sessions: 6}
+gates:
+  - {id: g1, grpc_addr: ":1", http_addr: off, ops_addr: ":3", advertise_addr: "g:1"}
+  - {id: g2}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewLoader(nil).Load([]string{"--config", path, "--gate-id", "g1", "--http-listen", ":2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.EtcdAddress != "e:1" || c.EtcdPrefix != "/x" || c.ListenAddress != ":1" || c.HTTPListenAddress != ":2" || c.OpsListenAddress != ":3" || c.AdvertiseAddress != "g:1" ||
+		c.MaxCalls != 7 || c.MaxSessions != 6 || c.DefaultCallTimeout != 4*time.Second || c.DefaultDeleteTimeout != 4*time.Second {
+		t.Errorf("%+v", c)
+	}
+	for _, bad := range [][]string{{"--config", path}, {"--config", path, "--gate-id", "g3"}, {"--gate-id", "g1"}, {"--log-level", "loud"}} {
+		if _, err := NewLoader(nil).Load(bad); err == nil {
+			t.Errorf("%q passed", bad)
+		}
+	}
+}
+
+// The reference tells the defaults that the flags have.
+func TestTheReferenceTellsTheDefaults(t *testing.T) {
+	l := NewLoader(nil)
+	for flag, standard := range conf.Defaults() {
+		if f := l.flags.Lookup(flag); f != nil && f.DefValue != standard {
+			t.Errorf("--%s is %q by default; the schema says %q", flag, f.DefValue, standard)
+		}
 	}
 }
 
