@@ -195,6 +195,10 @@ func (c *conversation) hello() error {
 }
 
 func (c *conversation) hear(frames []*gate_pb.ClientFrame) error {
+	if len(frames) > maxFrames {
+		c.door.calls.reached(event.SessionCalls, object.Ref{})
+		return overloaded("a batch of the client has more than %d frames", maxFrames).On("Converse", "")
+	}
 	for _, f := range frames {
 		var err error
 		switch f.Kind.(type) {

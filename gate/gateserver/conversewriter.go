@@ -25,22 +25,24 @@ func (c *conversation) rouse() {
 
 // write sends until the stream ends.
 func (c *conversation) write() {
-	stalled := time.AfterFunc(c.door.patient, sync.OnceFunc(func() {
+	stalled := newStall(c.door.patient, func() {
 		c.session.Close(errStalled)
 		close(c.stuck)
-	}))
-	defer stalled.Stop()
+	})
+	defer stalled.done()
+	message := &batch.Watched{Taken: stalled.taken}
 	greeting := &gate_pb.Welcome{ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli()}
 	b := batch.New()
 	*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: greeting}})
 	done, ended := sync.OnceFunc(func() { close(c.done) }), c.session.Done()
 	for {
 		for ; b != nil; b = c.next() {
-			stalled.Reset(c.door.patient)
-			if c.stream.SendMsg(b) != nil {
+			message.Message = b
+			stalled.begin()
+			if c.stream.SendMsg(message) != nil {
 				return // the stream has ended
 			}
-			stalled.Stop()
+			stalled.done()
 			runtime.Gosched() // whoever is about to answer goes along
 		}
 		if c.isDone() {

@@ -33,7 +33,7 @@ type grpcDoor struct {
 
 func newGRPCServer(d *grpcDoor, h *health.Server) *grpc.Server {
 	s := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(batch.Codec()),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
@@ -182,13 +182,12 @@ func (d *grpcDoor) pump(s *gate.Session, stream grpc.ServerStreamingServer[anypb
 	if err != nil {
 		return err
 	}
-	stalled := time.AfterFunc(d.patient, func() { s.Close(errStalled) })
-	defer stalled.Stop()
+	stalled := newStall(d.patient, func() { s.Close(errStalled) })
+	defer stalled.done()
 	send := func(a *anypb.Any) error {
-		stalled.Reset(d.patient)
-		err := stream.Send(a)
-		stalled.Stop()
-		return err
+		stalled.begin()
+		defer stalled.done()
+		return stream.SendMsg(&batch.Watched{Message: a, Taken: stalled.taken})
 	}
 	if err := send(welcome); err != nil {
 		return err

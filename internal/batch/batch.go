@@ -39,8 +39,12 @@ func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 type codec struct{ encoding.CodecV2 }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if b, ok := v.(*[]byte); ok {
-		return mem.BufferSlice{mem.NewBuffer(b, Buffers)}, nil
+	switch v := v.(type) {
+	case *[]byte:
+		return mem.BufferSlice{mem.NewBuffer(v, Buffers)}, nil
+	case *Watched:
+		whole, err := c.Marshal(v.Message)
+		return cut(whole, v.Taken), err
 	}
 	return c.CodecV2.Marshal(v)
 }

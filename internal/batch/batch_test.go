@@ -64,6 +64,51 @@ func TestCodec(t *testing.T) {
 	}
 }
 
+// Whoever watches a long message hears of each piece that is read, and of each that is
+// given up; the message is whole.
+func TestWatched(t *testing.T) {
+	c := Codec()
+	for _, size := range []int{0, 100, 4 * piece, 4*piece + 1, 5*piece - 1, 5 * piece, 6*piece - 1, 1<<20 + 7} {
+		taken := 0
+		b := New()
+		for i := range size {
+			*b = append(*b, byte(i*7))
+		}
+		want := bytes.Clone(*b)
+		w := &Watched{Message: b, Taken: func() { taken++ }}
+		sent, err := c.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := sent.Reader()
+		sent.Free()
+		half := make([]byte, size/2)
+		if n, err := r.Read(half); n != len(half) || err != nil && size > 1 || !bytes.Equal(half, want[:size/2]) {
+			t.Errorf("%d bytes: read %d, %v", size, n, err)
+		}
+		all, pieces := taken, size/piece
+		if size <= 4*piece {
+			pieces = 0
+		}
+		if all != pieces/2 {
+			t.Errorf("%d bytes: %d pieces taken after half of it", size, all)
+		}
+		if r.Remaining() != size-size/2 {
+			t.Errorf("%d bytes: %d remain", size, r.Remaining())
+		}
+		_ = r.Close()
+		if taken != pieces {
+			t.Errorf("%d bytes: %d of %d pieces", size, taken, pieces)
+		}
+	}
+	if sent, err := c.Marshal(&Watched{Message: &gate_pb.Welcome{ClientId: "a"}}); err != nil || sent.Len() == 0 {
+		t.Error(sent, err)
+	}
+	if _, err := c.Marshal(&Watched{Message: 5}); err == nil {
+		t.Error("a number is marshalled")
+	}
+}
+
 // A buffer that was given back comes again where it fits, and never where it does not.
 func TestBuffers(t *testing.T) {
 	var p Pool

@@ -277,7 +277,7 @@ func (d *doors) welcome(p pipe) (agreed hello, err error) {
 	}
 	if d.isLeaving() {
 		b, _ := appendFrame(nil, kindGoodbye, 0, nil)
-		return agreed, errors.Join(errLeaving, p.send(&b))
+		return agreed, errors.Join(errLeaving, p.send(&b, nil))
 	}
 	if err := greet(p, speaks); err != nil {
 		return agreed, err

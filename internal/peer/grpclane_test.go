@@ -63,7 +63,7 @@ func rawLane(t *testing.T, address string) grpcPipe {
 // says sends a batch as it is.
 func says(t *testing.T, p pipe, b []byte) {
 	t.Helper()
-	if err := p.send(&b); err != nil {
+	if err := p.send(&b, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,7 +33,7 @@ func newPipes() (a, b *testPipe) {
 
 var errCut = errors.New("the wire is cut")
 
-func (p *testPipe) send(batch *[]byte) error {
+func (p *testPipe) send(batch *[]byte, _ func()) error {
 	defer buffers.Put(batch)
 	return p.put(bytes.Clone(*batch))
 }
@@ -266,6 +266,67 @@ func TestASlowPeer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// trickle is a pipe on which a batch takes a while, piece by piece.
+type trickle struct {
+	*testPipe
+	pieces int
+	each   time.Duration
+}
+
+func (p *trickle) send(batch *[]byte, taken func()) error {
+	for range p.pieces {
+		time.Sleep(p.each)
+		if taken != nil {
+			taken()
+		}
+	}
+	return p.testPipe.send(batch, nil)
+}
+
+// A batch that takes long is no reason to give up while some of it is taken.
+func TestASlowBatch(t *testing.T) {
+	for name, c := range map[string]struct {
+		pieces int
+		want   fault.Kind
+	}{"in pieces": {12, 0}, "in one": {1, fault.Overloaded}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				few := laneLimits
+				few.fill = 100
+				near, far := newPipes()
+				slow := &trickle{near, c.pieces, 9 * few.patience / time.Duration(c.pieces)}
+				out := newOutbound("far:1", slow, few)
+				ran := make(chan error, 1)
+				go func() { ran <- out.run() }()
+				held := begin(t.Context(), out, bodyOf(t, text("x")))
+				synctest.Wait()
+				second := begin(t.Context(), out, bodyOf(t, text(strings.Repeat("x", 60))))
+				synctest.Wait()
+				third := begin(t.Context(), out, bodyOf(t, text(strings.Repeat("x", 60))))
+				reply := appendReply(nil, object.OfJSON(nil), nil)
+				answer := func() {
+					for _, f := range far.frames(t) {
+						far.say(t, frame{kindReply, f.id, reply})
+					}
+				}
+				answer()
+				answer()
+				if err := errors.Join(<-held, <-second); err != nil {
+					t.Error(err)
+				}
+				if c.want == 0 {
+					answer()
+				}
+				if err := <-third; fault.KindOf(err) != c.want && (c.want != 0 || err != nil) {
+					t.Errorf("the call that waited: %v", err)
+				}
+				far.hangUp()
+				<-ran
+			})
+		})
+	}
 }
 
 // A long call does not hold up a short one, in either direction.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -33,6 +34,7 @@ type outbox struct {
 	limits limits
 	wake   chan struct{} // has a token when there may be something to send
 	over   chan struct{} // closed when the lane has ended
+	taken  atomic.Int64  // pieces of long batches that the peer took
 
 	mu      sync.Mutex // protects following fields, and those of the end that embeds the outbox
 	batch   *[]byte
@@ -133,6 +135,17 @@ func (o *outbox) awaitLocked(ctx context.Context) error {
 	}
 	room := o.room // every batch that is taken makes some
 	o.mu.Unlock()
+	for {
+		before := o.taken.Load()
+		err := o.await(ctx, room)
+		if !errors.Is(err, errStuck) || o.taken.Load() == before {
+			return err
+		}
+	}
+}
+
+// await is awaitLocked for one patience.
+func (o *outbox) await(ctx context.Context, room <-chan struct{}) error {
 	patience, cancel := context.WithTimeout(ctx, o.limits.patience)
 	defer cancel()
 	select {
@@ -157,6 +170,7 @@ func (o *outbox) end() error {
 
 // run sends until the lane ends, or until everything is sent and nothing follows.
 func (o *outbox) run() error {
+	taken := func() { o.taken.Add(1) }
 	for {
 		select {
 		case <-o.wake:
@@ -167,7 +181,7 @@ func (o *outbox) run() error {
 			runtime.Gosched() // whoever is about to put something in goes along
 			batch, last := o.take()
 			if batch != nil {
-				if err := o.pipe.send(batch); err != nil {
+				if err := o.pipe.send(batch, taken); err != nil {
 					return err
 				}
 			} else if last {

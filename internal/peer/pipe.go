@@ -18,8 +18,9 @@ import (
 // another receives.
 type pipe interface {
 	// send takes batch over. It may wait until the other end takes some. After an
-	// error the batch may or may not arrive.
-	send(batch *[]byte) error
+	// error the batch may or may not arrive. taken, if not nil, is called when the other
+	// end has taken a piece of a long one.
+	send(batch *[]byte, taken func()) error
 	// closeSend tells the other end that nothing more comes.
 	closeSend() error
 	// receive waits for a batch, which is the receiver's to free. io.EOF: nothing more
@@ -64,7 +65,12 @@ type messages interface {
 
 func (p grpcPipe) hangUp() { p.end() }
 
-func (p grpcPipe) send(batch *[]byte) error { return p.stream.SendMsg(batch) }
+func (p grpcPipe) send(b *[]byte, taken func()) error {
+	if taken == nil || len(*b) <= maxBody {
+		return p.stream.SendMsg(b)
+	}
+	return p.stream.SendMsg(&batch.Watched{Message: b, Taken: taken})
+}
 
 func (p grpcPipe) closeSend() error {
 	if s, ok := p.stream.(grpc.ClientStream); ok {
@@ -111,7 +117,7 @@ func (c batches) Unmarshal(data mem.BufferSlice, v any) error {
 // greet says hello over a new pipe and hears the other end's.
 func greet(p pipe, own hello) error {
 	b := own.append(nil)
-	return p.send(&b)
+	return p.send(&b, nil)
 }
 
 // heed receives the other end's hello.
