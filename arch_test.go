@@ -72,6 +72,7 @@ var house = []room{
 
 	// 3: coordination.
 	{3, "cluster", nil},
+	{3, "cluster/diagnosis", nil},
 
 	// 4: assemblies. They build the parts and own the life of the process.
 	{4, "server", nil},

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 )
 
@@ -168,6 +169,9 @@ func (p *program) connect() (etcdmanager.KV, error) {
 	return nil, err
 }
 
+// picture is the cluster as commands see it.
+type picture = diagnosis.Picture
+
 // withView hands the cluster as it stands to a command that only reads.
 func (p *program) withView(ctx context.Context, use func(*picture) error) error {
 	kv, err := p.connect()
@@ -196,18 +200,7 @@ func (p *program) read(ctx context.Context, kv etcdmanager.KV) (*picture, error)
 	return p.picture(v), nil
 }
 
-// picture is a view together with what can only be told by its prefix.
-type picture struct {
-	*consensusmanager.View
-	prefix string
-	strays []string // addresses with a key of a node, and no node
-}
-
-func (p *program) picture(v *consensusmanager.View) *picture {
-	return &picture{View: v, prefix: strings.TrimRight(p.flags.prefix, "/"), strays: v.Strays(p.flags.prefix)}
-}
-
-func (v *picture) nodeKey(address string) string { return v.prefix + "/nodes/" + address }
+func (p *program) picture(v *consensusmanager.View) *picture { return diagnosis.Of(v, p.flags.prefix) }
 
 func (p *program) nothingThere(ctx context.Context, kv etcdmanager.KV) error {
 	others, err := consensusmanager.Clusters(ctx, kv, p.flags.prefix)
@@ -223,86 +216,4 @@ func (p *program) warn(warnings []string) {
 	for _, w := range warnings {
 		fmt.Fprintln(p.err, "note:", clean(w))
 	}
-}
-
-// warnings is what is wrong with the keys, and what keeps the cluster as a whole
-// from its work.
-func warnings(v *picture) []string {
-	list := damages(v)
-	if v.Meta == nil {
-		return list
-	}
-	for _, why := range []string{leaderless(v), unformed(v)} {
-		if why != "" {
-			list = append(list, why)
-		}
-	}
-	if v.Hold {
-		list = append(list, held)
-	}
-	return list
-}
-
-// damages is the keys that make no sense. A command that shows anything shows them.
-func damages(v *picture) []string {
-	list := []string{}
-	damage := v.Damage()
-	for _, d := range damage[:min(len(damage), someDamage)] {
-		list = append(list, "damaged: "+d)
-	}
-	if more := len(damage) - someDamage; more > 0 {
-		list = append(list, fmt.Sprintf("damaged: %s more; goverse shards --state damaged lists the shards", some(more, "key")))
-	}
-	for _, address := range v.strays {
-		list = append(list, fmt.Sprintf("there is the key %s but no such node: if it stays, delete it", v.nodeKey(address)))
-	}
-	return list
-}
-
-const someDamage = 10
-
-const held = "nothing is claimed for the moment, because a holder of an earlier life of the cluster may still be speaking: this ends by itself after a lease time (some 6 s)"
-
-// leaderless says why nobody gives shards their targets; "" if somebody does.
-func leaderless(v *picture) string {
-	if len(v.Members()) == 0 {
-		return "there is no leader, because no node is running: start one"
-	}
-	smallest := v.Members()[0].Address
-	if len(v.strays) > 0 && v.strays[0] < smallest {
-		return fmt.Sprintf("nobody can lead: the key %s, of which there is no node, sorts before all nodes: delete it", v.nodeKey(v.strays[0]))
-	}
-	switch {
-	case v.Leader.Term == 0:
-		return fmt.Sprintf("there is no leader at the moment: %s, the smallest address, is to take it within seconds", smallest)
-	case v.Leader.Address == "":
-		return fmt.Sprintf("nobody can lead: the key %s/leader is unreadable: delete it", v.prefix)
-	case !v.Members().Registered(v.Leader.Address, v.Leader.Registration):
-		return fmt.Sprintf("nobody can lead: the key %s/leader names %s, which is gone: delete it if it stays", v.prefix, v.Leader.Address)
-	}
-	return ""
-}
-
-// unformed says why no shard was ever given to a node; "" if they were.
-func unformed(v *picture) string {
-	if v.Formed {
-		return ""
-	}
-	return fmt.Sprintf("the cluster has not formed: it waits until its MinQuorum of ready nodes was the same for its stability delay; %s ready now", are(v.Ready(), "node"))
-}
-
-// are counts things with their verb.
-func are(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing + " is"
-	}
-	return fmt.Sprintf("%d %ss are", n, thing)
-}
-
-// some counts things.
-func some(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

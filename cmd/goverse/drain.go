@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 )
 
@@ -74,7 +75,7 @@ func (p *program) order(ctx context.Context, kv etcdmanager.KV, address string, 
 	if err != nil {
 		return p.refused(ctx, kv, mark, address, err)
 	}
-	l := loadsOf(p.picture(mark.Before))[address]
+	l := diagnosis.Loads(p.picture(mark.Before))[address]
 	o := ordered{Address: address, State: consensusmanager.StateReady, Changed: mark.Changed, Held: l.Held, Target: l.Target}
 	switch {
 	case f.undo && mark.Changed:
@@ -112,8 +113,8 @@ func (p *program) refused(ctx context.Context, kv etcdmanager.KV, mark consensus
 	case errors.Is(err, consensusmanager.ErrNoNode):
 		return unknownNode(v, address)
 	case errors.Is(err, consensusmanager.ErrLastReady):
-		held := loadsOf(v)[address].Held
-		return fmt.Errorf("%s is the last ready node: what it holds (%s) would have nowhere to go and stay. Start another node, or take the draining of another back (--undo); --force marks it all the same", address, some(held, "shard"))
+		held := diagnosis.Loads(v)[address].Held
+		return fmt.Errorf("%s is the last ready node: what it holds (%s) would have nowhere to go and stay. Start another node, or take the draining of another back (--undo); --force marks it all the same", address, diagnosis.Some(held, "shard"))
 	case errors.Is(err, consensusmanager.ErrStopping):
 		return fmt.Errorf("%s drains because its process is stopping, not because of an order: it would get shards that it is about to give back. --force marks it all the same", address)
 	case errors.Is(err, consensusmanager.ErrUnknownOutcome):
@@ -133,9 +134,9 @@ func (p *program) drained(ctx context.Context, kv etcdmanager.KV, mark consensus
 	case o.Held == 0 && o.Target == 0:
 		o.text = fmt.Sprintf("%s %s, and holds no shard", o.Address, text)
 	case others == 0:
-		o.text = fmt.Sprintf("%s %s, but no other node is ready to take what it holds: %s", o.Address, text, some(o.Held, "shard"))
+		o.text = fmt.Sprintf("%s %s, but no other node is ready to take what it holds: %s", o.Address, text, diagnosis.Some(o.Held, "shard"))
 	default:
-		o.text = fmt.Sprintf("%s %s: %s to go, to %s", o.Address, text, some(o.Held, "shard"), some(others, "ready node"))
+		o.text = fmt.Sprintf("%s %s: %s to go, to %s", o.Address, text, diagnosis.Some(o.Held, "shard"), diagnosis.Some(others, "ready node"))
 	}
 	if !f.wait {
 		return p.show(o)
@@ -168,14 +169,14 @@ func (p *program) empty(ctx context.Context, kv etcdmanager.KV, mark consensusma
 	err := consensusmanager.Follow(ctx, kv, p.flags.prefix, func(view *consensusmanager.View) bool {
 		v := p.picture(view)
 		now, alive := v.Members().Find(o.Address)
-		l := loadsOf(v)[o.Address]
+		l := diagnosis.Loads(v)[o.Address]
 		o.Held, o.Target = l.Held, l.Target
 		switch {
 		case !alive:
 			o.State, o.text = gone, fmt.Sprintf("%s is gone: its process has ended", o.Address)
 			return false
 		case now.Registration != marked.Registration:
-			ended = fmt.Errorf("%s was started anew, and is %s", o.Address, stateOf(now))
+			ended = fmt.Errorf("%s was started anew, and is %s", o.Address, diagnosis.StateOf(now))
 			return false
 		case !now.Draining:
 			ended = fmt.Errorf("%s is ready again: somebody took the order back", o.Address)
@@ -191,7 +192,7 @@ func (p *program) empty(ctx context.Context, kv etcdmanager.KV, mark consensusma
 	case ended != nil:
 		return ended
 	case ctx.Err() != nil:
-		return fmt.Errorf("no longer waiting; %s goes on draining (%s left), and --undo takes that back", o.Address, some(o.Held, "shard"))
+		return fmt.Errorf("no longer waiting; %s goes on draining (%s left), and --undo takes that back", o.Address, diagnosis.Some(o.Held, "shard"))
 	case err != nil:
 		return fmt.Errorf("%s goes on draining, but cannot be watched any more: %w", o.Address, err)
 	}
@@ -200,12 +201,12 @@ func (p *program) empty(ctx context.Context, kv etcdmanager.KV, mark consensusma
 
 // progress is one line of how far a node is.
 func progress(v *picture, address string, l load) string {
-	left := some(l.Held, "shard") + " left"
+	left := diagnosis.Some(l.Held, "shard") + " left"
 	switch {
 	case v.Ready() == 0:
 		return left + "; no other node is ready to take them"
-	case l.Held > l.Out && leaderless(v) != "":
-		return left + "; " + leaderless(v)
+	case l.Held > l.Out && v.Leaderless() != "":
+		return left + "; " + v.Leaderless()
 	case l.Held > 0 && l.Held <= few:
 		return left + ": " + numbers(v, address)
 	}

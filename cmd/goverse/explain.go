@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -51,8 +52,8 @@ func (p *program) explainShard() *cobra.Command {
 				if n >= v.Table.Len() {
 					return noSuchShard(v, n)
 				}
-				p.warn(damages(v))
-				return p.show(explainShard(v, n))
+				p.warn(v.Damages())
+				return p.show(explained{diagnosis.Shard(v, n)})
 			})
 		}),
 	}
@@ -84,8 +85,8 @@ It cannot tell whether the object exists: that is known to its store alone.`,
 				if v.Meta == nil {
 					return noSuchShard(v, 0)
 				}
-				p.warn(damages(v))
-				return p.show(explainObject(v, ref))
+				p.warn(v.Damages())
+				return p.show(explained{diagnosis.Object(v, ref)})
 			})
 		}),
 	}
@@ -115,78 +116,31 @@ func (p *program) explainNode() *cobra.Command {
 		ValidArgsFunction: p.completeNodes,
 		RunE: does(func(c *cobra.Command, args []string) error {
 			return p.withView(c.Context(), func(v *picture) error {
-				e, known := explainNode(v, args[0])
+				e, known := diagnosis.Node(v, args[0])
 				if !known {
 					return unknownNode(v, args[0])
 				}
-				p.warn(damages(v))
-				return p.show(e)
+				p.warn(v.Damages())
+				return p.show(explained{e})
 			})
 		}),
 	}
 }
 
-// explanation is the answer of explain.
-type explanation struct {
-	Subject string            `json:"subject"`
-	Object  *objectRow        `json:"object,omitempty"`
-	Shard   *shardRow         `json:"shard,omitempty"`
-	Node    *nodeRow          `json:"node,omitempty"`
-	Facts   map[string]string `json:"facts"`
-	Summary string            `json:"summary"`
-	Acts    string            `json:"acts"`
-	How     string            `json:"how"`
-	Waits   []string          `json:"waits_for"`
-	Notes   []string          `json:"notes"`
+// explained is the answer of explain.
+type explained struct{ *diagnosis.Explanation }
 
-	order []string // of the facts
-}
-
-type objectRow struct {
-	Type      string `json:"type"`
-	ID        string `json:"id"`
-	Placement string `json:"placement"`
-}
-
-const (
-	nobody    = "nobody"
-	theLeader = "the leader"
-)
-
-func newExplanation(subject string, args ...any) *explanation {
-	return &explanation{Subject: fmt.Sprintf(subject, args...), Facts: map[string]string{}, Acts: nobody, Waits: []string{}, Notes: []string{}}
-}
-
-func (e *explanation) fact(name, format string, args ...any) {
-	e.order = append(e.order, name)
-	e.Facts[name] = fmt.Sprintf(format, args...)
-}
-
-func (e *explanation) acts(who, format string, args ...any) {
-	e.Acts, e.How = who, fmt.Sprintf(format, args...)
-}
-
-func (e *explanation) waits(why string) {
-	if why != "" {
-		e.Waits = append(e.Waits, why)
-	}
-}
-
-func (e *explanation) note(format string, args ...any) {
-	e.Notes = append(e.Notes, fmt.Sprintf(format, args...))
-}
-
-func (e *explanation) table(w io.Writer) {
+func (e explained) table(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\n", clean(e.Subject))
 	width := 0
-	for _, name := range e.order {
+	for _, name := range e.Order() {
 		width = max(width, len(name))
 	}
-	for _, name := range e.order {
+	for _, name := range e.Order() {
 		fmt.Fprintf(w, "  %-*s  %s\n", width, name, clean(e.Facts[name]))
 	}
 	fmt.Fprintf(w, "\n%s\n", sentence(e.Summary))
-	if e.Acts == nobody {
+	if e.Acts == diagnosis.Nobody {
 		fmt.Fprintf(w, "Nobody has to act.\n")
 	} else {
 		fmt.Fprintf(w, "Next: %s\n", sentence(e.Acts+" "+e.How))

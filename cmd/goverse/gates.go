@@ -21,7 +21,7 @@ With -o json: {"prefix", "revision", "gates": [{"address"}]}.`,
 				for _, address := range v.Gates() {
 					l.Gates = append(l.Gates, gateRow{address})
 				}
-				p.warn(damages(v))
+				p.warn(v.Damages())
 				if len(l.Gates) == 0 {
 					p.warn([]string{"no gate has a process of its own; programs that run a gate beside their node are listed by goverse nodes"})
 				}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
-	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 )
 
 func (p *program) nodes() *cobra.Command {
@@ -55,88 +54,24 @@ in a line for each change.`,
 
 // nodeList is the answer of nodes.
 type nodeList struct {
-	Prefix   string    `json:"prefix"`
-	Cluster  string    `json:"cluster"`
-	Revision int64     `json:"revision"`
-	Formed   bool      `json:"formed"`
-	Leader   string    `json:"leader"`
-	Warnings []string  `json:"warnings"`
-	Nodes    []nodeRow `json:"nodes"`
+	Prefix   string              `json:"prefix"`
+	Cluster  string              `json:"cluster"`
+	Revision int64               `json:"revision"`
+	Formed   bool                `json:"formed"`
+	Leader   string              `json:"leader"`
+	Warnings []string            `json:"warnings"`
+	Nodes    []diagnosis.NodeRow `json:"nodes"`
 }
 
-type nodeRow struct {
-	Address      string `json:"address"`
-	Registration string `json:"registration"`
-	State        string `json:"state"`
-	Leader       bool   `json:"leader"`
-	load
-	Types   []string `json:"types"`
-	Version string   `json:"version"`
-	Store   string   `json:"store"`
-}
-
-// load is the shards of one node: Held + In - Out = Target.
-type load struct {
-	Held   int `json:"held"`
-	Target int `json:"target"`
-	In     int `json:"in"`
-	Out    int `json:"out"`
-}
+// load is the shards of one node.
+type load = diagnosis.Load
 
 func newNodeList(prefix string, v *picture) nodeList {
-	l := nodeList{Prefix: prefix, Revision: v.Revision, Formed: v.Formed, Leader: v.Leader.Address, Warnings: warnings(v), Nodes: []nodeRow{}}
+	l := nodeList{Prefix: prefix, Revision: v.Revision, Formed: v.Formed, Leader: v.Leader.Address, Warnings: v.Warnings(), Nodes: v.NodeRows()}
 	if v.Meta != nil {
 		l.Cluster = v.Meta.Cluster
 	}
-	loads := loadsOf(v)
-	for _, m := range v.Members() {
-		l.Nodes = append(l.Nodes, newNodeRow(v, m, loads[m.Address]))
-	}
 	return l
-}
-
-func newNodeRow(v *picture, m sharding.Member, l load) nodeRow {
-	row := nodeRow{Address: m.Address, Registration: m.Registration, State: stateOf(m), Leader: v.Leader.Registration == m.Registration, load: l, Types: []string{}}
-	if r, ok := v.Member(m.Address); ok {
-		row.Types = append(row.Types, slices.Sorted(slices.Values(r.Types))...)
-		row.Version, row.Store = r.Version, r.Store
-	}
-	return row
-}
-
-func stateOf(m sharding.Member) string {
-	if m.Draining {
-		return consensusmanager.StateDraining
-	}
-	return consensusmanager.StateReady
-}
-
-// loadsOf counts the shards of every live node.
-func loadsOf(v *picture) map[string]load {
-	loads := map[string]load{}
-	for _, s := range v.Table.All() {
-		holder := ""
-		if v.Members().Registered(s.Current, s.Registration) {
-			holder = s.Current
-		}
-		if holder != "" {
-			l := loads[holder]
-			l.Held++
-			if s.Target != holder {
-				l.Out++
-			}
-			loads[holder] = l
-		}
-		if s.Target != "" {
-			l := loads[s.Target]
-			l.Target++
-			if s.Target != holder {
-				l.In++
-			}
-			loads[s.Target] = l
-		}
-	}
-	return loads
 }
 
 func (l nodeList) table(w io.Writer) {
@@ -146,12 +81,12 @@ func (l nodeList) table(w io.Writer) {
 		if n.Leader {
 			mark = "*"
 		}
-		rows = append(rows, append([]string{n.Address, n.State, or(mark, "-")}, append(n.load.cells(), or(n.Version, "-"), or(strings.Join(n.Types, ","), "-"))...))
+		rows = append(rows, append([]string{n.Address, n.State, or(mark, "-")}, append(cells(n.Load), or(n.Version, "-"), or(strings.Join(n.Types, ","), "-"))...))
 	}
 	columns(w, rows)
 }
 
-func (l load) cells() []string {
+func cells(l load) []string {
 	return []string{strconv.Itoa(l.Held), strconv.Itoa(l.Target), strconv.Itoa(l.In), strconv.Itoa(l.Out)}
 }
 
@@ -229,21 +164,12 @@ func (p *program) completeNodes(c *cobra.Command, args []string, _ string) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return addresses(v), cobra.ShellCompDirectiveNoFileComp
-}
-
-// addresses is the live nodes'.
-func addresses(v *picture) []string {
-	var list []string
-	for _, m := range v.Members() {
-		list = append(list, m.Address)
-	}
-	return list
+	return v.Addresses(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // unknownNode says that no live node has the address, and which there are.
 func unknownNode(v *picture, address string) error {
-	known := addresses(v)
+	known := v.Addresses()
 	if len(known) == 0 {
 		return fmt.Errorf("no node is registered as %s, nor is any other", address)
 	}

@@ -3,20 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 )
-
-// states is every state's name, in the order of the census.
-var states = []string{
-	sharding.Unassigned.String(), sharding.Assigned.String(), sharding.Held.String(),
-	sharding.Moving.String(), sharding.Orphaned.String(), sharding.Adrift.String(),
-}
 
 func (p *program) shards() *cobra.Command {
 	var f shardFilter
@@ -46,7 +41,7 @@ With -o json: {"total", "states": {state: count}, "damaged", "nodes": [{"address
 				return err
 			}
 			return p.withView(c.Context(), func(v *picture) error {
-				p.warn(warnings(v))
+				p.warn(v.Warnings())
 				if !f.lists() {
 					return p.show(newCensus(v))
 				}
@@ -61,15 +56,12 @@ With -o json: {"total", "states": {state: count}, "damaged", "nodes": [{"address
 	c.Flags().BoolVarP(&f.all, "all", "a", false, "list all shards")
 	c.Flags().StringVar(&f.node, "node", "", "list the shards that this node, `host:port`, holds or should hold")
 	c.Flags().StringVar(&f.state, "state", "", "list the shards in this `state`, or those that are damaged")
-	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(append(slices.Clone(states), damaged), cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(append(slices.Clone(diagnosis.States), diagnosis.Damaged), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("node", p.completeNodes)
 	return c
 }
 
-const (
-	damaged = "damaged"
-	gone    = "gone" // of a node that shards are still meant for
-)
+const gone = "gone" // of a node that shards are still meant for
 
 // shardFilter says which shards to list.
 type shardFilter struct {
@@ -80,20 +72,20 @@ type shardFilter struct {
 func (f shardFilter) lists() bool { return f.all || f.node != "" || f.state != "" }
 
 func (f shardFilter) check() error {
-	if f.state != "" && f.state != damaged && !slices.Contains(states, f.state) {
-		return usagef("--state %q: want one of %s, %s", f.state, strings.Join(states, ", "), damaged)
+	if f.state != "" && f.state != diagnosis.Damaged && !slices.Contains(diagnosis.States, f.state) {
+		return usagef("--state %q: want one of %s, %s", f.state, strings.Join(diagnosis.States, ", "), diagnosis.Damaged)
 	}
 	return nil
 }
 
-func (f shardFilter) of(v *picture) []shardRow {
-	list := []shardRow{}
+func (f shardFilter) of(v *picture) []diagnosis.ShardRow {
+	list := []diagnosis.ShardRow{}
 	for _, s := range v.Table.All() {
-		row := newShardRow(v, s)
+		row := diagnosis.ShardRowOf(v, s)
 		switch {
 		case f.node != "" && s.Current != f.node && s.Target != f.node:
-		case f.state == damaged && !s.Damaged:
-		case f.state != "" && f.state != damaged && row.State != f.state:
+		case f.state == diagnosis.Damaged && !s.Damaged:
+		case f.state != "" && f.state != diagnosis.Damaged && row.State != f.state:
 		default:
 			list = append(list, row)
 		}
@@ -101,35 +93,14 @@ func (f shardFilter) of(v *picture) []shardRow {
 	return list
 }
 
-// shardRow is one shard's record, and what it means.
-type shardRow struct {
-	ID           int    `json:"shard"`
-	Epoch        uint64 `json:"epoch"`
-	Target       string `json:"target"`
-	Current      string `json:"current"`
-	Registration string `json:"registration"`
-	Handover     string `json:"handover"`
-	State        string `json:"state"`
-	Damaged      bool   `json:"damaged"`
-
-	record string
-}
-
-func newShardRow(v *picture, s *sharding.Shard) shardRow {
-	return shardRow{
-		ID: int(s.ID), Epoch: s.Epoch, Target: s.Target, Current: s.Current, Registration: s.Registration, Handover: s.Handover,
-		State: s.State(v.Members()).String(), Damaged: s.Damaged, record: s.String(),
-	}
-}
-
 // shardList is the answer of shards with a filter.
 type shardList struct {
-	Shards []shardRow `json:"shards"`
+	Shards []diagnosis.ShardRow `json:"shards"`
 }
 
 func (l shardList) table(w io.Writer) {
 	for _, s := range l.Shards {
-		fmt.Fprintln(w, clean(s.record), s.State)
+		fmt.Fprintln(w, clean(s.Record()), s.State)
 	}
 }
 
@@ -150,15 +121,15 @@ type nodeLoad struct {
 func newCensus(v *picture) census {
 	counted := v.Census()
 	c := census{Total: v.Table.Len(), States: map[string]int{}, Damaged: counted.Damaged, Nodes: []nodeLoad{}}
-	for i, name := range states {
+	for i, name := range diagnosis.States {
 		c.States[name] = counted.States[i]
 	}
-	loads := loadsOf(v)
+	loads := diagnosis.Loads(v)
 	for _, m := range v.Members() {
-		c.Nodes = append(c.Nodes, nodeLoad{m.Address, stateOf(m), loads[m.Address]})
+		c.Nodes = append(c.Nodes, nodeLoad{m.Address, diagnosis.StateOf(m), loads[m.Address]})
 		delete(loads, m.Address)
 	}
-	for _, address := range sortedKeys(loads) {
+	for _, address := range slices.Sorted(maps.Keys(loads)) {
 		c.Nodes = append(c.Nodes, nodeLoad{address, gone, loads[address]})
 	}
 	return c
@@ -166,19 +137,19 @@ func newCensus(v *picture) census {
 
 func (c census) table(w io.Writer) {
 	rows := [][]string{{"STATE", "SHARDS"}}
-	for _, name := range states {
+	for _, name := range diagnosis.States {
 		if n := c.States[name]; n > 0 {
 			rows = append(rows, []string{name, strconv.Itoa(n)})
 		}
 	}
 	if c.Damaged > 0 {
-		rows = append(rows, []string{damaged, strconv.Itoa(c.Damaged)})
+		rows = append(rows, []string{diagnosis.Damaged, strconv.Itoa(c.Damaged)})
 	}
 	columns(w, append(rows, []string{"total", strconv.Itoa(c.Total)}))
 	fmt.Fprintln(w)
 	rows = [][]string{{"NODE", "STATE", "HELD", "TARGET", "IN", "OUT"}}
 	for _, n := range c.Nodes {
-		rows = append(rows, append([]string{n.Address, n.State}, n.load.cells()...))
+		rows = append(rows, append([]string{n.Address, n.State}, cells(n.load)...))
 	}
 	columns(w, rows)
 }

@@ -1,4 +1,4 @@
-package main
+package diagnosis
 
 import (
 	"fmt"
@@ -14,15 +14,17 @@ import (
 // The reasons are pure: a view in, sentences out. They follow the table of
 // cluster/sharding/state.go.
 
-func explainShard(v *picture, n int) *explanation {
+// Shard explains a shard, which there is.
+func Shard(v *Picture, n int) *Explanation {
 	e := newExplanation("shard %d", n)
 	e.shard(v, v.Table.Shard(sharding.ID(n)))
 	return e
 }
 
-func explainObject(v *picture, ref object.Ref) *explanation {
+// Object explains where an object is. The cluster has shards.
+func Object(v *Picture, ref object.Ref) *Explanation {
 	e := newExplanation("object %s/%s", ref.Type, ref.ID)
-	e.Object = &objectRow{Type: ref.Type, ID: ref.ID}
+	e.Object = &ObjectRow{Type: ref.Type, ID: ref.ID}
 	if address, pinned := sharding.PinnedNode(ref.ID); pinned {
 		e.Object.Placement = "node"
 		e.pinned(v, address)
@@ -62,7 +64,7 @@ func pinnedToShard(id string, shard sharding.ID) bool {
 }
 
 // pinned is about an object that lives on one node alone.
-func (e *explanation) pinned(v *picture, address string) {
+func (e *Explanation) pinned(v *Picture, address string) {
 	e.fact("placement", "the node %s, because the id names it; no shard", address)
 	e.fact("node", "%s", standing(v, address, ""))
 	e.cluster(v)
@@ -76,10 +78,10 @@ func (e *explanation) pinned(v *picture, address string) {
 }
 
 // types says who can run objects of a type.
-func (e *explanation) types(v *picture, name, holder string) {
+func (e *Explanation) types(v *Picture, name, holder string) {
 	var have []string
 	known := map[string]bool{}
-	for _, address := range addresses(v) {
+	for _, address := range v.Addresses() {
 		m, _ := v.Member(address)
 		for _, t := range m.Types {
 			known[t] = true
@@ -98,7 +100,7 @@ func (e *explanation) types(v *picture, name, holder string) {
 }
 
 // cluster states the facts that are the same for all.
-func (e *explanation) cluster(v *picture) {
+func (e *Explanation) cluster(v *Picture) {
 	e.fact("leader", "%s", or(v.Leader.Address, "none"))
 	formed := "formed"
 	if !v.Formed {
@@ -108,7 +110,7 @@ func (e *explanation) cluster(v *picture) {
 }
 
 // standing is what is known of the node at address; with a registration, of that one.
-func standing(v *picture, address, registration string) string {
+func standing(v *Picture, address, registration string) string {
 	m, ok := v.Members().Find(address)
 	switch {
 	case !ok:
@@ -116,12 +118,12 @@ func standing(v *picture, address, registration string) string {
 	case registration != "" && m.Registration != registration:
 		return fmt.Sprintf("%s (gone: a later process has the address, as #%s)", address, m.Registration)
 	}
-	return fmt.Sprintf("%s (alive, %s)", address, stateOf(m))
+	return fmt.Sprintf("%s (alive, %s)", address, StateOf(m))
 }
 
 // shard is about a shard's record.
-func (e *explanation) shard(v *picture, s *sharding.Shard) {
-	row := newShardRow(v, s)
+func (e *Explanation) shard(v *Picture, s *sharding.Shard) {
+	row := ShardRowOf(v, s)
 	e.Shard = &row
 	if s.Raw() == nil {
 		e.fact("record", "none")
@@ -164,22 +166,22 @@ func (e *explanation) shard(v *picture, s *sharding.Shard) {
 }
 
 // damaged: nothing is known but that the record makes no sense.
-func (e *explanation) damaged(v *picture) {
-	e.Facts["state"] = damaged
+func (e *Explanation) damaged(v *Picture) {
+	e.Facts["state"] = Damaged
 	e.Summary = "What stands in etcd for it makes no sense, so who holds it cannot be read there: a live holder goes on until its record is written anew"
 	e.leads(v, "writes the record anew, with what it last knew of it")
 }
 
 // leads: the leader has to act.
-func (e *explanation) leads(v *picture, how string) {
+func (e *Explanation) leads(v *Picture, how string) {
 	e.acts(theLeader, "%s", how)
-	e.waits(leaderless(v))
+	e.waits(v.Leaderless())
 	e.waits(unformed(v))
 	e.waits(nobodyTakes(v))
 }
 
 // nobodyTakes says that no node would be given a shard; "" if one would.
-func nobodyTakes(v *picture) string {
+func nobodyTakes(v *Picture) string {
 	switch {
 	case v.Ready() > 0:
 		return ""
@@ -190,7 +192,7 @@ func nobodyTakes(v *picture) string {
 }
 
 // claims: the target has to act.
-func (e *explanation) claims(v *picture, s *sharding.Shard, how string) {
+func (e *Explanation) claims(v *Picture, s *sharding.Shard, how string) {
 	target, _ := v.Members().Find(s.Target)
 	if target.Draining {
 		e.note("%s is draining and claims nothing", s.Target)
@@ -206,7 +208,7 @@ func (e *explanation) claims(v *picture, s *sharding.Shard, how string) {
 	}
 }
 
-func (e *explanation) held(v *picture, s *sharding.Shard) {
+func (e *Explanation) held(v *Picture, s *sharding.Shard) {
 	e.Summary = fmt.Sprintf("%s holds it, and calls run there", s.Current)
 	holder, _ := v.Members().Find(s.Current)
 	if holder.Draining {
@@ -214,7 +216,7 @@ func (e *explanation) held(v *picture, s *sharding.Shard) {
 	}
 }
 
-func (e *explanation) moving(v *picture, s *sharding.Shard) {
+func (e *Explanation) moving(v *Picture, s *sharding.Shard) {
 	e.Summary = fmt.Sprintf("%s holds it and calls run there, but it is on its way to %s", s.Current, s.Target)
 	target, _ := v.Members().Find(s.Target)
 	holder, _ := v.Members().Find(s.Current)
@@ -229,7 +231,7 @@ func (e *explanation) moving(v *picture, s *sharding.Shard) {
 	}
 }
 
-func (e *explanation) adrift(v *picture, s *sharding.Shard) {
+func (e *Explanation) adrift(v *Picture, s *sharding.Shard) {
 	aim := "nobody is to hold it"
 	if s.Target != "" {
 		aim = fmt.Sprintf("%s, which is to hold it, is gone", s.Target)
@@ -250,21 +252,21 @@ func (e *explanation) adrift(v *picture, s *sharding.Shard) {
 	}
 }
 
-// explainNode explains a node, unless nothing is known of the address.
-func explainNode(v *picture, address string) (e *explanation, known bool) {
+// Node explains a node, unless nothing is known of the address.
+func Node(v *Picture, address string) (e *Explanation, known bool) {
 	e = newExplanation("node %s", address)
 	m, alive := v.Members().Find(address)
-	loads := loadsOf(v)
+	loads := Loads(v)
 	l := loads[address]
 	to, from, lost := traffic(v, address)
 	if !alive {
-		if l == (load{}) && lost == 0 && !slices.Contains(v.strays, address) {
+		if l == (Load{}) && lost == 0 && !slices.Contains(v.Strays, address) {
 			return nil, false
 		}
 		e.gone(v, address, l, lost)
 		return e, true
 	}
-	row := newNodeRow(v, m, l)
+	row := nodeRowOf(v, m, l)
 	e.Node = &row
 	e.fact("state", "%s", row.State)
 	e.fact("registration", "%s", row.Registration)
@@ -292,7 +294,7 @@ func explainNode(v *picture, address string) (e *explanation, known bool) {
 
 // traffic is where the shards of a node go to, and where those that it waits for
 // are; and how many records name it by a registration that is gone.
-func traffic(v *picture, address string) (to, from map[string]int, lost int) {
+func traffic(v *Picture, address string) (to, from map[string]int, lost int) {
 	to, from = map[string]int{}, map[string]int{}
 	for _, s := range v.Table.All() {
 		alive := v.Members().Registered(s.Current, s.Registration)
@@ -318,31 +320,29 @@ func traffic(v *picture, address string) (to, from map[string]int, lost int) {
 
 func list(counts map[string]int) string {
 	var parts []string
-	for _, name := range sortedKeys(counts) {
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
-func (e *explanation) ready(v *picture, address string, l load) {
+func (e *Explanation) ready(v *Picture, address string, l Load) {
 	switch {
 	case l.In == 0 && l.Out == 0 && l.Held > 0:
-		e.Summary = fmt.Sprintf("It is well: it holds all %s that it should", some(l.Held, "shard"))
+		e.Summary = fmt.Sprintf("It is well: it holds all %s that it should", Some(l.Held, "shard"))
 	case l.In == 0 && l.Out == 0:
 		e.Summary = "It is there, and was given no shard"
 		e.acts(theLeader, "gives it its share once it has been there for the stability delay")
-		e.waits(leaderless(v))
+		e.waits(v.Leaderless())
 		e.waits(unformed(v))
 	default:
-		e.Summary = fmt.Sprintf("It is at work: %s to come, %s to leave", some(l.In, "shard"), some(l.Out, "shard"))
+		e.Summary = fmt.Sprintf("It is at work: %s to come, %s to leave", Some(l.In, "shard"), Some(l.Out, "shard"))
 		e.work(v, address, l)
 	}
 }
 
 // work says who brings a ready node's shards to where they should be.
-func (e *explanation) work(v *picture, address string, l load) {
+func (e *Explanation) work(v *Picture, address string, l Load) {
 	free := 0
 	for _, s := range v.Table.All() {
 		if s.Target == address && !v.Members().Registered(s.Current, s.Registration) {
@@ -362,7 +362,7 @@ func (e *explanation) work(v *picture, address string, l load) {
 	}
 }
 
-func (e *explanation) draining(v *picture, address string, l load) {
+func (e *Explanation) draining(v *Picture, address string, l Load) {
 	why := "its process is stopping"
 	if m, ok := v.Member(address); ok && m.DrainedByOperator() {
 		why = "an operator said so"
@@ -373,18 +373,18 @@ func (e *explanation) draining(v *picture, address string, l load) {
 	case l.Held == 0 && l.Target == 0:
 		e.Summary = fmt.Sprintf("It is draining, because %s, and has no shard left: its process can be stopped", why)
 	case v.Ready() == 0:
-		e.Summary = fmt.Sprintf("It is draining, because %s, but nobody takes what it holds (%s)", why, some(l.Held, "shard"))
+		e.Summary = fmt.Sprintf("It is draining, because %s, but nobody takes what it holds (%s)", why, Some(l.Held, "shard"))
 		e.leads(v, "gives them to other nodes")
 	case staying > 0 || l.In > 0:
-		e.Summary = fmt.Sprintf("It is draining, because %s: %s left, %d of them without another target yet", why, some(l.Held, "shard"), staying)
+		e.Summary = fmt.Sprintf("It is draining, because %s: %s left, %d of them without another target yet", why, Some(l.Held, "shard"), staying)
 		e.leads(v, "gives them to other nodes")
 	default:
-		e.Summary = fmt.Sprintf("It is draining, because %s: %s left, all of which are on their way", why, some(l.Held, "shard"))
+		e.Summary = fmt.Sprintf("It is draining, because %s: %s left, all of which are on their way", why, Some(l.Held, "shard"))
 		e.acts(address, "hands each over as soon as its running calls have ended")
 	}
 }
 
-func (e *explanation) gone(v *picture, address string, l load, lost int) {
+func (e *Explanation) gone(v *Picture, address string, l Load, lost int) {
 	e.fact("state", "gone")
 	e.fact("shards", "%d name it as their holder, %d as their target", lost, l.Target)
 	e.cluster(v)
@@ -397,7 +397,15 @@ func (e *explanation) gone(v *picture, address string, l load, lost int) {
 		if v.Hold {
 			e.waits(held)
 		}
-	case slices.Contains(v.strays, address):
-		e.acts("a person", "deletes the key %s if it stays: it can keep others from leading", v.nodeKey(address))
+	case slices.Contains(v.Strays, address):
+		e.acts("a person", "deletes the key %s if it stays: it can keep others from leading", v.NodeKey(address))
 	}
+}
+
+// or is s, or what stands for an empty one.
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }
