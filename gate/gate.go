@@ -1,7 +1,10 @@
 package gate
 
 import (
+	"container/list"
+	"crypto/rand"
 	"sync"
+	"time"
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -13,14 +16,18 @@ type Config struct {
 	MaxSessions int    // DefaultMaxSessions
 	MaxMessages int    // messages in one session's outbox; DefaultMaxMessages
 	MaxBytes    int    // their bytes; DefaultMaxBytes
-	Listener    event.Listener
+	// ResumeWindow is how long a resumable session waits for its client to come back;
+	// DefaultResumeWindow.
+	ResumeWindow time.Duration
+	Listener     event.Listener
 }
 
 // Defaults of Config.
 const (
-	DefaultMaxSessions = 50_000
-	DefaultMaxMessages = 1024
-	DefaultMaxBytes    = 1 << 20
+	DefaultMaxSessions  = 50_000
+	DefaultMaxMessages  = 1024
+	DefaultMaxBytes     = 1 << 20
+	DefaultResumeWindow = time.Minute
 )
 
 func (c Config) withDefaults() Config {
@@ -32,54 +39,77 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxSessions, DefaultMaxSessions)
 	def(&c.MaxMessages, DefaultMaxMessages)
 	def(&c.MaxBytes, DefaultMaxBytes)
+	if c.ResumeWindow <= 0 {
+		c.ResumeWindow = DefaultResumeWindow
+	}
 	return c
 }
 
 // Gate owns the sessions of one gate process. All methods may be called
-// concurrently. Locks are taken in the order Gate.mu, Session.mu.
+// concurrently. Locks are taken in the order Gate.mu, trail.mu, Session.mu.
 type Gate struct {
 	Config
+	key [32]byte // of the tokens; it ends with the process
 
 	mu       sync.RWMutex
-	sessions map[string]*Session
-	stopped  error // set by Close: why no session opens any more
+	sessions map[string]*Session // a resumable one's last connection, also when that has ended
+	adrift   list.List           // of those whose connection has ended, the longest first
+	stopped  error               // set by Close: why no session opens any more
 }
 
 // New returns a gate without sessions. Its doors close the sessions they open.
 func New(cfg Config) *Gate {
-	return &Gate{Config: cfg.withDefaults(), sessions: map[string]*Session{}}
+	g := &Gate{Config: cfg.withDefaults(), sessions: map[string]*Session{}}
+	_, _ = rand.Read(g.key[:]) // it cannot fail
+	return g
 }
 
-// Open begins a session for a new connection. It is refused as Overloaded when the
-// gate is full and with Close's reason after Close.
+// Open begins a session for a new connection, with whose end it ends. It is refused as
+// Overloaded when the gate is full and with Close's reason after Close. A full gate gives
+// up the session that waits for its client for the longest, if there is one.
 func (g *Gate) Open() (*Session, error) {
 	s := newSession(g)
-	if err := g.admit(s); err != nil {
-		if heard := g.Listener.LimitReached; heard != nil && fault.KindOf(err) == fault.Overloaded {
-			heard(event.LimitReached{Limit: event.Sessions})
-		}
-		return nil, err
-	}
-	if heard := g.Listener.SessionOpened; heard != nil {
-		heard(event.SessionOpened{ClientID: s.id})
-	}
-	return s, nil
+	g.mu.Lock()
+	displaced, err := g.admitLocked(s)
+	g.mu.Unlock()
+	return s, g.opened(s, displaced, err)
 }
 
-func (g *Gate) admit(s *Session) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.stopped != nil:
-		return g.stopped
-	case len(g.sessions) >= g.MaxSessions:
-		return fault.New(fault.Overloaded, "the gate has its %d clients; connect to another gate, or come again later", g.MaxSessions)
+// admitLocked lets s in. The session that had to go for it is yet to be ended.
+func (g *Gate) admitLocked(s *Session) (displaced *Session, err error) {
+	if g.stopped != nil {
+		return nil, g.stopped
+	}
+	if len(g.sessions) >= g.MaxSessions {
+		longest := g.adrift.Front()
+		if longest == nil {
+			return nil, fault.New(fault.Overloaded, "the gate has its %d clients; connect to another gate, or come again later", g.MaxSessions)
+		}
+		displaced = longest.Value.(*Session)
+		g.dropLocked(displaced)
 	}
 	g.sessions[s.id] = s
-	return nil
+	return displaced, nil
 }
 
-// Knows reports whether clientID names an open session of this gate.
+// opened tells what came of an attempt to open s.
+func (g *Gate) opened(s, displaced *Session, err error) error {
+	on := &g.Listener
+	if (fault.KindOf(err) == fault.Overloaded || displaced != nil) && on.LimitReached != nil {
+		on.LimitReached(event.LimitReached{Limit: event.Sessions})
+	}
+	if displaced != nil {
+		displaced.over(errDisplaced)
+		g.tellClosed(displaced, errDisplaced)
+	}
+	if err == nil && !s.resumed && on.SessionOpened != nil {
+		on.SessionOpened(event.SessionOpened{ClientID: s.id})
+	}
+	return err
+}
+
+// Knows reports whether clientID names a session of this gate, also one that waits for
+// its client.
 func (g *Gate) Knows(clientID string) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -87,7 +117,7 @@ func (g *Gate) Knows(clientID string) bool {
 	return ok
 }
 
-// Len is the number of open sessions.
+// Len is the number of sessions, with those that wait for their clients.
 func (g *Gate) Len() int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -115,11 +145,27 @@ func (g *Gate) stop(why error) []*Session {
 	return open
 }
 
-// forget takes an ended session out and says so.
+// forget takes an ended session out and says so, unless it goes on over another
+// connection.
 func (g *Gate) forget(s *Session, why error) {
 	g.mu.Lock()
-	delete(g.sessions, s.id)
+	ours := g.sessions[s.id] == s
+	if ours {
+		g.dropLocked(s)
+	}
 	g.mu.Unlock()
+	if ours {
+		g.tellClosed(s, why)
+	}
+}
+
+// dropLocked takes a session out.
+func (g *Gate) dropLocked(s *Session) {
+	delete(g.sessions, s.id)
+	g.moorLocked(s)
+}
+
+func (g *Gate) tellClosed(s *Session, why error) {
 	if heard := g.Listener.SessionClosed; heard != nil {
 		heard(event.SessionClosed{ClientID: s.id, Reason: reason(why)})
 	}

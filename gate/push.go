@@ -7,8 +7,8 @@ import (
 
 // Deliver puts a push into the outbox of each session it is for, or of every one.
 // It never waits for a client. Each client gets the frames of one caller in the
-// order of its calls. Ids that name no open session are passed over: their clients
-// have left.
+// order of its calls. Ids that name no session are passed over: their clients have left.
+// A gap is announced to the resumable sessions that it is for.
 func (g *Gate) Deliver(f peer.PushFrame) {
 	for _, o := range g.spread(f) {
 		if heard := g.Listener.PushDropped; heard != nil {
@@ -27,7 +27,7 @@ type overflow struct {
 func (g *Gate) spread(f peer.PushFrame) (ended []overflow) {
 	m := Message{Any: f.Message, JSON: f.JSON}
 	offer := func(s *Session) {
-		if lost := s.offer(m); lost > 0 {
+		if lost := s.offer(m, &f); lost > 0 {
 			ended = append(ended, overflow{s, lost})
 		}
 	}

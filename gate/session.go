@@ -2,16 +2,28 @@ package gate
 
 import (
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/peer"
 )
 
-// Message is one push in a session's outbox. Sessions share it; nobody changes it.
+// Message is one push in a session's outbox. Sessions share what it points to; nobody
+// changes that.
 type Message struct {
-	Any  *anypb.Any
-	JSON []byte // the same in protojson; empty where the node had none
+	Any   *anypb.Any
+	JSON  []byte // the same in protojson; empty where the node had none
+	Seq   uint64 // its number in a resumable session; else 0
+	Reset *Reset // instead of a push: some are lost. In resumable sessions only
+}
+
+// Reset stands for the pushes From to To, which are lost: the client is to read anew what
+// they told of. To is 0 for those of another session, which nobody counts.
+type Reset struct {
+	From, To uint64
+	Reason   string
 }
 
 func (m Message) size() int { return len(m.Any.GetValue()) + len(m.JSON) }
@@ -27,12 +39,19 @@ func (m Message) size() int { return len(m.Any.GetValue()) + len(m.JSON) }
 //		}
 //	}
 //
+// A resumable session goes on when its connection has ended (see Gate.OpenResumable):
+// each of its connections has a Session of its own, with the same id.
+//
 // All methods may be called concurrently, except that Next and Ready have one user.
 type Session struct {
 	id    string
 	gate  *Gate
 	ready chan struct{} // holds a token while there may be something to take
 	done  chan struct{}
+
+	trail   *trail // of a resumable session, whose outbox it is; else nil
+	token   string // with which it goes on after this connection
+	resumed bool   // it has had a connection before
 
 	mu     sync.Mutex
 	outbox []Message // in order; taken from the front
@@ -56,10 +75,27 @@ func (s *Session) ID() string { return s.id }
 // Ready has a token when messages arrived since Next last found none.
 func (s *Session) Ready() <-chan struct{} { return s.ready }
 
-// Done is closed when the session has ended: nothing is added to its outbox any more.
+// Token resumes the session when its connection has ended, once; "" if it is not
+// resumable.
+func (s *Session) Token() string { return s.token }
+
+// Resumed says that the session has had a connection before, and goes on.
+func (s *Session) Resumed() bool { return s.resumed }
+
+// Window is how long the session waits for its client to come back; 0 if it is not
+// resumable.
+func (s *Session) Window() time.Duration {
+	if s.trail == nil {
+		return 0
+	}
+	return s.gate.ResumeWindow
+}
+
+// Done is closed when the session has ended, or has but lost this connection: nothing is
+// added to its outbox any more.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Err says why the session ended: nil while it has not, and nil when its client left.
+// Err says why Done is closed: nil while it is not, and nil when the client left.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,6 +104,9 @@ func (s *Session) Err() error {
 
 // Next takes the oldest message out of the outbox.
 func (s *Session) Next() (Message, bool) {
+	if s.trail != nil {
+		return s.nextOfTrail()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.outbox) == 0 {
@@ -81,32 +120,55 @@ func (s *Session) Next() (Message, bool) {
 	return m, true
 }
 
-// Close ends the session with why, nil if its client left. The first reason counts.
+// Close ends the session with why, nil if its client left for good. The first reason
+// counts.
 func (s *Session) Close(why error) {
+	s.over(why)
+	s.gate.forget(s, why)
+}
+
+// over ends the session where the gate need not hear of it.
+func (s *Session) over(why error) {
+	if s.trail != nil {
+		s.trail.finish(s)
+	}
+	s.fail(why)
+}
+
+// fail ends the connection's part in the session.
+func (s *Session) fail(why error) {
 	s.mu.Lock()
-	first := s.endLocked(why)
-	s.mu.Unlock()
-	if first {
-		s.gate.forget(s, why)
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.endLocked(why)
 	}
 }
 
-func (s *Session) endLocked(why error) (first bool) {
-	if s.ended {
-		return false
+// Disconnect ends this connection with why, nil if the client has hung up. A resumable
+// session waits for its client from now on, any other ends.
+func (s *Session) Disconnect(why error) {
+	if s.trail == nil {
+		s.Close(why)
+		return
 	}
+	s.gate.setAdrift(s, why)
+}
+
+func (s *Session) endLocked(why error) {
 	s.ended, s.why = true, why
 	close(s.done)
-	return true
 }
 
 // offer puts m into the outbox. A message that does not fit ends the session at
 // once, so that no later one is taken after the gap; lost is then how many were
 // given up, and the caller tells the gate. One message alone always fits.
-func (s *Session) offer(m Message) (lost int) {
+func (s *Session) offer(m Message, f *peer.PushFrame) (lost int) {
+	if s.trail != nil {
+		return s.offerToTrail(m, f)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.ended || f.Gap {
 		return 0
 	}
 	if n := len(s.outbox); n > 0 && (n >= s.gate.MaxMessages || s.bytes+m.size() > s.gate.MaxBytes) {
@@ -116,11 +178,16 @@ func (s *Session) offer(m Message) (lost int) {
 	}
 	s.outbox = append(s.outbox, m)
 	s.bytes += m.size()
+	s.rouse()
+	return 0
+}
+
+// rouse gives Ready its token.
+func (s *Session) rouse() {
 	select {
 	case s.ready <- struct{}{}:
-	default: // it has its token
+	default: // it has it
 	}
-	return 0
 }
 
 // errSlow ends a session whose outbox is full.

@@ -42,8 +42,8 @@ func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *
 
 // session opens a session once pushes to it will arrive, so that none is missed while
 // the gate starts. When the cluster lets that wait too long, the client comes in
-// without.
-func (c *calls) session(ctx context.Context) (*gate.Session, error) {
+// without. back is what a client says that may come back; nil: it does not.
+func (c *calls) session(ctx context.Context, back *comeback) (*gate.Session, error) {
 	late := time.NewTimer(latePushes)
 	defer late.Stop()
 	select {
@@ -51,6 +51,9 @@ func (c *calls) session(ctx context.Context) (*gate.Session, error) {
 	case <-late.C:
 	case <-ctx.Done():
 		return nil, fault.Waited(ctx, "the gate does not hear the cluster's nodes yet")
+	}
+	if back != nil {
+		return c.gate.OpenResumable(back.token, back.last)
 	}
 	return c.gate.Open()
 }

@@ -34,7 +34,8 @@ type GateServerConfig struct {
 	DefaultDeleteTimeout time.Duration // default 30 s
 	HeartbeatInterval    time.Duration // silence after which a push stream shows that it lives; default 20 s
 	WriteTimeout         time.Duration // how long a client may leave what is sent to it unread; default 10 s
-	MaxSessions          int           // connected clients; default 50,000
+	ResumeWindow         time.Duration // how long a session waits for a client that asked to come back; default 60 s
+	MaxSessions          int           // clients that are connected or waited for; default 50,000
 	MaxCalls             int           // calls under way at once; more are Overloaded; default 16,384
 	MaxClientCalls       int           // calls under way at once on one client's stream, which holds back what is more; default 256
 
@@ -156,6 +157,7 @@ func (c *GateServerConfig) positive() error {
 	}{
 		{"DefaultCallTimeout", c.DefaultCallTimeout}, {"DefaultCreateTimeout", c.DefaultCreateTimeout},
 		{"DefaultDeleteTimeout", c.DefaultDeleteTimeout}, {"HeartbeatInterval", c.HeartbeatInterval}, {"WriteTimeout", c.WriteTimeout},
+		{"ResumeWindow", c.ResumeWindow},
 	} {
 		check(d.name, d.value < 0, d.value)
 	}

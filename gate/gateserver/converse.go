@@ -38,7 +38,7 @@ func (d *grpcDoor) Converse(stream converseStream) error {
 	if err := c.welcome(); err != nil {
 		return err
 	}
-	defer c.session.Close(nil)
+	defer c.session.Disconnect(nil)
 	if !d.busy.enter() {
 		return errStopping
 	}
@@ -58,6 +58,7 @@ type conversation struct {
 	door    *grpcDoor
 	stream  converseStream
 	session *gate.Session // set when open is closed
+	back    *comeback     // what the client's greeting says of a session that may be resumed; before greeted
 	greeted chan error    // what became of the client's greeting
 	open    chan struct{} // closed when calls may be read
 	heard   chan error    // why nothing more is read; io.EOF: the client has nothing more to say
@@ -115,7 +116,7 @@ func (c *conversation) welcome() error {
 		return breach("the client says nothing; its first frame is a hello")
 	}
 	var err error
-	c.session, err = c.door.calls.session(c.stream.Context())
+	c.session, err = c.door.calls.session(c.stream.Context(), c.back)
 	return err
 }
 
@@ -191,6 +192,9 @@ func (c *conversation) hello() error {
 	if len(b.Frames) != 1 || b.Frames[0].GetHello() == nil {
 		return breach("the client's first batch is not one hello")
 	}
+	if h := b.Frames[0].GetHello(); h.Resumable {
+		c.back = &comeback{token: h.Token, last: h.Last}
+	}
 	return nil
 }
 
@@ -206,6 +210,8 @@ func (c *conversation) hear(frames []*gate_pb.ClientFrame) error {
 			c.cancel(f.Call)
 		case *gate_pb.ClientFrame_Hello:
 			err = breach("the client greets twice")
+		case *gate_pb.ClientFrame_Ack:
+			err = c.session.Ack(f.GetAck().GetSeq())
 		case nil:
 			err = breach("the client sends a frame of a kind that this gate does not know")
 		default:

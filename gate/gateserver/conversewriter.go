@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/batch"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -26,12 +27,15 @@ func (c *conversation) rouse() {
 // write sends until the stream ends.
 func (c *conversation) write() {
 	stalled := newStall(c.door.patient, func() {
-		c.session.Close(errStalled)
+		c.session.Disconnect(errStalled)
 		close(c.stuck)
 	})
 	defer stalled.done()
 	message := &batch.Watched{Taken: stalled.taken}
-	greeting := &gate_pb.Welcome{ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli()}
+	greeting := &gate_pb.Welcome{
+		ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli(),
+		Token: c.session.Token(), Resumed: c.session.Resumed(), ResumeMillis: c.session.Window().Milliseconds(),
+	}
 	b := batch.New()
 	*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: greeting}})
 	done, ended := sync.OnceFunc(func() { close(c.done) }), c.session.Done()
@@ -110,7 +114,7 @@ func (c *conversation) addPushes(b *[]byte) {
 	for len(*b) < batch.Full {
 		m, ok := c.session.Next()
 		if ok {
-			*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Push{Push: &gate_pb.Push{Message: m.Any}}})
+			*b = appendFrame(*b, pushed(m))
 			continue
 		}
 		if ended {
@@ -119,6 +123,14 @@ func (c *conversation) addPushes(b *[]byte) {
 		}
 		return
 	}
+}
+
+// pushed is a message of the session, or the word that some are lost.
+func pushed(m gate.Message) *gate_pb.GateFrame {
+	if r := m.Reset; r != nil {
+		return &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Reset_{Reset_: &gate_pb.Reset{From: r.From, To: r.To, Reason: r.Reason}}}
+	}
+	return &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Push{Push: &gate_pb.Push{Message: m.Any, Seq: m.Seq}}}
 }
 
 func (c *conversation) goodbye() *gate_pb.Goodbye {

@@ -20,7 +20,7 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, notAllowed("GET"), object.OpCall)
 		return
 	}
-	s, err := d.calls.session(r.Context())
+	s, err := d.calls.session(r.Context(), nil)
 	if err != nil {
 		writeFailure(w, err, object.OpCall)
 		return

@@ -143,7 +143,7 @@ const maxFailure = 256 << 10
 
 // Register opens a session for the stream and sends what is pushed to it.
 func (d *grpcDoor) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
-	s, err := d.calls.session(stream.Context())
+	s, err := d.calls.session(stream.Context(), nil)
 	if err != nil {
 		return err
 	}

@@ -224,7 +224,7 @@ type running struct {
 // serve builds the doors and sets them to work.
 func (s *GateServer) serve(life context.Context) *running {
 	hard, hurry := context.WithCancel(context.WithoutCancel(life))
-	g := gate.New(gate.Config{Address: s.address, MaxSessions: s.cfg.MaxSessions, Listener: s.heard})
+	g := gate.New(gate.Config{Address: s.address, MaxSessions: s.cfg.MaxSessions, ResumeWindow: s.cfg.ResumeWindow, Listener: s.heard})
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
 	c.on = s.heard

@@ -45,7 +45,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(d.life, cut)()
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
-	session, err := d.calls.session(d.life)
+	session, err := d.calls.session(d.life, nil)
 	if err != nil {
 		defer time.AfterFunc(lastWords, cut).Stop()
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already

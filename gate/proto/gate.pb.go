@@ -737,6 +737,7 @@ type ClientFrame struct {
 	//	*ClientFrame_ReliableCallObject
 	//	*ClientFrame_Settle
 	//	*ClientFrame_Cancel
+	//	*ClientFrame_Ack
 	Kind          isClientFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -856,6 +857,15 @@ func (x *ClientFrame) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *ClientFrame) GetAck() *Ack {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Ack); ok {
+			return x.Ack
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Kind interface {
 	isClientFrame_Kind()
 }
@@ -888,6 +898,10 @@ type ClientFrame_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,9,opt,name=cancel,proto3,oneof"` // nobody waits for the call any more; it is answered nevertheless
 }
 
+type ClientFrame_Ack struct {
+	Ack *Ack `protobuf:"bytes,10,opt,name=ack,proto3,oneof"` // of a session whose welcome has a token
+}
+
 func (*ClientFrame_Hello) isClientFrame_Kind() {}
 
 func (*ClientFrame_CallObject) isClientFrame_Kind() {}
@@ -902,8 +916,15 @@ func (*ClientFrame_Settle) isClientFrame_Kind() {}
 
 func (*ClientFrame_Cancel) isClientFrame_Kind() {}
 
+func (*ClientFrame_Ack) isClientFrame_Kind() {}
+
+// Hello asks for a session. One that is resumable outlives its stream for a while, and its
+// pushes are numbered.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resumable     bool                   `protobuf:"varint,1,opt,name=resumable,proto3" json:"resumable,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"` // of the session to go on with, if there is one
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`  // the number of the last push, or the to of the last reset, that came there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -938,6 +959,72 @@ func (*Hello) Descriptor() ([]byte, []int) {
 	return file_gate_proto_gate_proto_rawDescGZIP(), []int{13}
 }
 
+func (x *Hello) GetResumable() bool {
+	if x != nil {
+		return x.Resumable
+	}
+	return false
+}
+
+func (x *Hello) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Hello) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// Ack says that every push up to this number is here: the gate keeps them no longer.
+type Ack struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ack) Reset() {
+	*x = Ack{}
+	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ack) ProtoMessage() {}
+
+func (x *Ack) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ack.ProtoReflect.Descriptor instead.
+func (*Ack) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Ack) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -946,7 +1033,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	mi := &file_gate_proto_gate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1045,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[14]
+	mi := &file_gate_proto_gate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1058,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{14}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{15}
 }
 
 // GateBatch is what a gate has to say, in order.
@@ -984,7 +1071,7 @@ type GateBatch struct {
 
 func (x *GateBatch) Reset() {
 	*x = GateBatch{}
-	mi := &file_gate_proto_gate_proto_msgTypes[15]
+	mi := &file_gate_proto_gate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1083,7 @@ func (x *GateBatch) String() string {
 func (*GateBatch) ProtoMessage() {}
 
 func (x *GateBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[15]
+	mi := &file_gate_proto_gate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1096,7 @@ func (x *GateBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateBatch.ProtoReflect.Descriptor instead.
 func (*GateBatch) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{15}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GateBatch) GetFrames() []*GateFrame {
@@ -1035,6 +1122,7 @@ type GateFrame struct {
 	//	*GateFrame_ReliableCallObject
 	//	*GateFrame_Settle
 	//	*GateFrame_Failure
+	//	*GateFrame_Reset_
 	Kind          isGateFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1042,7 +1130,7 @@ type GateFrame struct {
 
 func (x *GateFrame) Reset() {
 	*x = GateFrame{}
-	mi := &file_gate_proto_gate_proto_msgTypes[16]
+	mi := &file_gate_proto_gate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1142,7 @@ func (x *GateFrame) String() string {
 func (*GateFrame) ProtoMessage() {}
 
 func (x *GateFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[16]
+	mi := &file_gate_proto_gate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1155,7 @@ func (x *GateFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateFrame.ProtoReflect.Descriptor instead.
 func (*GateFrame) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{16}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GateFrame) GetCall() uint64 {
@@ -1165,6 +1253,15 @@ func (x *GateFrame) GetFailure() []byte {
 	return nil
 }
 
+func (x *GateFrame) GetReset_() *Reset {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Reset_); ok {
+			return x.Reset_
+		}
+	}
+	return nil
+}
+
 type isGateFrame_Kind interface {
 	isGateFrame_Kind()
 }
@@ -1205,6 +1302,10 @@ type GateFrame_Failure struct {
 	Failure []byte `protobuf:"bytes,10,opt,name=failure,proto3,oneof"` // in place of a response: a marshalled google.rpc.Status, that of the unary method
 }
 
+type GateFrame_Reset_ struct {
+	Reset_ *Reset `protobuf:"bytes,11,opt,name=reset,proto3,oneof"`
+}
+
 func (*GateFrame_Welcome) isGateFrame_Kind() {}
 
 func (*GateFrame_Push) isGateFrame_Kind() {}
@@ -1223,18 +1324,23 @@ func (*GateFrame_Settle) isGateFrame_Kind() {}
 
 func (*GateFrame_Failure) isGateFrame_Kind() {}
 
+func (*GateFrame_Reset_) isGateFrame_Kind() {}
+
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	MaxCalls      uint32                 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`       // that may be under way on this stream; more are refused
-	UnixMillis    int64                  `protobuf:"varint,3,opt,name=unix_millis,json=unixMillis,proto3" json:"unix_millis,omitempty"` // the gate's time, by which clients mint call ids
+	MaxCalls      uint32                 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`             // that may be under way on this stream; more are refused
+	UnixMillis    int64                  `protobuf:"varint,3,opt,name=unix_millis,json=unixMillis,proto3" json:"unix_millis,omitempty"`       // the gate's time, by which clients mint call ids
+	Token         string                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`                                    // a resumable session's, for the next hello and for that alone; else empty
+	Resumed       bool                   `protobuf:"varint,5,opt,name=resumed,proto3" json:"resumed,omitempty"`                               // the session of the hello's token goes on, under its client id
+	ResumeMillis  int64                  `protobuf:"varint,6,opt,name=resume_millis,json=resumeMillis,proto3" json:"resume_millis,omitempty"` // how long the session waits for its client
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_gate_proto_gate_proto_msgTypes[17]
+	mi := &file_gate_proto_gate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1352,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[17]
+	mi := &file_gate_proto_gate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1365,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{17}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Welcome) GetClientId() string {
@@ -1283,16 +1389,38 @@ func (x *Welcome) GetUnixMillis() int64 {
 	return 0
 }
 
+func (x *Welcome) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Welcome) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+func (x *Welcome) GetResumeMillis() int64 {
+	if x != nil {
+		return x.ResumeMillis
+	}
+	return 0
+}
+
 type Push struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Message       *anypb.Any             `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"` // in a resumable session: one more than the push or the reset before; else 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_gate_proto_gate_proto_msgTypes[18]
+	mi := &file_gate_proto_gate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1432,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[18]
+	mi := &file_gate_proto_gate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1445,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{18}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Push) GetMessage() *anypb.Any {
@@ -1327,18 +1455,87 @@ func (x *Push) GetMessage() *anypb.Any {
 	return nil
 }
 
+func (x *Push) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// Reset stands for pushes that are lost: read anew what they told of.
+type Reset struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // 0: nobody knows how many, they were of a session that is gone
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reset) Reset() {
+	*x = Reset{}
+	mi := &file_gate_proto_gate_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reset) ProtoMessage() {}
+
+func (x *Reset) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reset.ProtoReflect.Descriptor instead.
+func (*Reset) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Reset) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Reset) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Reset) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Goodbye ends the session: no push follows, calls that come from now on are refused,
 // and those that are here are answered.
 type Goodbye struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        []byte                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"` // why, a marshalled google.rpc.Status
+	Gates         []string               `protobuf:"bytes,2,rep,name=gates,proto3" json:"gates,omitempty"`   // other gates of the cluster, by the addresses that they advertise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_gate_proto_gate_proto_msgTypes[19]
+	mi := &file_gate_proto_gate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1547,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[19]
+	mi := &file_gate_proto_gate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,12 +1560,19 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{19}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Goodbye) GetStatus() []byte {
 	if x != nil {
 		return x.Status
+	}
+	return nil
+}
+
+func (x *Goodbye) GetGates() []string {
+	if x != nil {
+		return x.Gates
 	}
 	return nil
 }
@@ -1425,7 +1629,7 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
 	"\afailure\x18\x04 \x01(\fR\afailure\"8\n" +
 	"\vClientBatch\x12)\n" +
-	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\xe1\x03\n" +
+	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\x80\x04\n" +
 	"\vClientFrame\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12%\n" +
 	"\x0etimeout_micros\x18\x02 \x01(\x03R\rtimeoutMicros\x12#\n" +
@@ -1436,12 +1640,19 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\rdelete_object\x18\x06 \x01(\v2\x19.gate.DeleteObjectRequestH\x00R\fdeleteObject\x12S\n" +
 	"\x14reliable_call_object\x18\a \x01(\v2\x1f.gate.ReliableCallObjectRequestH\x00R\x12reliableCallObject\x12-\n" +
 	"\x06settle\x18\b \x01(\v2\x13.gate.SettleRequestH\x00R\x06settle\x12&\n" +
-	"\x06cancel\x18\t \x01(\v2\f.gate.CancelH\x00R\x06cancelB\x06\n" +
-	"\x04kind\"\a\n" +
-	"\x05Hello\"\b\n" +
+	"\x06cancel\x18\t \x01(\v2\f.gate.CancelH\x00R\x06cancel\x12\x1d\n" +
+	"\x03ack\x18\n" +
+	" \x01(\v2\t.gate.AckH\x00R\x03ackB\x06\n" +
+	"\x04kind\"O\n" +
+	"\x05Hello\x12\x1c\n" +
+	"\tresumable\x18\x01 \x01(\bR\tresumable\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\"\x17\n" +
+	"\x03Ack\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\b\n" +
 	"\x06Cancel\"4\n" +
 	"\tGateBatch\x12'\n" +
-	"\x06frames\x18\x01 \x03(\v2\x0f.gate.GateFrameR\x06frames\"\x84\x04\n" +
+	"\x06frames\x18\x01 \x03(\v2\x0f.gate.GateFrameR\x06frames\"\xa9\x04\n" +
 	"\tGateFrame\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12)\n" +
 	"\awelcome\x18\x02 \x01(\v2\r.gate.WelcomeH\x00R\awelcome\x12 \n" +
@@ -1455,17 +1666,27 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x14reliable_call_object\x18\b \x01(\v2 .gate.ReliableCallObjectResponseH\x00R\x12reliableCallObject\x12.\n" +
 	"\x06settle\x18\t \x01(\v2\x14.gate.SettleResponseH\x00R\x06settle\x12\x1a\n" +
 	"\afailure\x18\n" +
-	" \x01(\fH\x00R\afailureB\x06\n" +
-	"\x04kind\"d\n" +
+	" \x01(\fH\x00R\afailure\x12#\n" +
+	"\x05reset\x18\v \x01(\v2\v.gate.ResetH\x00R\x05resetB\x06\n" +
+	"\x04kind\"\xb9\x01\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1b\n" +
 	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\x12\x1f\n" +
 	"\vunix_millis\x18\x03 \x01(\x03R\n" +
-	"unixMillis\"6\n" +
+	"unixMillis\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\tR\x05token\x12\x18\n" +
+	"\aresumed\x18\x05 \x01(\bR\aresumed\x12#\n" +
+	"\rresume_millis\x18\x06 \x01(\x03R\fresumeMillis\"H\n" +
 	"\x04Push\x12.\n" +
-	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\"!\n" +
+	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"C\n" +
+	"\x05Reset\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"7\n" +
 	"\aGoodbye\x12\x16\n" +
-	"\x06status\x18\x01 \x01(\fR\x06status2\xda\x03\n" +
+	"\x06status\x18\x01 \x01(\fR\x06status\x12\x14\n" +
+	"\x05gates\x18\x02 \x03(\tR\x05gates2\xda\x03\n" +
 	"\vGateService\x12:\n" +
 	"\bRegister\x12\x16.google.protobuf.Empty\x1a\x14.google.protobuf.Any0\x01\x12?\n" +
 	"\n" +
@@ -1488,7 +1709,7 @@ func file_gate_proto_gate_proto_rawDescGZIP() []byte {
 	return file_gate_proto_gate_proto_rawDescData
 }
 
-var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_gate_proto_gate_proto_goTypes = []any{
 	(*RegisterResponse)(nil),           // 0: gate.RegisterResponse
 	(*CallObjectRequest)(nil),          // 1: gate.CallObjectRequest
@@ -1504,21 +1725,23 @@ var file_gate_proto_gate_proto_goTypes = []any{
 	(*ClientBatch)(nil),                // 11: gate.ClientBatch
 	(*ClientFrame)(nil),                // 12: gate.ClientFrame
 	(*Hello)(nil),                      // 13: gate.Hello
-	(*Cancel)(nil),                     // 14: gate.Cancel
-	(*GateBatch)(nil),                  // 15: gate.GateBatch
-	(*GateFrame)(nil),                  // 16: gate.GateFrame
-	(*Welcome)(nil),                    // 17: gate.Welcome
-	(*Push)(nil),                       // 18: gate.Push
-	(*Goodbye)(nil),                    // 19: gate.Goodbye
-	(*anypb.Any)(nil),                  // 20: google.protobuf.Any
-	(*emptypb.Empty)(nil),              // 21: google.protobuf.Empty
+	(*Ack)(nil),                        // 14: gate.Ack
+	(*Cancel)(nil),                     // 15: gate.Cancel
+	(*GateBatch)(nil),                  // 16: gate.GateBatch
+	(*GateFrame)(nil),                  // 17: gate.GateFrame
+	(*Welcome)(nil),                    // 18: gate.Welcome
+	(*Push)(nil),                       // 19: gate.Push
+	(*Reset)(nil),                      // 20: gate.Reset
+	(*Goodbye)(nil),                    // 21: gate.Goodbye
+	(*anypb.Any)(nil),                  // 22: google.protobuf.Any
+	(*emptypb.Empty)(nil),              // 23: google.protobuf.Empty
 }
 var file_gate_proto_gate_proto_depIdxs = []int32{
-	20, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
-	20, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
-	20, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
-	20, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
-	20, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
+	22, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
+	22, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
+	22, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
+	22, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
+	22, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
 	12, // 5: gate.ClientBatch.frames:type_name -> gate.ClientFrame
 	13, // 6: gate.ClientFrame.hello:type_name -> gate.Hello
 	1,  // 7: gate.ClientFrame.call_object:type_name -> gate.CallObjectRequest
@@ -1526,36 +1749,38 @@ var file_gate_proto_gate_proto_depIdxs = []int32{
 	5,  // 9: gate.ClientFrame.delete_object:type_name -> gate.DeleteObjectRequest
 	7,  // 10: gate.ClientFrame.reliable_call_object:type_name -> gate.ReliableCallObjectRequest
 	9,  // 11: gate.ClientFrame.settle:type_name -> gate.SettleRequest
-	14, // 12: gate.ClientFrame.cancel:type_name -> gate.Cancel
-	16, // 13: gate.GateBatch.frames:type_name -> gate.GateFrame
-	17, // 14: gate.GateFrame.welcome:type_name -> gate.Welcome
-	18, // 15: gate.GateFrame.push:type_name -> gate.Push
-	19, // 16: gate.GateFrame.goodbye:type_name -> gate.Goodbye
-	2,  // 17: gate.GateFrame.call_object:type_name -> gate.CallObjectResponse
-	4,  // 18: gate.GateFrame.create_object:type_name -> gate.CreateObjectResponse
-	6,  // 19: gate.GateFrame.delete_object:type_name -> gate.DeleteObjectResponse
-	8,  // 20: gate.GateFrame.reliable_call_object:type_name -> gate.ReliableCallObjectResponse
-	10, // 21: gate.GateFrame.settle:type_name -> gate.SettleResponse
-	20, // 22: gate.Push.message:type_name -> google.protobuf.Any
-	21, // 23: gate.GateService.Register:input_type -> google.protobuf.Empty
-	1,  // 24: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
-	3,  // 25: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
-	5,  // 26: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
-	7,  // 27: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
-	9,  // 28: gate.GateService.Settle:input_type -> gate.SettleRequest
-	11, // 29: gate.GateService.Converse:input_type -> gate.ClientBatch
-	20, // 30: gate.GateService.Register:output_type -> google.protobuf.Any
-	2,  // 31: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
-	4,  // 32: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
-	6,  // 33: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
-	8,  // 34: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
-	10, // 35: gate.GateService.Settle:output_type -> gate.SettleResponse
-	15, // 36: gate.GateService.Converse:output_type -> gate.GateBatch
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	15, // 12: gate.ClientFrame.cancel:type_name -> gate.Cancel
+	14, // 13: gate.ClientFrame.ack:type_name -> gate.Ack
+	17, // 14: gate.GateBatch.frames:type_name -> gate.GateFrame
+	18, // 15: gate.GateFrame.welcome:type_name -> gate.Welcome
+	19, // 16: gate.GateFrame.push:type_name -> gate.Push
+	21, // 17: gate.GateFrame.goodbye:type_name -> gate.Goodbye
+	2,  // 18: gate.GateFrame.call_object:type_name -> gate.CallObjectResponse
+	4,  // 19: gate.GateFrame.create_object:type_name -> gate.CreateObjectResponse
+	6,  // 20: gate.GateFrame.delete_object:type_name -> gate.DeleteObjectResponse
+	8,  // 21: gate.GateFrame.reliable_call_object:type_name -> gate.ReliableCallObjectResponse
+	10, // 22: gate.GateFrame.settle:type_name -> gate.SettleResponse
+	20, // 23: gate.GateFrame.reset:type_name -> gate.Reset
+	22, // 24: gate.Push.message:type_name -> google.protobuf.Any
+	23, // 25: gate.GateService.Register:input_type -> google.protobuf.Empty
+	1,  // 26: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
+	3,  // 27: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
+	5,  // 28: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
+	7,  // 29: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
+	9,  // 30: gate.GateService.Settle:input_type -> gate.SettleRequest
+	11, // 31: gate.GateService.Converse:input_type -> gate.ClientBatch
+	22, // 32: gate.GateService.Register:output_type -> google.protobuf.Any
+	2,  // 33: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
+	4,  // 34: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
+	6,  // 35: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
+	8,  // 36: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
+	10, // 37: gate.GateService.Settle:output_type -> gate.SettleResponse
+	16, // 38: gate.GateService.Converse:output_type -> gate.GateBatch
+	32, // [32:39] is the sub-list for method output_type
+	25, // [25:32] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_gate_proto_gate_proto_init() }
@@ -1572,8 +1797,9 @@ func file_gate_proto_gate_proto_init() {
 		(*ClientFrame_ReliableCallObject)(nil),
 		(*ClientFrame_Settle)(nil),
 		(*ClientFrame_Cancel)(nil),
+		(*ClientFrame_Ack)(nil),
 	}
-	file_gate_proto_gate_proto_msgTypes[16].OneofWrappers = []any{
+	file_gate_proto_gate_proto_msgTypes[17].OneofWrappers = []any{
 		(*GateFrame_Welcome)(nil),
 		(*GateFrame_Push)(nil),
 		(*GateFrame_Goodbye)(nil),
@@ -1583,6 +1809,7 @@ func file_gate_proto_gate_proto_init() {
 		(*GateFrame_ReliableCallObject)(nil),
 		(*GateFrame_Settle)(nil),
 		(*GateFrame_Failure)(nil),
+		(*GateFrame_Reset_)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1590,7 +1817,7 @@ func file_gate_proto_gate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gate_proto_gate_proto_rawDesc), len(file_gate_proto_gate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,7 +29,20 @@ type PushFrame struct {
 	Broadcast bool
 	Message   *anypb.Any
 	JSON      []byte // the same in protojson, for clients that speak JSON
+	Slow      Slow   // what becomes of it at a client that does not keep up
+	Key       string // not empty: it takes the place of one that still waits, with the same key
+	Gap       bool   // instead of a message: some to these clients are lost
 }
+
+// Slow is what becomes of a push when a client with a resumable session does not keep up.
+// The numbers are on the wire.
+type Slow uint8
+
+// The fates.
+const (
+	DropOldest Slow = iota // the oldest that wait are dropped, and the client is told
+	Disconnect             // the client's session ends
+)
 
 // Stage is live state of a shard on its way to the node that is to hold the shard
 // next. It counts only if the shard's record then names this hand-over.

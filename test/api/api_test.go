@@ -328,15 +328,17 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.SettleResponse{}:             {"status=1", "response=2", "error=3", "failure=4"},
 		&gate_pb.ClientBatch{}:                {"frames=1"},
 		&gate_pb.ClientFrame{}: {"call=1", "timeout_micros=2", "hello=3", "call_object=4", "create_object=5", "delete_object=6",
-			"reliable_call_object=7", "settle=8", "cancel=9"},
-		&gate_pb.Hello{}:     nil,
+			"reliable_call_object=7", "settle=8", "cancel=9", "ack=10"},
+		&gate_pb.Hello{}:     {"resumable=1", "token=2", "last=3"},
+		&gate_pb.Ack{}:       {"seq=1"},
 		&gate_pb.Cancel{}:    nil,
 		&gate_pb.GateBatch{}: {"frames=1"},
 		&gate_pb.GateFrame{}: {"call=1", "welcome=2", "push=3", "goodbye=4", "call_object=5", "create_object=6", "delete_object=7",
-			"reliable_call_object=8", "settle=9", "failure=10"},
-		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2", "unix_millis=3"},
-		&gate_pb.Push{}:    {"message=1"},
-		&gate_pb.Goodbye{}: {"status=1"},
+			"reliable_call_object=8", "settle=9", "failure=10", "reset=11"},
+		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2", "unix_millis=3", "token=4", "resumed=5", "resume_millis=6"},
+		&gate_pb.Push{}:    {"message=1", "seq=2"},
+		&gate_pb.Reset{}:   {"from=1", "to=2", "reason=3"},
+		&gate_pb.Goodbye{}: {"status=1", "gates=2"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()
