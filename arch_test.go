@@ -64,6 +64,7 @@ var house = []room{
 	{1, "internal/telemetry", nil},
 	{1, "client", nil},
 	{1, "client/goverseclient", []string{"client"}},
+	{1, "client/js", nil},
 
 	// 2: engines. One machine's own state; no network, no database, no etcd.
 	{2, "node", nil},

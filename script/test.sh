@@ -125,6 +125,17 @@ need_browser() {
   without "the browser test: no chromium here and it could not be installed (as root on Debian: apt-get install chromium; or set GOVERSE_CHROMIUM)"
 }
 
+# need_node: Node.js 20 or newer. Debian's may be older; then it is not used.
+need_node() {
+  command -v node >/dev/null || apt nodejs || true
+  local version
+  if version=$(node -p process.versions.node 2>/dev/null) && [ "${version%%.*}" -ge 20 ]; then
+    echo "Node.js: $version"
+    return 0
+  fi
+  without "the JavaScript client's tests: no Node.js 20 or newer here and it could not be installed (https://nodejs.org/; here: ${version:-none})"
+}
+
 # find_postgres: the directory of a PostgreSQL server's programs, as test/pg looks for it.
 find_postgres() {
   local dir
@@ -262,6 +273,7 @@ say "what is needed"
 need_go
 need_c_compiler
 need_browser
+need_node
 need_postgres
 need_tool strace strace "faults of a real disk"
 need_tool ip iproute2 "processes in network namespaces"

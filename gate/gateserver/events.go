@@ -26,7 +26,8 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.Close(nil)
-	e := &eventStream{w: w, control: http.NewResponseController(w), patient: d.patient, beat: d.heartbeat}
+	e := &eventStream{w: w, control: http.NewResponseController(w), patient: d.patient, beat: d.heartbeat,
+		json: r.URL.Query().Get("json") == "1"}
 	if err := e.run(r.Context(), s); errors.Is(err, os.ErrDeadlineExceeded) {
 		s.Close(errStalled)
 	}
@@ -38,6 +39,7 @@ type eventStream struct {
 	control *http.ResponseController
 	patient time.Duration
 	beat    time.Duration
+	json    bool // the client asked for messages as JSON, where the node had any
 }
 
 // run ends with the session, or with why nothing can be sent any more.
@@ -77,6 +79,12 @@ func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 }
 
 func (e *eventStream) message(m gate.Message) error {
+	if e.json && len(m.JSON) > 0 {
+		return e.send("message", struct {
+			Type    string          `json:"type"`
+			Message json.RawMessage `json:"message"`
+		}{m.Any.GetTypeUrl(), m.JSON})
+	}
 	payload, err := base64Any(m.Any)
 	if err != nil {
 		return err

@@ -86,6 +86,8 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.events(w, r)
 	case path == socketPath:
 		d.sockets.serve(w, r)
+	case strings.HasPrefix(path, clientRoot):
+		clientJS(w, r)
 	default:
 		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s{type}/{id}, %s and %s", path, objectsRoot, settleRoot, eventsPath, socketPath), object.OpCall)
 	}
