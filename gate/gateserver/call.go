@@ -28,6 +28,7 @@ type calls struct {
 	around   []Interceptor
 	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
+	sizes    answerSizes
 }
 
 func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {

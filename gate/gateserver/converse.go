@@ -69,17 +69,22 @@ type conversation struct {
 	running sync.WaitGroup
 	parted  bool // goodbye is said; the writer's
 
-	mu      sync.Mutex           // protects following fields
-	calls   map[uint64]*question // not answered, or the answer is not sent yet
-	held    int                  // bytes of them
-	answers []answered           // to be sent, in order
-	refused int                  // of these, to calls that were not let in
+	mu       sync.Mutex           // protects following fields
+	calls    map[uint64]*question // not answered, or the answer is not sent yet
+	held     int                  // bytes of them
+	answers  []answered           // to be sent, in order
+	refused  int                  // of these, to calls that were not let in
+	waiting  int                  // bytes of answers
+	foreseen int                  // bytes of answers that calls under way may have
+	room     chan struct{}        // closed when less of both is there; nil while nobody waits
 }
 
 // question is a call while it is here.
 type question struct {
-	cancel context.CancelFunc
-	holds  int // bytes
+	cancel   context.CancelFunc
+	holds    int  // bytes
+	expects  int  // bytes of the answer, if it may be long
+	reserved bool // expects is counted in foreseen
 }
 
 // answered is an answer on its way to the writer.
@@ -239,7 +244,8 @@ func (c *conversation) take(f *gate_pb.ClientFrame) error {
 	if f.Call == 0 || f.TimeoutMicros < 0 {
 		return breach("the client makes a call with the number %d and a timeout of %d µs", f.Call, f.TimeoutMicros)
 	}
-	q := &question{holds: requestSize(f)}
+	c.hold()
+	q := &question{holds: requestSize(f), expects: c.door.calls.sizes.expect(methodOf(f))}
 	refusal, err := c.admit(f.Call, q)
 	if err != nil {
 		return err
@@ -307,9 +313,14 @@ func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFr
 	stack.Stretch()
 	defer c.running.Done()
 	defer q.cancel()
+	if q.expects > 0 {
+		c.begin(q, ctx.Done())
+	}
 	frame := marshal(c.ask(ctx, f))
+	c.door.calls.sizes.note(methodOf(f), len(*frame))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.answerLocked(q, len(*frame))
 	q.holds += len(*frame)
 	c.held += len(*frame)
 	c.answers = append(c.answers, answered{number: f.Call, frame: frame, of: q})

@@ -85,6 +85,7 @@ func (c *conversation) addAnswers(b *[]byte) {
 	for ; i < len(c.answers) && len(*b) < batch.Full/2; i++ {
 		a := c.answers[i]
 		*b = batch.AppendFrame(*b, nil, *a.frame)
+		size := len(*a.frame)
 		batch.Free(a.frame)
 		c.answers[i] = answered{}
 		if a.of == nil {
@@ -93,6 +94,7 @@ func (c *conversation) addAnswers(b *[]byte) {
 		}
 		delete(c.calls, a.number)
 		c.held -= a.of.holds
+		c.sentLocked(size)
 	}
 	if c.answers = c.answers[i:]; len(c.answers) == 0 {
 		c.answers = nil // an idle session keeps no buffer

@@ -102,19 +102,22 @@ func slowly(t *testing.T, pace time.Duration, answer func(context.Context, objec
 	})
 }
 
-// A client whose line carries 1 Mbit/s is served, however long it takes; one that takes
+// slowReply takes half a minute there.
+const slowReply = 1 << 20
+
+// A client whose line carries 256 kbit/s is served, however long it takes; one that takes
 // nothing at all is not.
 func TestASlowClientIsServed(t *testing.T) {
 	long := func(context.Context, object.Call) (object.Payload, error) {
-		return object.OfBinary(&anypb.Any{Value: make([]byte, maxMessage-64)}), nil
+		return object.OfBinary(&anypb.Any{Value: make([]byte, slowReply)}), nil
 	}
 	t.Run("answers", func(t *testing.T) {
-		slowly(t, 128*time.Millisecond, long, func(t *testing.T, c gate_pb.GateServiceClient, g *gate.Gate, stuck *atomic.Bool) {
+		slowly(t, 512*time.Millisecond, long, func(t *testing.T, c gate_pb.GateServiceClient, g *gate.Gate, stuck *atomic.Bool) {
 			k := talk(t, t.Context(), c)
 			began := time.Now()
 			k.say(askFor(1, "M", nil), askFor(2, "M", nil))
 			for range 2 {
-				if f := k.next(); len(f.GetCallObject().GetResponse().GetValue()) < maxMessage/2 {
+				if f := k.next(); len(f.GetCallObject().GetResponse().GetValue()) < slowReply {
 					t.Fatalf("got %v", f)
 				}
 			}
@@ -135,13 +138,13 @@ func TestASlowClientIsServed(t *testing.T) {
 		})
 	})
 	t.Run("pushes", func(t *testing.T) {
-		slowly(t, 128*time.Millisecond, echo, func(t *testing.T, c gate_pb.GateServiceClient, g *gate.Gate, _ *atomic.Bool) {
+		slowly(t, 512*time.Millisecond, echo, func(t *testing.T, c gate_pb.GateServiceClient, g *gate.Gate, _ *atomic.Bool) {
 			id, stream := register(t, t.Context(), c)
 			for range 2 {
-				g.Deliver(peer.PushFrame{ClientIDs: []string{id}, Message: &anypb.Any{Value: make([]byte, maxMessage-64)}})
+				g.Deliver(peer.PushFrame{ClientIDs: []string{id}, Message: &anypb.Any{Value: make([]byte, slowReply)}})
 			}
 			for range 2 {
-				if m, err := stream.Recv(); err != nil || len(m.Value) < maxMessage/2 {
+				if m, err := stream.Recv(); err != nil || len(m.Value) < slowReply {
 					t.Fatal(err)
 				}
 			}
