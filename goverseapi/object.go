@@ -46,6 +46,9 @@ func WithName(name string) TypeOption { return object.WithName(name) }
 // WithMode says which methods may run together; the default is Sequential.
 func WithMode(m object.Mode) TypeOption { return object.WithMode(m) }
 
+// InternalMethods names methods that no client may call, only objects and nodes.
+func InternalMethods(names ...string) TypeOption { return object.InternalMethods(names...) }
+
 // ReadOnlyMethods names methods that do not change the object.
 func ReadOnlyMethods(names ...string) TypeOption { return object.ReadOnlyMethods(names...) }
 

@@ -526,7 +526,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 	}
 	if !f.lend(call.Ref) {
 		// The method has returned; whoever still has its context begins a new chain.
-		return f.act.node.cfg.Call(callctx.With(ctx, &callctx.Info{Caller: f.info.Caller}), call)
+		return f.act.node.cfg.Call(callctx.With(ctx, callctx.Behind(f.info.Caller)), call)
 	}
 	defer f.unlend(call.Ref)
 	call = f.child(call)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -48,6 +49,9 @@ type Config struct {
 	// earlier ones where calls take much longer than usual, but never while there are
 	// fewer than 64. 0 = DefaultMaxExecutions.
 	MaxExecutions int
+
+	// Access says who may call, create and delete; nil allows everything.
+	Access *access.Rules
 
 	// Interceptors run around every method, the first outermost; see object.Interceptor.
 	Interceptors []object.Interceptor

@@ -216,7 +216,7 @@ func (o *outbox) attempt(ctx context.Context, e *object.Effect) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	ctx = callctx.With(ctx, &callctx.Info{Caller: peer.DecodeCaller(stored.Caller)})
+	ctx = callctx.With(ctx, callctx.Behind(peer.DecodeCaller(stored.Caller)))
 	_, err := o.node.cfg.Call(ctx, object.Call{
 		Ref: e.Target, Method: stored.Method, ID: e.ID, IDIfKept: true, Payload: object.OfBinary(stored.Request),
 	})

@@ -153,20 +153,30 @@ func (n *Node) understand(ctx context.Context, req *peer.Request, c *call) error
 	if err := object.ValidID(req.Ref.ID); err != nil {
 		return &beyond{event.ObjectID, fault.New(fault.Invalid, "%w", err)}
 	}
+	info := callctx.From(ctx)
+	if err := n.permit(req, info); err != nil {
+		return err
+	}
 	typ, ok := n.cfg.Types.Lookup(req.Ref.Type)
 	if !ok {
 		return fault.New(fault.UnknownType, "no type %q is registered here; registered are: %s", req.Ref.Type, strings.Join(n.cfg.Types.Names(), ", "))
 	}
-	info := callctx.From(ctx)
 	*c = call{op: req.Op, ref: req.Ref, typ: typ, epoch: req.Epoch, id: req.ID, info: info, chain: info.Chain}
-	if c.chain.ID == (callctx.ChainID{}) {
+	if len(c.chain.Path) == 0 { // of each attempt its own: see callctx.ChainID
 		c.chain = callctx.Chain{ID: callctx.NewChainID()}
 	}
-	if req.Op != object.OpCall {
+	switch req.Op {
+	case object.OpCall:
+	case object.OpSettle:
+		return n.permitSettle(req, info, typ)
+	default:
 		return nil
 	}
 	if c.method = typ.Methods[req.Method]; c.method == nil {
 		return fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(typ.MethodNames(), ", "))
+	}
+	if err := n.permitMethod(req, info, c.method); err != nil {
+		return err
 	}
 	if req.ReadOnly && !c.method.ReadOnly {
 		return fault.New(fault.NotReadOnly, "the method may change the object; call it with POST")

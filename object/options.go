@@ -11,6 +11,7 @@ type Options struct {
 	Name        string // "" = the Go struct's name
 	Mode        Mode
 	ReadOnly    []string // methods that do not change the object
+	Internal    []string // methods that no client may call
 	Durability  Durability
 	IdleTimeout time.Duration // 0 = DefaultIdleTimeout, negative = never
 	MaxQueue    int           // calls that may wait for a turn; 0 = DefaultMaxQueue
@@ -49,6 +50,12 @@ func WithMode(m Mode) TypeOption { return func(o *Options) { o.Mode = m } }
 // together, excluded by all others, and are not followed by a save.
 func ReadOnlyMethods(names ...string) TypeOption {
 	return func(o *Options) { o.ReadOnly = append(o.ReadOnly, names...) }
+}
+
+// InternalMethods names the methods that no client may call: only objects and nodes do,
+// also for a client that has called them. What else is allowed is for access rules.
+func InternalMethods(names ...string) TypeOption {
+	return func(o *Options) { o.Internal = append(o.Internal, names...) }
 }
 
 // WithDurability says when state is kept.

@@ -31,6 +31,7 @@ type Service struct {
 type ServiceMethod struct {
 	Name     string
 	ReadOnly bool
+	Internal bool                 // no client may call it
 	Request  func() proto.Message // makes a new one
 
 	// Invoke calls the method of an o that implements the service, with a req that
@@ -69,6 +70,7 @@ func (t *Type) addServiceMethods() error {
 		t.Methods[m.Name] = &Method{
 			Name:     m.Name,
 			ReadOnly: m.ReadOnly || slices.Contains(t.ReadOnly, m.Name),
+			Internal: m.Internal || slices.Contains(t.Internal, m.Name),
 			Request:  m.Request().ProtoReflect().Type().Zero().Interface(),
 			invoke:   m.Invoke,
 		}
@@ -76,6 +78,11 @@ func (t *Type) addServiceMethods() error {
 	for _, name := range t.ReadOnly {
 		if t.Methods[name] == nil {
 			return fmt.Errorf("read-only method %s is not in service %s", name, s.Name)
+		}
+	}
+	for _, name := range t.Internal {
+		if t.Methods[name] == nil {
+			return fmt.Errorf("internal method %s is not in service %s", name, s.Name)
 		}
 	}
 	if len(t.Methods) == 0 {

@@ -43,6 +43,7 @@ type Type struct {
 type Method struct {
 	Name     string
 	ReadOnly bool
+	Internal bool          // no client may call it
 	Request  proto.Message // a nil message of the request's type, to make new ones from
 	invoke   func(ctx context.Context, o Object, req proto.Message) (proto.Message, error)
 }
@@ -189,6 +190,7 @@ func (t *Type) addMethods(ptr reflect.Type) error {
 			t.Methods[m.Name] = &Method{
 				Name:     m.Name,
 				ReadOnly: slices.Contains(t.ReadOnly, m.Name),
+				Internal: slices.Contains(t.Internal, m.Name),
 				Request:  reflect.Zero(m.Type.In(2)).Interface().(proto.Message),
 				invoke:   reflected(m.Func),
 			}
@@ -199,6 +201,11 @@ func (t *Type) addMethods(ptr reflect.Type) error {
 	for _, name := range t.ReadOnly {
 		if t.Methods[name] == nil {
 			return fmt.Errorf("read-only method %s is not a callable method%s", name, hint(almost))
+		}
+	}
+	for _, name := range t.Internal {
+		if t.Methods[name] == nil {
+			return fmt.Errorf("internal method %s is not a callable method%s", name, hint(almost))
 		}
 	}
 	if len(t.Methods) == 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
@@ -66,6 +67,12 @@ type ServerConfig struct {
 	// the latency: where calls take much longer than usual, fewer are taken, but never less
 	// than 64.
 	MaxExecutions int
+
+	// ObjectAccessRules say who may call methods, ObjectLifecycleRules who may create and
+	// delete objects: the first that matches decides, and where none does everybody may.
+	// They hold for the objects on this node, whatever gates say: give all nodes the same.
+	ObjectAccessRules    []access.Rule
+	ObjectLifecycleRules []access.LifecycleRule
 
 	// Interceptors run around the methods of all objects here, the first outermost; see
 	// goverseapi.Interceptor.
@@ -175,5 +182,6 @@ func (c ServerConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %v; it must not be negative", d.name, d.d))
 		}
 	}
-	return errors.Join(errs...)
+	_, err := access.Compile(c.ObjectAccessRules, c.ObjectLifecycleRules)
+	return errors.Join(append(errs, err)...)
 }

@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/xiaonanln/goverse/cluster"
+	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -53,6 +54,10 @@ func New(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, joined: make(chan struct{}), ended: make(chan struct{})}
 	s.events = event.Tee(telemetry.Log(cfg.Logger, telemetry.LogOptions{Operations: cfg.LogOperations}), s.counted.Listener(), cfg.Events)
+	rules, err := access.Compile(cfg.ObjectAccessRules, cfg.ObjectLifecycleRules)
+	if err != nil {
+		return nil, err // Validate would have said so
+	}
 	s.Node = node.New(node.Config{
 		Address:        cfg.AdvertiseAddress,
 		NumShards:      cfg.NumShards,
@@ -61,6 +66,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		MaxExecutions:  cfg.MaxExecutions,
 		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
 		CopyMessages:   cfg.CopyMessages,
+		Access:         rules,
 		Interceptors:   cfg.Interceptors,
 		Call:           s.Call,
 		Probe:          s.probe,

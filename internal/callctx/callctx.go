@@ -24,6 +24,14 @@ type Info struct {
 	Chain  Chain
 }
 
+// ByClient says that a client itself asks, and not an object or a node, for it or not. A
+// gate never names a chain; whoever calls from within the cluster for a client does, also
+// where no turn is held for it.
+func (i *Info) ByClient() bool { return i.Caller.Client && i.Chain.ID == ChainID{} }
+
+// Behind is who asks from within the cluster for a caller, without a turn of theirs.
+func Behind(c Caller) *Info { return &Info{Caller: c, Chain: Chain{ID: NewChainID()}} }
+
 // ChainID names one root call and all nested calls below it. It is minted by the
 // node that starts the root call and is not the call's id: a root call that is
 // tried again joins its first attempt, and never re-enters it.

@@ -35,7 +35,9 @@ type Listener struct {
 	Coordination  func(Coordination)
 
 	// Everywhere.
-	LimitReached func(LimitReached)
+	LimitReached       func(LimitReached)
+	AccessDenied       func(AccessDenied)
+	SensitiveOperation func(SensitiveOperation)
 
 	// Notice is everything that a person should read and no program counts.
 	Notice func(Notice)

@@ -22,8 +22,9 @@ func TestCounters(t *testing.T) {
 	l.LimitReached(event.LimitReached{Limit: event.Retries})
 	w := httptest.NewRecorder()
 	c.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	lines := strings.Split(strings.TrimSpace(w.Body.String()), "\n")
-	if len(lines) != 2+event.NumLimits || lines[1] != "# TYPE goverse_limit_reached_total counter" {
+	limits, _, more := strings.Cut(w.Body.String(), "# HELP goverse_access_denied_total")
+	lines := strings.Split(strings.TrimSpace(limits), "\n")
+	if !more || len(lines) != 2+event.NumLimits || lines[1] != "# TYPE goverse_limit_reached_total counter" {
 		t.Error(w.Body)
 	}
 	seen := map[string]bool{}

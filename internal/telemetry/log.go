@@ -22,25 +22,28 @@ type LogOptions struct {
 func Log(l *logger.Logger, o LogOptions) event.Listener {
 	w := &lines{l: l}
 	sums := &tally{l: l}
+	audit := Audit(l)
 	listener := event.Listener{
-		LimitReached:      limits(sums),
-		ObjectCreated:     w.created,
-		ObjectDeleted:     w.deleted,
-		ObjectActivated:   w.activated,
-		ObjectDeactivated: w.deactivated,
-		MethodPanicked:    w.panicked,
-		MethodStuck:       w.stuck,
-		MessageChanged:    w.changed,
-		CommitDone:        w.committed,
-		ShardOpened:       func(e event.ShardOpened) { sums.add(subject{logger.LevelInfo, "shards opened", ""}, 1) },
-		ShardClosed:       func(e event.ShardClosed) { sums.add(subject{logger.LevelInfo, "shards closed", e.Reason}, 1) },
-		SessionOpened:     w.sessionOpened,
-		SessionClosed:     w.sessionClosed,
-		PushDropped:       func(e event.PushDropped) { sums.add(subject{logger.LevelWarn, "pushes dropped", e.Reason}, e.Count) },
-		ViewChanged:       w.viewChanged,
-		LeaderChanged:     w.leaderChanged,
-		Coordination:      w.coordination,
-		Notice:            w.notice,
+		LimitReached:       limits(sums),
+		AccessDenied:       audit.AccessDenied,
+		SensitiveOperation: audit.SensitiveOperation,
+		ObjectCreated:      w.created,
+		ObjectDeleted:      w.deleted,
+		ObjectActivated:    w.activated,
+		ObjectDeactivated:  w.deactivated,
+		MethodPanicked:     w.panicked,
+		MethodStuck:        w.stuck,
+		MessageChanged:     w.changed,
+		CommitDone:         w.committed,
+		ShardOpened:        func(e event.ShardOpened) { sums.add(subject{logger.LevelInfo, "shards opened", ""}, 1) },
+		ShardClosed:        func(e event.ShardClosed) { sums.add(subject{logger.LevelInfo, "shards closed", e.Reason}, 1) },
+		SessionOpened:      w.sessionOpened,
+		SessionClosed:      w.sessionClosed,
+		PushDropped:        func(e event.PushDropped) { sums.add(subject{logger.LevelWarn, "pushes dropped", e.Reason}, e.Count) },
+		ViewChanged:        w.viewChanged,
+		LeaderChanged:      w.leaderChanged,
+		Coordination:       w.coordination,
+		Notice:             w.notice,
 	}
 	if o.Operations {
 		listener.CallDone = w.called
