@@ -93,10 +93,11 @@ func (l *ConfigLoader) addDatabaseFlags(fs *flag.FlagSet) {
 // as flag does, or is flag.ErrHelp. The configuration can be changed before it is given
 // to NewServerWithConfig, which judges it as a whole.
 func (l *ConfigLoader) Load(args []string) (*ServerConfig, error) {
-	return l.load(args, os.LookupEnv)
+	return l.LoadIn(os.LookupEnv, args)
 }
 
-func (l *ConfigLoader) load(args []string, environment func(string) (string, bool)) (*ServerConfig, error) {
+// LoadIn is Load with another environment than the process's.
+func (l *ConfigLoader) LoadIn(environment func(string) (string, bool), args []string) (*ServerConfig, error) {
 	if l.settings != nil {
 		return nil, errors.New("a ConfigLoader loads once; make a new one")
 	}

@@ -46,7 +46,7 @@ nodes:
 // The file reaches the node's configuration, and everything else wins over it.
 func TestConfigOfANode(t *testing.T) {
 	path := write(t, clusterFile)
-	c, err := NewConfigLoader(nil).load([]string{"--config", path, "--node-id", "n1", "--min-quorum", "3"}, environment("GOVERSE_STABILITY=5s"))
+	c, err := NewConfigLoader(nil).LoadIn(environment("GOVERSE_STABILITY=5s"), []string{"--config", path, "--node-id", "n1", "--min-quorum", "3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestConfigOfANode(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	c, err = NewConfigLoader(nil).load(nil, environment("GOVERSE_CONFIG="+path, "GOVERSE_NODE_ID=n2"))
+	c, err = NewConfigLoader(nil).LoadIn(environment("GOVERSE_CONFIG="+path, "GOVERSE_NODE_ID=n2"), nil)
 	if err != nil || c.ListenAddress != "n2:47000" || c.MaxExecutions != 100 {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -89,15 +89,15 @@ func TestBadConfigOfANode(t *testing.T) {
 		{NewConfigLoader(nil), []string{"stray"}, `"stray"`},
 		{own(&ServerConfig{}), []string{"--postgres-host", "db"}, "brings its own store"},
 	} {
-		if _, err := c.l.load(c.args, environment()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := c.l.LoadIn(environment(), c.args); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v; want it to say %q", c.args, err, c.want)
 		}
 	}
 	l := NewConfigLoader(nil)
-	if _, err := l.load(nil, environment()); err != nil {
+	if _, err := l.LoadIn(environment(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.load(nil, environment()); err == nil {
+	if _, err := l.LoadIn(environment(), nil); err == nil {
 		t.Error("a second Load passed")
 	}
 }
@@ -115,7 +115,7 @@ func TestConfigChoosesTheStore(t *testing.T) {
 		{[]string{"--postgres-database", "x"}, "", true},
 		{nil, "GOVERSE_POSTGRES=postgres://a@b/c", true},
 	} {
-		cfg, err := NewConfigLoader(nil).load(c.args, environment(c.env))
+		cfg, err := NewConfigLoader(nil).LoadIn(environment(c.env), c.args)
 		if err != nil || (cfg.OpenStore != nil) != c.want {
 			t.Errorf("%q %s: %v, %v", c.args, c.env, cfg, err)
 		}
@@ -127,7 +127,7 @@ func TestAProgramsOwnFlagsWin(t *testing.T) {
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	level := fs.String("log-level", "mine", "")
 	cfg := &ServerConfig{DefaultCallTimeout: time.Minute, NumShards: 8, MaxExecutions: 70}
-	if _, err := newConfigLoader(fs, cfg).load([]string{"--log-level", "high"}, environment()); err != nil {
+	if _, err := newConfigLoader(fs, cfg).LoadIn(environment(), []string{"--log-level", "high"}); err != nil {
 		t.Fatal(err)
 	}
 	if *level != "high" || cfg.DefaultCallTimeout != time.Minute || cfg.NumShards != 8 || cfg.MaxExecutions != 70 {

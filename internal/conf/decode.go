@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,7 +124,16 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 			return
 		}
 		d.value(value, v.Field(i), at, depth+1)
+		if words := v.Type().Field(i).Tag.Get("oneof"); words != "" && v.Field(i).Kind() == reflect.String {
+			d.oneOf(line, at, v.Field(i).String(), strings.Split(words, ","))
+		}
 	})
+}
+
+func (d *decoder) oneOf(line int, path, word string, words []string) {
+	if word != "" && !slices.Contains(words, word) {
+		d.wrong(line, path, "%q: want %s", word, strings.Join(words, ", "))
+	}
 }
 
 // entries hands over what a mapping has, each key once.

@@ -51,6 +51,29 @@ func (p Problems) orNil() error {
 	return p
 }
 
+// Each is the problems in err, which may be joined of several, in their order; others
+// than a Problem are of the file as a whole.
+func Each(file string, err error) (list []error) {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case Problems:
+		for _, p := range e {
+			list = append(list, p)
+		}
+		return list
+	case Problem, UnknownFlag:
+		return []error{e}
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			list = append(list, Each(file, one)...)
+		}
+		return list
+	default:
+		return []error{Problem{File: file, Text: err.Error()}}
+	}
+}
+
 // nearest is the name that whoever wrote word may have meant; "" if none is close.
 func nearest(word string, names []string) string {
 	best, least := "", max(1, min(len(word), 40)/3)+1
@@ -90,6 +113,9 @@ func distance(a, b string) int {
 func suggestion(word string, names []string) string {
 	if near := nearest(word, names); near != "" {
 		return "; did you mean " + near + "?"
+	}
+	if len(names) > 12 {
+		return ""
 	}
 	return "; there are " + strings.Join(names, ", ")
 }

@@ -5,7 +5,7 @@ import "time"
 // File is the one file of a cluster. Its tags are the whole schema: yaml is a key, flag
 // the flag that it stands for (and so the variable GOVERSE_…), default what holds without
 // both, reload what becomes of a change while a program runs (restart, if there is no
-// tag), and doc what it means. Strict decoding, the order of the sources, the reference
+// tag), oneof the words that there are, and doc what it means. Strict decoding, the order of the sources, the reference
 // and what `goverse config` says come from them.
 type File struct {
 	Version   int               `yaml:"version" doc:"The form of this file. There is only 1."`
@@ -26,14 +26,14 @@ type Cluster struct {
 	Shards        int           `yaml:"shards" flag:"shards" reload:"never" default:"0" doc:"How many shards the objects are dealt to, 1 to 8192; set when the cluster is first created. 0 is 8192."`
 	Etcd          Etcd          `yaml:"etcd" doc:"The cluster's etcd. Without it a node runs one inside its process."`
 	MinQuorum     int           `yaml:"min_quorum" flag:"min-quorum" default:"1" doc:"Nodes that must be there before the cluster forms."`
-	QuorumLoss    string        `yaml:"quorum_loss" flag:"quorum-loss" default:"continue" doc:"What a formed cluster does with fewer: continue, freeze or stop."`
-	DegradedMode  string        `yaml:"degraded_mode" flag:"degraded-mode" default:"" doc:"Whether durable objects are served while etcd does not answer: on or off; empty is what fits the store."`
+	QuorumLoss    string        `yaml:"quorum_loss" flag:"quorum-loss" oneof:"continue,freeze,stop" default:"continue" doc:"What a formed cluster does with fewer: continue, freeze or stop."`
+	DegradedMode  string        `yaml:"degraded_mode" flag:"degraded-mode" oneof:"on,off" default:"" doc:"Whether durable objects are served while etcd does not answer: on or off; empty is what fits the store."`
 	Stability     time.Duration `yaml:"cluster_state_stability_duration" flag:"stability" default:"10s" doc:"For how long the nodes must have been the same before objects are moved to even them out."`
 	CallTimeout   time.Duration `yaml:"default_call_timeout" flag:"call-timeout" default:"30s" doc:"How long a call may take whose caller does not say."`
 	CreateTimeout time.Duration `yaml:"default_create_timeout" flag:"create-timeout" default:"0s" doc:"The same for creating an object; 0 is as for calls."`
 	DeleteTimeout time.Duration `yaml:"default_delete_timeout" flag:"delete-timeout" default:"0s" doc:"The same for deleting an object; 0 is as for calls."`
-	LogLevel      string        `yaml:"log_level" flag:"log-level" reload:"now" default:"info" doc:"What is logged: debug, info, warn, error or off."`
-	LogFormat     string        `yaml:"log_format" flag:"log-format" default:"text" doc:"How lines are written to standard error: text or json."`
+	LogLevel      string        `yaml:"log_level" flag:"log-level" oneof:"debug,info,warn,error,off" reload:"now" default:"info" doc:"What is logged: debug, info, warn, error or off."`
+	LogFormat     string        `yaml:"log_format" flag:"log-format" oneof:"text,json" default:"text" doc:"How lines are written to standard error: text or json."`
 	AutoLoad      []AutoLoad    `yaml:"auto_load_objects" doc:"Objects that live without being called: they are activated when their shard is taken up, and again when they ended."`
 }
 
@@ -59,7 +59,7 @@ type Postgres struct {
 	User           string        `yaml:"user" flag:"postgres-user" default:"goverse" doc:"Who signs in."`
 	Password       string        `yaml:"password" flag:"postgres-password" secret:"true" default:"" doc:"With what; better in GOVERSE_POSTGRES_PASSWORD, in PGPASSWORD or in ~/.pgpass than here."`
 	Database       string        `yaml:"database" flag:"postgres-database" default:"goverse" doc:"Its name."`
-	SSLMode        string        `yaml:"sslmode" flag:"postgres-sslmode" default:"disable" doc:"disable, allow, prefer, require, verify-ca or verify-full; only the last proves which server answers."`
+	SSLMode        string        `yaml:"sslmode" flag:"postgres-sslmode" oneof:"disable,allow,prefer,require,verify-ca,verify-full" default:"disable" doc:"disable, allow, prefer, require, verify-ca or verify-full; only the last proves which server answers."`
 	MaxOpenConns   int           `yaml:"max_open_conns" flag:"postgres-max-open-conns" default:"16" doc:"Connections of one node at most, 2 to 1000."`
 	MaxIdleConns   int           `yaml:"max_idle_conns" flag:"postgres-max-idle-conns" default:"0" doc:"How many of them are kept while nobody uses them; 0 is all."`
 	ConnectTimeout time.Duration `yaml:"connect_timeout" flag:"postgres-connect-timeout" default:"5s" doc:"How long it may take to make one."`

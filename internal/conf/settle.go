@@ -64,6 +64,9 @@ func Settle(fs *flag.FlagSet, environment func(string) (string, bool), values []
 	return settings, errors.Join(errs...)
 }
 
+// UnknownFlag is the problem of a flag that another program may have.
+type UnknownFlag struct{ Problem }
+
 // heard is what the file says of each flag; the last word counts, which is the entry's.
 func heard(fs *flag.FlagSet, values []Value) (said map[string]Value, errs []error) {
 	said = map[string]Value{}
@@ -77,7 +80,7 @@ func heard(fs *flag.FlagSet, values []Value) (said map[string]Value, errs []erro
 		case known:
 			said[v.Flag] = v
 		case !v.Shared:
-			errs = append(errs, Problem{v.File, v.Line, v.Path, "this program has no such flag" + suggestion(v.Flag, names)})
+			errs = append(errs, UnknownFlag{Problem{v.File, v.Line, v.Path, "this program has no such flag" + suggestion(v.Flag, names)}})
 		}
 	}
 	return said, errs

@@ -70,6 +70,11 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 // flag.ErrHelp when they ask for help. Whether the configuration as a whole makes
 // sense is for gateserver.NewGateServer to say: a program may complete it first.
 func (l *Loader) Load(args []string) (*gateserver.GateServerConfig, error) {
+	return l.LoadIn(os.LookupEnv, args)
+}
+
+// LoadIn is Load with another environment than the process's.
+func (l *Loader) LoadIn(environment func(string) (string, bool), args []string) (*gateserver.GateServerConfig, error) {
 	if l.flags.Parsed() {
 		return nil, errors.New("a Loader loads once; make a new one")
 	}
@@ -85,7 +90,7 @@ func (l *Loader) Load(args []string) (*gateserver.GateServerConfig, error) {
 	if err := l.notEmpty(); err != nil {
 		return nil, err
 	}
-	if err := l.settle(os.LookupEnv); err != nil {
+	if err := l.settle(environment); err != nil {
 		return nil, err
 	}
 	config := l.config
