@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/cmd/gate/gateconfig"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/internal/conf"
@@ -52,7 +53,7 @@ func (p *program) checkConfig(file string) error {
 		return err
 	}
 	if len(problems) > 0 {
-		return fmt.Errorf("%s has %s", file, some(len(problems), "problem"))
+		return fmt.Errorf("%s has %s", file, diagnosis.Some(len(problems), "problem"))
 	}
 	return nil
 }
