@@ -36,6 +36,7 @@ export class Client {
   #pushed = new Listeners();
   #resets = new Listeners();
   #states = new Listeners();
+  #heard = new Listeners();
   #streams = new Set();
   #ack = 0; // a timer
   #acked = 0;
@@ -47,6 +48,7 @@ export class Client {
     this.#calls = new Calls(this.#options.queue);
     this.#connection = new Connection(bases, this.#options, this.#session, {
       opened: (link, frame, early) => this.#opened(link, frame, early),
+      heard: () => this.#heard.tell(),
       frame: (link, frame) => this.#take(link, frame),
       leaving: () => this.#calls.use(null),
       lost: (link, error) => this.#calls.drop(link, error),
@@ -130,6 +132,14 @@ export class Client {
   /** Calls f({state, retryAt, error, clientId}) at each change. */
   onState(f) {
     return this.#states.add(f);
+  }
+
+  /**
+   * Calls f() whenever the gate was heard, be it by a heartbeat: at least every 20 s while connected. In a
+   * page that nobody sees timers sleep, and this does not.
+   */
+  onHeard(f) {
+    return this.#heard.add(f);
   }
 
   /** Iterates over pushes and resets, {push} or {reset}, in order. At most limit wait; the oldest are lost, and a reset says so. */

@@ -102,13 +102,16 @@ func (b *tab) hear(event any) {
 }
 
 // wantNoProblems reports what hear has collected, and forgets it. Of a server that
-// was killed a browser says by itself that it cannot be reached.
+// was killed a browser says by itself that it cannot be reached, be it by a WebSocket or,
+// as the page tries next, for events.
 func (b *tab) wantNoProblems(serverWasDown bool) {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, problem := range b.problems {
-		if serverWasDown && strings.Contains(problem, "WebSocket connection to") && strings.Contains(problem, "failed") {
+		socket := strings.Contains(problem, "WebSocket connection to") && strings.Contains(problem, "failed")
+		events := strings.Contains(problem, "Failed to load resource: net::ERR_") && strings.HasSuffix(problem, "/api/v1/events/stream?resumable=1&json=1")
+		if serverWasDown && (socket || events) {
 			continue
 		}
 		b.t.Errorf("%s's console: %s", b.who, problem)

@@ -30,6 +30,7 @@ export class Connection {
   #watch = 0;
 
   /**
+   * on.heard() follows whatever comes from the gate, on.frame(link, frame) is of an open link.
    * on.changed() follows every change of state but that to open, which is on.opened(link, register,
    * early); on.leaving(link) says that it takes no more calls, on.lost(link, error) that it has ended.
    */
@@ -116,6 +117,7 @@ export class Connection {
         if (this.state !== "open") link.early = frame;
     }
     if (this.state === "open") this.#on.frame(link, frame);
+    this.#on.heard();
   }
 
   #registered(link, frame) {

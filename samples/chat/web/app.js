@@ -1,134 +1,17 @@
-// The page of the chat sample. It speaks JSON to the gate over one WebSocket:
-// calls of ChatRoom objects go out, their replies and the rooms' pushes come in.
+// The page of the chat sample. It speaks to the gate through the JavaScript client, which
+// the gate serves: calls of ChatRoom objects go out, the rooms' pushes come in.
 // Whatever others wrote is put into the page as text, never as markup.
 
+import { connect } from "/api/v1/client.js";
+
 const PRESENCE = 20_000; // a room forgets who has not joined again for 45 s
-const SILENCE = 50_000; // the gate says something at least every 20 s
-const CALL_TIMEOUT = 35_000; // the gate gives up after 30 s
 const TRIES = 6; // of a message, over some 20 s, before the reader is asked
 
-// ---- The gate ---------------------------------------------------------------
+const gate = connect(location.origin);
+const call = (room, method, request) => gate.call("ChatRoom", room, method, request);
 
-/** CallError is a call that failed: code and outcome as the gate gave them. */
-class CallError extends Error {
-  constructor(message, code, outcome) {
-    super(message);
-    this.code = code;
-    this.outcome = outcome;
-  }
-
-  /** Whether the same call may well succeed a little later. */
-  get passing() {
-    return ["NOT_READY", "OVERLOADED", "UNKNOWN_OUTCOME", "TIMEOUT"].includes(this.code);
-  }
-}
-
-/** Gate is a WebSocket that comes back by itself. on.open, on.push and on.change are its listeners. */
-class Gate {
-  constructor(on) {
-    this.on = on;
-    this.state = "connecting"; // connecting, open, waiting
-    this.socket = null;
-    this.clientId = ""; // the gate's name for this connection
-    this.calls = new Map(); // by seq: {resolve, reject, timer}
-    this.seq = 0;
-    this.failures = 0; // in a row
-    this.retryAt = 0; // when waiting
-  }
-
-  connect() {
-    this.stop();
-    this.become("connecting");
-    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/api/v1/ws");
-    this.socket = socket;
-    socket.onmessage = (event) => this.socket === socket && this.take(JSON.parse(event.data));
-    socket.onclose = () => this.socket === socket && this.lost();
-    this.expect();
-  }
-
-  /** Ends the connection, and does not come back by itself. */
-  stop() {
-    clearTimeout(this.retry);
-    clearTimeout(this.watch);
-    const socket = this.socket;
-    this.socket = null;
-    socket?.close();
-    for (const call of this.calls.values()) {
-      clearTimeout(call.timer);
-      call.reject(new CallError("the connection was lost", "UNKNOWN_OUTCOME", "unknown"));
-    }
-    this.calls.clear();
-  }
-
-  /** Gives the connection up and tries again after a while, each time a little later. */
-  lost() {
-    this.stop();
-    const longest = Math.min(15_000, 500 * 2 ** this.failures++);
-    const wait = longest * (0.5 + Math.random() / 2);
-    this.retryAt = Date.now() + wait;
-    this.retry = setTimeout(() => this.connect(), wait);
-    this.become("waiting");
-  }
-
-  /** The connection has proved its worth: the next loss is the first again. */
-  proved() {
-    this.failures = 0;
-  }
-
-  call(id, method, request) {
-    return new Promise((resolve, reject) => {
-      if (this.state !== "open") {
-        reject(new CallError("not connected", "NOT_READY", "not executed"));
-        return;
-      }
-      const seq = ++this.seq;
-      const timer = setTimeout(() => {
-        this.calls.delete(seq);
-        reject(new CallError("no answer", "TIMEOUT", "unknown"));
-      }, CALL_TIMEOUT);
-      this.calls.set(seq, { resolve, reject, timer });
-      this.socket.send(JSON.stringify({ op: "call", seq, type: "ChatRoom", id, method, request }));
-    });
-  }
-
-  take(frame) {
-    this.expect();
-    switch (frame.op) {
-      case "register":
-        this.clientId = frame.clientId;
-        this.become("open");
-        this.on.open();
-        break;
-      case "reply":
-        this.answer(frame);
-        break;
-      case "message":
-        if (frame.message) this.on.push(frame.type.split("/").pop(), frame.message);
-        break;
-    }
-    this.on.sign();
-  }
-
-  answer(frame) {
-    const call = this.calls.get(frame.seq);
-    if (!call) return; // it was given up
-    this.calls.delete(frame.seq);
-    clearTimeout(call.timer);
-    if (frame.error === undefined) call.resolve(frame.response);
-    else call.reject(new CallError(frame.error, frame.code, frame.outcome));
-  }
-
-  /** Notices a connection that is dead although nobody has closed it. */
-  expect() {
-    clearTimeout(this.watch);
-    this.watch = setTimeout(() => this.lost(), SILENCE);
-  }
-
-  become(state) {
-    this.state = state;
-    this.on.change();
-  }
-}
+/** Whether the same call may well succeed a little later. */
+const isPassing = (error) => ["NOT_READY", "OVERLOADED", "UNKNOWN_OUTCOME", "TIMEOUT"].includes(error.code);
 
 // ---- A room's messages ------------------------------------------------------
 
@@ -228,32 +111,24 @@ const page = {
   unseen: 0, // messages that came while nobody looked
 };
 
-const gate = new Gate({
-  open: () => join(),
-  push: onPush,
-  change: onGateChange,
-  sign: () => keepPresence(), // timers sleep in a background tab, messages do not
-});
-
 const trouble = { tries: 0, timer: 0 }; // with the message that is next to go out
 
-function onGateChange() {
-  if (gate.state !== "open") {
-    page.joined = false;
-    page.joining = null;
-  }
+gate.onState(({ state }) => {
+  page.joined = false;
+  page.joining = null;
   showState();
-}
+  if (state === "open") join();
+});
 
-function onPush(type, body) {
-  if (body.room !== page.room) return; // late news of a room that was left
-  if (type === "chat.Presence") {
-    showPeople(body.users ?? []);
-  } else if (type === "chat.ChatMessage") {
-    receive([messageOf(body)]);
-    if (page.log.complete < page.log.last) join(); // something was missed
-  }
-}
+// Both pass over late news of a room that was left.
+gate.onPush("chat.Presence", ({ room, users }) => room === page.room && showPeople(users ?? []));
+gate.onPush("chat.ChatMessage", (body) => {
+  if (body.room !== page.room) return;
+  receive([messageOf(body)]);
+  if (page.log.complete < page.log.last) join(); // something was missed
+});
+gate.onReset(() => join());
+gate.onHeard(() => keepPresence()); // timers sleep in a background tab, messages do not
 
 /** Joins the room, or says that we are still here, and fetches what was missed. */
 function join() {
@@ -262,7 +137,7 @@ function join() {
   if (left) return void left.then(join); // else the Leave might come last
   const log = page.log;
   const after = log.complete;
-  const ask = gate.call(page.room, "Join", { userName: page.name, after: String(after) });
+  const ask = call(page.room, "Join", { userName: page.name, after: String(after) });
   page.joining = ask;
   page.joinedAt = Date.now();
   ask.then((reply) => page.log === log && joined(after, reply), (error) => page.log === log && notJoined(error)).finally(() => {
@@ -275,7 +150,6 @@ function join() {
 function joined(after, reply) {
   const last = Number(reply.lastNumber ?? 0);
   if (last < after) return startOver(); // the room was deleted and began anew
-  gate.proved();
   page.joined = true;
   page.refused = false;
   say("");
@@ -288,7 +162,7 @@ function joined(after, reply) {
 }
 
 function notJoined(error) {
-  if (error.passing) return gate.lost();
+  if (isPassing(error)) return void setTimeout(join, 1000);
   page.joined = false;
   page.refused = true;
   say(error.message);
@@ -324,7 +198,7 @@ async function sendNext() {
   clearTimeout(trouble.timer);
   next.sending = true;
   try {
-    const reply = await gate.call(next.room, "SendMessage", { userName: next.sender, message: next.text, messageId: next.id });
+    const reply = await call(next.room, "SendMessage", { userName: next.sender, message: next.text, messageId: next.id });
     trouble.tries = 0;
     drop(next);
     if (next.room === page.room) {
@@ -335,12 +209,12 @@ async function sendNext() {
     next.sending = false;
     if (gate.state === "open") {
       join(); // the room may have begun anew, and forgotten who is here
-      if (error.passing && ++trouble.tries < TRIES) {
+      if (isPassing(error) && ++trouble.tries < TRIES) {
         trouble.timer = setTimeout(sendNext, 300 * 2 ** trouble.tries);
         return;
       }
     }
-    if (gate.state === "open" || !error.passing) {
+    if (gate.state === "open" || !isPassing(error)) {
       trouble.tries = 0;
       next.error = error.message;
     }
@@ -398,7 +272,7 @@ function enter(room) {
 function leave() {
   if (!page.room || !page.joined) return;
   const { room, leaving } = page;
-  const left = gate.call(room, "Leave", { userName: page.name }).catch(() => {}); // the room forgets us by itself
+  const left = call(room, "Leave", { userName: page.name }).catch(() => {}); // the room forgets us by itself
   leaving.set(room, left.then(() => leaving.delete(room)));
 }
 
@@ -569,7 +443,7 @@ async function showEarlier() {
   const { log, room } = page;
   $("earlier-button").disabled = true;
   try {
-    const reply = await gate.call(room, "History", {});
+    const reply = await call(room, "History", {});
     if (page.log !== log) return;
     const box = $("scroll");
     const fromEnd = box.scrollHeight - box.scrollTop;
@@ -666,7 +540,7 @@ $("name-form").addEventListener("submit", (event) => {
 $("name-dialog").addEventListener("cancel", (event) => page.name || event.preventDefault());
 $("name-dialog").addEventListener("close", () => (page.name ? $("text").focus() : askName()));
 $("rename").addEventListener("click", askName);
-$("retry").addEventListener("click", () => gate.connect());
+$("retry").addEventListener("click", () => gate.reconnect());
 $("earlier-button").addEventListener("click", showEarlier);
 $("jump").addEventListener("click", () => (scrollDown(), showUnseen()));
 $("scroll").addEventListener("scroll", () => page.unseen && showUnseen());
@@ -676,14 +550,9 @@ $("shade").addEventListener("click", () => openSide(false));
 addEventListener("keydown", (event) => event.key === "Escape" && openSide(false));
 addEventListener("hashchange", () => enter(roomInHash() || "general"));
 addEventListener("resize", () => isDown() && scrollDown());
-addEventListener("online", () => gate.state === "waiting" && gate.connect());
 addEventListener("pagehide", sayGoodbye);
-addEventListener("pageshow", (event) => event.persisted && gate.connect());
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  showUnseen();
-  if (gate.state === "waiting") gate.connect();
-});
+addEventListener("pageshow", (event) => event.persisted && join()); // we have said goodbye
+document.addEventListener("visibilitychange", () => document.hidden || showUnseen());
 setInterval(() => {
   keepPresence();
   if (gate.state === "waiting") showState();
@@ -691,6 +560,6 @@ setInterval(() => {
 
 showMe();
 enter(roomInHash() || page.rooms[0] || "general");
-gate.connect();
+showState();
 if (page.name) $("text").focus();
 else askName();
