@@ -62,6 +62,7 @@ var house = []room{
 	{1, "internal/archive", nil},
 	{1, "internal/conf", nil},
 	{1, "internal/telemetry", nil},
+	{1, "internal/openapi", nil},
 	{1, "client", nil},
 	{1, "client/goverseclient", []string{"client"}},
 	{1, "client/js", nil},

@@ -48,6 +48,10 @@ func (r router) StoredState(context.Context, object.Ref) (object.Record, error) 
 	return object.Record{}, errors.ErrUnsupported
 }
 
+func (r router) Catalogs(context.Context) ([]object.Catalog, int, error) {
+	return nil, 0, errors.ErrUnsupported
+}
+
 func (r router) PushesReady() <-chan struct{} { return r.ready }
 func (r router) PushesUp() bool               { return true }
 func (r router) Ready() <-chan struct{}       { return r.ready }

@@ -24,6 +24,8 @@ type Cluster struct {
 	wanted *wanted
 	budget *budget
 
+	catalogs catalogs
+
 	ready   chan struct{}
 	once    sync.Once // closes ready
 	stopped chan struct{}
@@ -43,7 +45,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	return &Cluster{
-		cfg: cfg, m: m, conns: newConns(cfg.Dialer), pushes: newPushes(), wanted: newWanted(), budget: newBudget(),
+		cfg: cfg, m: m, conns: newConns(cfg.Dialer), pushes: newPushes(), wanted: newWanted(), budget: newBudget(), catalogs: newCatalogs(),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}, nil
 }

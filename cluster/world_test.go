@@ -212,7 +212,9 @@ type host struct {
 	unfit  error                // of Vacate
 	answer func(*peer.Request) error
 	recall func(context.Context) error // what is stored; nil: it is told
-	opened int
+
+	catalog func(ctx context.Context, known string) (object.Catalog, error) // nil: it is not told
+	opened  int
 
 	confirms int
 	dropped  []string    // the reasons of Drops
@@ -523,6 +525,17 @@ func (h *host) ListObjects(ctx context.Context, objType, _ string, _ int) ([]obj
 func (h *host) StoredState(ctx context.Context, ref object.Ref) (object.Record, error) {
 	_, err := h.ListObjects(ctx, ref.Type, "", 0)
 	return object.Record{Data: []byte(h.address)}, err
+}
+
+// Catalog is that of a node which has the types that the test gave it.
+func (h *host) Catalog(ctx context.Context, known string) (object.Catalog, error) {
+	h.mu.Lock()
+	catalog := h.catalog
+	h.mu.Unlock()
+	if catalog == nil {
+		return object.Catalog{}, fault.New(fault.NotReady, "this node tells nothing")
+	}
+	return catalog(ctx, known)
 }
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }

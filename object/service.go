@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // SupportPackageIsVersion1 is named by generated code, which so compiles only with a
@@ -50,6 +52,17 @@ func (s *Service) TypeOption(opts ...TypeOption) TypeOption {
 	}
 }
 
+// responseOf is a nil message of what a method of the Go type returns: Implements has
+// said that it is there. A method that the type does not have by that name, or in
+// another form, says nothing: any message.
+func (t *Type) responseOf(name string) proto.Message {
+	m, ok := reflect.PointerTo(t.elem).MethodByName(name)
+	if !ok || !callable(m.Type) {
+		return (*anypb.Any)(nil)
+	}
+	return reflect.Zero(m.Type.Out(0)).Interface().(proto.Message)
+}
+
 // addServiceMethods makes the service's methods those of the type.
 func (t *Type) addServiceMethods() error {
 	s := t.Service
@@ -72,6 +85,7 @@ func (t *Type) addServiceMethods() error {
 			ReadOnly: m.ReadOnly || slices.Contains(t.ReadOnly, m.Name),
 			Internal: m.Internal || slices.Contains(t.Internal, m.Name),
 			Request:  m.Request().ProtoReflect().Type().Zero().Interface(),
+			Response: t.responseOf(m.Name),
 			invoke:   m.Invoke,
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -19,6 +20,9 @@ import (
 type Types struct {
 	mu    sync.Mutex                       // of who registers
 	types atomic.Pointer[map[string]*Type] // never changed in place: each call looks into it
+
+	changed atomic.Int64                // when, in ns since 1970
+	catalog atomic.Pointer[madeCatalog] // of the types that it was made of
 }
 
 // NewTypes returns an empty set.
@@ -45,6 +49,7 @@ type Method struct {
 	ReadOnly bool
 	Internal bool          // no client may call it
 	Request  proto.Message // a nil message of the request's type, to make new ones from
+	Response proto.Message // a nil message of the response's type
 	invoke   func(ctx context.Context, o Object, req proto.Message) (proto.Message, error)
 }
 
@@ -67,6 +72,7 @@ func (ts *Types) Register(obj Object, opts ...TypeOption) error {
 	}
 	all = maps.Clone(all)
 	all[t.Name] = t
+	ts.changed.Store(time.Now().UnixNano())
 	ts.types.Store(&all)
 	return nil
 }
@@ -192,6 +198,7 @@ func (t *Type) addMethods(ptr reflect.Type) error {
 				ReadOnly: slices.Contains(t.ReadOnly, m.Name),
 				Internal: slices.Contains(t.Internal, m.Name),
 				Request:  reflect.Zero(m.Type.In(2)).Interface().(proto.Message),
+				Response: reflect.Zero(m.Type.Out(0)).Interface().(proto.Message),
 				invoke:   reflected(m.Func),
 			}
 		case m.Type.NumIn() > 1 && m.Type.In(1) == ctxType:

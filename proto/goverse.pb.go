@@ -1431,6 +1431,254 @@ func (x *StoredStateReply) GetFault() *Fault {
 	return nil
 }
 
+type CatalogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         string                 `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"` // the digest of one that the asker has: it is not sent again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogRequest) Reset() {
+	*x = CatalogRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogRequest) ProtoMessage() {}
+
+func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogRequest.ProtoReflect.Descriptor instead.
+func (*CatalogRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CatalogRequest) GetKnown() string {
+	if x != nil {
+		return x.Known
+	}
+	return ""
+}
+
+type CatalogReply struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Digest         string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // of what types and files say
+	SinceUnixNanos int64                  `protobuf:"varint,2,opt,name=since_unix_nanos,json=sinceUnixNanos,proto3" json:"since_unix_nanos,omitempty"`
+	Types          []*CatalogType         `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"` // empty, as files is, when the asker has them
+	Files          []byte                 `protobuf:"bytes,4,opt,name=files,proto3" json:"files,omitempty"` // a google.protobuf.FileDescriptorSet
+	Fault          *Fault                 `protobuf:"bytes,5,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CatalogReply) Reset() {
+	*x = CatalogReply{}
+	mi := &file_proto_goverse_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogReply) ProtoMessage() {}
+
+func (x *CatalogReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogReply.ProtoReflect.Descriptor instead.
+func (*CatalogReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CatalogReply) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CatalogReply) GetSinceUnixNanos() int64 {
+	if x != nil {
+		return x.SinceUnixNanos
+	}
+	return 0
+}
+
+func (x *CatalogReply) GetTypes() []*CatalogType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *CatalogReply) GetFiles() []byte {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *CatalogReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type CatalogType struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	MustCreate    bool                   `protobuf:"varint,2,opt,name=must_create,json=mustCreate,proto3" json:"must_create,omitempty"`
+	Methods       []*CatalogMethod       `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogType) Reset() {
+	*x = CatalogType{}
+	mi := &file_proto_goverse_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogType) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogType) ProtoMessage() {}
+
+func (x *CatalogType) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogType.ProtoReflect.Descriptor instead.
+func (*CatalogType) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CatalogType) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CatalogType) GetMustCreate() bool {
+	if x != nil {
+		return x.MustCreate
+	}
+	return false
+}
+
+func (x *CatalogType) GetMethods() []*CatalogMethod {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+type CatalogMethod struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Request       string                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"` // full names, of messages in files
+	Response      string                 `protobuf:"bytes,4,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogMethod) Reset() {
+	*x = CatalogMethod{}
+	mi := &file_proto_goverse_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogMethod) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogMethod) ProtoMessage() {}
+
+func (x *CatalogMethod) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogMethod.ProtoReflect.Descriptor instead.
+func (*CatalogMethod) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CatalogMethod) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CatalogMethod) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *CatalogMethod) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *CatalogMethod) GetResponse() string {
+	if x != nil {
+		return x.Response
+	}
+	return ""
+}
+
 type PushesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"` // the gate's advertise address: the prefix of its client ids
@@ -1440,7 +1688,7 @@ type PushesRequest struct {
 
 func (x *PushesRequest) Reset() {
 	*x = PushesRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[17]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1700,7 @@ func (x *PushesRequest) String() string {
 func (*PushesRequest) ProtoMessage() {}
 
 func (x *PushesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[17]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1713,7 @@ func (x *PushesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushesRequest.ProtoReflect.Descriptor instead.
 func (*PushesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{17}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PushesRequest) GetGate() string {
@@ -1487,7 +1735,7 @@ type PushFrame struct {
 
 func (x *PushFrame) Reset() {
 	*x = PushFrame{}
-	mi := &file_proto_goverse_proto_msgTypes[18]
+	mi := &file_proto_goverse_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1747,7 @@ func (x *PushFrame) String() string {
 func (*PushFrame) ProtoMessage() {}
 
 func (x *PushFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[18]
+	mi := &file_proto_goverse_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1760,7 @@ func (x *PushFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFrame.ProtoReflect.Descriptor instead.
 func (*PushFrame) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{18}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PushFrame) GetClientIds() []string {
@@ -1555,7 +1803,7 @@ type StoredResult struct {
 
 func (x *StoredResult) Reset() {
 	*x = StoredResult{}
-	mi := &file_proto_goverse_proto_msgTypes[19]
+	mi := &file_proto_goverse_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1815,7 @@ func (x *StoredResult) String() string {
 func (*StoredResult) ProtoMessage() {}
 
 func (x *StoredResult) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[19]
+	mi := &file_proto_goverse_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1828,7 @@ func (x *StoredResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredResult.ProtoReflect.Descriptor instead.
 func (*StoredResult) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{19}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StoredResult) GetDigest() []byte {
@@ -1616,7 +1864,7 @@ type StoredSend struct {
 
 func (x *StoredSend) Reset() {
 	*x = StoredSend{}
-	mi := &file_proto_goverse_proto_msgTypes[20]
+	mi := &file_proto_goverse_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1876,7 @@ func (x *StoredSend) String() string {
 func (*StoredSend) ProtoMessage() {}
 
 func (x *StoredSend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[20]
+	mi := &file_proto_goverse_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1889,7 @@ func (x *StoredSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredSend.ProtoReflect.Descriptor instead.
 func (*StoredSend) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{20}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StoredSend) GetMethod() string {
@@ -1676,7 +1924,7 @@ type StoredPush struct {
 
 func (x *StoredPush) Reset() {
 	*x = StoredPush{}
-	mi := &file_proto_goverse_proto_msgTypes[21]
+	mi := &file_proto_goverse_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1936,7 @@ func (x *StoredPush) String() string {
 func (*StoredPush) ProtoMessage() {}
 
 func (x *StoredPush) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[21]
+	mi := &file_proto_goverse_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1949,7 @@ func (x *StoredPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPush.ProtoReflect.Descriptor instead.
 func (*StoredPush) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{21}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StoredPush) GetMessage() *anypb.Any {
@@ -1825,7 +2073,25 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
 	"\x12created_unix_nanos\x18\x03 \x01(\x03R\x10createdUnixNanos\x12$\n" +
-	"\x05fault\x18\x04 \x01(\v2\x0e.goverse.FaultR\x05fault\"#\n" +
+	"\x05fault\x18\x04 \x01(\v2\x0e.goverse.FaultR\x05fault\"&\n" +
+	"\x0eCatalogRequest\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\tR\x05known\"\xb8\x01\n" +
+	"\fCatalogReply\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12(\n" +
+	"\x10since_unix_nanos\x18\x02 \x01(\x03R\x0esinceUnixNanos\x12*\n" +
+	"\x05types\x18\x03 \x03(\v2\x14.goverse.CatalogTypeR\x05types\x12\x14\n" +
+	"\x05files\x18\x04 \x01(\fR\x05files\x12$\n" +
+	"\x05fault\x18\x05 \x01(\v2\x0e.goverse.FaultR\x05fault\"t\n" +
+	"\vCatalogType\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vmust_create\x18\x02 \x01(\bR\n" +
+	"mustCreate\x120\n" +
+	"\amethods\x18\x03 \x03(\v2\x16.goverse.CatalogMethodR\amethods\"v\n" +
+	"\rCatalogMethod\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\tR\arequest\x12\x1a\n" +
+	"\bresponse\x18\x04 \x01(\tR\bresponse\"#\n" +
 	"\rPushesRequest\x12\x12\n" +
 	"\x04gate\x18\x01 \x01(\tR\x04gate\"\x8c\x01\n" +
 	"\tPushFrame\x12\x1d\n" +
@@ -1859,14 +2125,15 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
 	"\tOP_DELETE\x10\x03\x12\r\n" +
-	"\tOP_SETTLE\x10\x042\xef\x02\n" +
+	"\tOP_SETTLE\x10\x042\xaa\x03\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
 	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
 	"\x05Stage\x12\x15.goverse.StageRequest\x1a\x13.goverse.StageReply\x123\n" +
 	"\x05Probe\x12\x15.goverse.ProbeRequest\x1a\x13.goverse.ProbeReply\x12E\n" +
 	"\vListObjects\x12\x1b.goverse.ListObjectsRequest\x1a\x19.goverse.ListObjectsReply\x12E\n" +
-	"\vStoredState\x12\x1b.goverse.StoredStateRequest\x1a\x19.goverse.StoredStateReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
+	"\vStoredState\x12\x1b.goverse.StoredStateRequest\x1a\x19.goverse.StoredStateReply\x129\n" +
+	"\aCatalog\x12\x17.goverse.CatalogRequest\x1a\x15.goverse.CatalogReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
 
 var (
 	file_proto_goverse_proto_rawDescOnce sync.Once
@@ -1881,7 +2148,7 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0),    // 0: goverse.ReliableCallStatus
 	(Op)(0),                    // 1: goverse.Op
@@ -1902,12 +2169,16 @@ var file_proto_goverse_proto_goTypes = []any{
 	(*ListedObject)(nil),       // 16: goverse.ListedObject
 	(*StoredStateRequest)(nil), // 17: goverse.StoredStateRequest
 	(*StoredStateReply)(nil),   // 18: goverse.StoredStateReply
-	(*PushesRequest)(nil),      // 19: goverse.PushesRequest
-	(*PushFrame)(nil),          // 20: goverse.PushFrame
-	(*StoredResult)(nil),       // 21: goverse.StoredResult
-	(*StoredSend)(nil),         // 22: goverse.StoredSend
-	(*StoredPush)(nil),         // 23: goverse.StoredPush
-	(*anypb.Any)(nil),          // 24: google.protobuf.Any
+	(*CatalogRequest)(nil),     // 19: goverse.CatalogRequest
+	(*CatalogReply)(nil),       // 20: goverse.CatalogReply
+	(*CatalogType)(nil),        // 21: goverse.CatalogType
+	(*CatalogMethod)(nil),      // 22: goverse.CatalogMethod
+	(*PushesRequest)(nil),      // 23: goverse.PushesRequest
+	(*PushFrame)(nil),          // 24: goverse.PushFrame
+	(*StoredResult)(nil),       // 25: goverse.StoredResult
+	(*StoredSend)(nil),         // 26: goverse.StoredSend
+	(*StoredPush)(nil),         // 27: goverse.StoredPush
+	(*anypb.Any)(nil),          // 28: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -1916,7 +2187,7 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	24, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	28, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
 	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
 	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
@@ -1924,29 +2195,34 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	16, // 11: goverse.ListObjectsReply.objects:type_name -> goverse.ListedObject
 	8,  // 12: goverse.ListObjectsReply.fault:type_name -> goverse.Fault
 	8,  // 13: goverse.StoredStateReply.fault:type_name -> goverse.Fault
-	24, // 14: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	24, // 15: goverse.StoredResult.reply:type_name -> google.protobuf.Any
-	8,  // 16: goverse.StoredResult.fault:type_name -> goverse.Fault
-	24, // 17: goverse.StoredSend.request:type_name -> google.protobuf.Any
-	5,  // 18: goverse.StoredSend.caller:type_name -> goverse.Caller
-	24, // 19: goverse.StoredPush.message:type_name -> google.protobuf.Any
-	2,  // 20: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	19, // 21: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	11, // 22: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	9,  // 23: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
-	14, // 24: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
-	17, // 25: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
-	3,  // 26: goverse.PeerService.Call:output_type -> goverse.CallReply
-	20, // 27: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	12, // 28: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	10, // 29: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
-	15, // 30: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
-	18, // 31: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	21, // 14: goverse.CatalogReply.types:type_name -> goverse.CatalogType
+	8,  // 15: goverse.CatalogReply.fault:type_name -> goverse.Fault
+	22, // 16: goverse.CatalogType.methods:type_name -> goverse.CatalogMethod
+	28, // 17: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	28, // 18: goverse.StoredResult.reply:type_name -> google.protobuf.Any
+	8,  // 19: goverse.StoredResult.fault:type_name -> goverse.Fault
+	28, // 20: goverse.StoredSend.request:type_name -> google.protobuf.Any
+	5,  // 21: goverse.StoredSend.caller:type_name -> goverse.Caller
+	28, // 22: goverse.StoredPush.message:type_name -> google.protobuf.Any
+	2,  // 23: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	23, // 24: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	11, // 25: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	9,  // 26: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	14, // 27: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
+	17, // 28: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
+	19, // 29: goverse.PeerService.Catalog:input_type -> goverse.CatalogRequest
+	3,  // 30: goverse.PeerService.Call:output_type -> goverse.CallReply
+	24, // 31: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	12, // 32: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	10, // 33: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	15, // 34: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
+	18, // 35: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
+	20, // 36: goverse.PeerService.Catalog:output_type -> goverse.CatalogReply
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -1964,7 +2240,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	PeerService_Probe_FullMethodName       = "/goverse.PeerService/Probe"
 	PeerService_ListObjects_FullMethodName = "/goverse.PeerService/ListObjects"
 	PeerService_StoredState_FullMethodName = "/goverse.PeerService/StoredState"
+	PeerService_Catalog_FullMethodName     = "/goverse.PeerService/Catalog"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -50,6 +51,8 @@ type PeerServiceClient interface {
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsReply, error)
 	// StoredState is one object's record, as the receiver's store has it.
 	StoredState(ctx context.Context, in *StoredStateRequest, opts ...grpc.CallOption) (*StoredStateReply, error)
+	// Catalog is the receiver's object types, for who has none of their messages.
+	Catalog(ctx context.Context, in *CatalogRequest, opts ...grpc.CallOption) (*CatalogReply, error)
 }
 
 type peerServiceClient struct {
@@ -129,6 +132,16 @@ func (c *peerServiceClient) StoredState(ctx context.Context, in *StoredStateRequ
 	return out, nil
 }
 
+func (c *peerServiceClient) Catalog(ctx context.Context, in *CatalogRequest, opts ...grpc.CallOption) (*CatalogReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CatalogReply)
+	err := c.cc.Invoke(ctx, PeerService_Catalog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -149,6 +162,8 @@ type PeerServiceServer interface {
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsReply, error)
 	// StoredState is one object's record, as the receiver's store has it.
 	StoredState(context.Context, *StoredStateRequest) (*StoredStateReply, error)
+	// Catalog is the receiver's object types, for who has none of their messages.
+	Catalog(context.Context, *CatalogRequest) (*CatalogReply, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -176,6 +191,9 @@ func (UnimplementedPeerServiceServer) ListObjects(context.Context, *ListObjectsR
 }
 func (UnimplementedPeerServiceServer) StoredState(context.Context, *StoredStateRequest) (*StoredStateReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method StoredState not implemented")
+}
+func (UnimplementedPeerServiceServer) Catalog(context.Context, *CatalogRequest) (*CatalogReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Catalog not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -299,6 +317,24 @@ func _PeerService_StoredState_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Catalog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CatalogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Catalog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Catalog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Catalog(ctx, req.(*CatalogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -325,6 +361,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StoredState",
 			Handler:    _PeerService_StoredState_Handler,
+		},
+		{
+			MethodName: "Catalog",
+			Handler:    _PeerService_Catalog_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

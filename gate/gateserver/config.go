@@ -75,6 +75,9 @@ type Router interface {
 	Problems() []string
 	// Records is what the cluster's store has, for operators.
 	object.Records
+	// Catalogs is what types the nodes have, each different answer once and the newest
+	// first, and how many nodes did not answer.
+	Catalogs(ctx context.Context) (list []object.Catalog, silent int, err error)
 }
 
 // off in place of an address means: do not listen.

@@ -31,6 +31,7 @@ type httpDoor struct {
 	calls     *calls
 	guard     *guard
 	sockets   *socketDoor
+	describer *describer
 	pages     http.Handler
 	heartbeat time.Duration
 	patient   time.Duration // how long a client may leave what is sent to it unread
@@ -88,6 +89,8 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.sockets.serve(w, r)
 	case strings.HasPrefix(path, clientRoot):
 		clientJS(w, r)
+	case path == openapiPath:
+		d.openapi(w, r)
 	default:
 		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s{type}/{id}, %s and %s", path, objectsRoot, settleRoot, eventsPath, socketPath), object.OpCall)
 	}

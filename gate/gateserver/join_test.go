@@ -24,6 +24,7 @@ import (
 type host struct {
 	pushes chan peer.PushFrame
 	object.Records
+	object.Cataloger
 }
 
 func (h *host) Confirm(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {

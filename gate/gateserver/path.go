@@ -18,6 +18,7 @@ const (
 	settleRoot  = "/api/v1/settle/"
 	eventsPath  = "/api/v1/events/stream"
 	socketPath  = "/api/v1/ws"
+	openapiPath = "/api/v1/openapi.json"
 )
 
 // target is what a path below objectsRoot names. The envelope's three words stand

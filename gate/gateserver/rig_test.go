@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type cluster struct {
 	answer func(ctx context.Context, call object.Call) (object.Payload, error)
 	ready  chan struct{}
+	types  *object.Types
 	object.Records
 
 	mu       sync.Mutex
@@ -46,7 +47,7 @@ type cluster struct {
 func echo(_ context.Context, call object.Call) (object.Payload, error) { return call.Payload, nil }
 
 func newCluster(answer func(context.Context, object.Call) (object.Payload, error)) *cluster {
-	c := &cluster{answer: answer, ready: make(chan struct{}), followed: make(chan struct{})}
+	c := &cluster{answer: answer, types: object.NewTypes(), ready: make(chan struct{}), followed: make(chan struct{})}
 	close(c.ready)
 	return c
 }
@@ -74,6 +75,12 @@ func (c *cluster) Problems() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.problems
+}
+
+// Catalogs is that of one node whose types the test has set.
+func (c *cluster) Catalogs(ctx context.Context) ([]object.Catalog, int, error) {
+	catalog, err := c.types.Catalog()
+	return []object.Catalog{catalog}, 0, err
 }
 
 func (c *cluster) push(f peer.PushFrame) {

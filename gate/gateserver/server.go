@@ -237,7 +237,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	guard := newGuard(s.cfg.AllowedOrigins, name)
 	if s.listen.http != nil {
 		r.serveHTTP(hard, "HTTP", s.listen.http, &httpDoor{
-			calls: c, guard: guard, pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
+			calls: c, guard: guard, describer: newDescriber(s.router), pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
 			sockets: &socketDoor{calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
 		})
 	}

@@ -144,6 +144,7 @@ type fake struct {
 	stage  func(ctx context.Context, stage *Stage) error
 	pushes func(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
 	object.Records
+	object.Cataloger
 }
 
 func (f fake) ServeCall(ctx context.Context, req *Request) (object.Payload, error) {

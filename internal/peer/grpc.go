@@ -84,6 +84,10 @@ func (s *grpcService) StoredState(ctx context.Context, m *goverse_pb.StoredState
 	return serveStateOf(ctx, s.svc, m), nil
 }
 
+func (s *grpcService) Catalog(ctx context.Context, m *goverse_pb.CatalogRequest) (*goverse_pb.CatalogReply, error) {
+	return serveCatalog(ctx, s.svc, m), nil
+}
+
 func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStreamingServer[goverse_pb.PushFrame]) error {
 	var failed error // of the frame that says ready
 	err := s.svc.ServePushes(stream.Context(), m.Gate,
@@ -225,6 +229,18 @@ func (c *grpcConn) StoredState(ctx context.Context, ref object.Ref) (object.Reco
 		return object.Record{}, err
 	}
 	return decodeStateOf(reply)
+}
+
+func (c *grpcConn) Catalog(ctx context.Context, known string) (object.Catalog, error) {
+	frame, err := encodeQuery(&goverse_pb.CatalogRequest{Known: known})
+	if err != nil {
+		return object.Catalog{}, err
+	}
+	reply := new(goverse_pb.CatalogReply)
+	if err := c.invoke(ctx, goverse_pb.PeerService_Catalog_FullMethodName, frame, reply); err != nil {
+		return object.Catalog{}, err
+	}
+	return decodeCatalog(reply)
 }
 
 // lost says what became of a call that gRPC gave no reply to. The peer's own errors

@@ -77,6 +77,13 @@ func (l *loopback) StoredState(ctx context.Context, ref object.Ref) (object.Reco
 	return l.svc.StoredState(ctx, ref)
 }
 
+func (l *loopback) Catalog(ctx context.Context, known string) (object.Catalog, error) {
+	if l.ctx.Err() != nil {
+		return object.Catalog{}, closed()
+	}
+	return l.svc.Catalog(ctx, known)
+}
+
 func (l *loopback) Close() error {
 	l.cancel()
 	return nil

@@ -314,6 +314,18 @@ func (c *memConn) StoredState(ctx context.Context, ref object.Ref) (object.Recor
 	return decodeStateOf(reply)
 }
 
+func (c *memConn) Catalog(ctx context.Context, known string) (object.Catalog, error) {
+	frame, err := encodeQuery(&goverse_pb.CatalogRequest{Known: known})
+	if err != nil {
+		return object.Catalog{}, err
+	}
+	reply := new(goverse_pb.CatalogReply)
+	if err := c.exchange(ctx, frame, serveCatalogFrame, reply); err != nil {
+		return object.Catalog{}, err
+	}
+	return decodeCatalog(reply)
+}
+
 // answering makes the answer to a request that arrived at svc.
 type answering func(ctx context.Context, svc Service, frame []byte) proto.Message
 
@@ -335,6 +347,10 @@ func serveListFrame(ctx context.Context, svc Service, frame []byte) proto.Messag
 
 func serveStateOfFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
 	return serveStateOf(ctx, svc, arrived(frame, new(goverse_pb.StoredStateRequest)))
+}
+
+func serveCatalogFrame(ctx context.Context, svc Service, frame []byte) proto.Message {
+	return serveCatalog(ctx, svc, arrived(frame, new(goverse_pb.CatalogRequest)))
 }
 
 // arrived reads what this very network carried.

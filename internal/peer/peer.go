@@ -92,6 +92,8 @@ type Service interface {
 	ServeProbe(ctx context.Context, probe *Probe) (circle []string, err error)
 	// Records is what this node's store has.
 	object.Records
+	// Cataloger is what types this node has.
+	object.Cataloger
 }
 
 // Conn is a way to one peer. It connects by itself and may be used concurrently.
