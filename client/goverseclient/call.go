@@ -209,7 +209,7 @@ func (c *Client) attempt(ctx context.Context, l *link, send func(context.Context
 			l.succeeded() // the gate serves; what failed is the call
 		}
 	case len(c.addresses) > 1 && l.refuses():
-		l.leave(e)
+		l.desert(e)
 	}
 	return e
 }

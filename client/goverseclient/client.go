@@ -33,6 +33,8 @@ type Client struct {
 
 	connecting chan struct{} // holds a token while Connect tries
 	turn       int           // of the address to try next; the connecting token's, then the keeper's
+	stand      *standpoint   // where the last session stands; the same one's
+	named      []string      // gates that the last goodbye named, and that may be used; the same one's
 
 	mu  sync.Mutex
 	now standing
@@ -214,7 +216,7 @@ func (c *Client) Reconnect(ctx context.Context) error {
 		return c.Connect(ctx)
 	}
 	if s.link != nil {
-		s.link.leave(errors.New("the program asked to reconnect"))
+		s.link.desert(errors.New("the program asked to reconnect"))
 		s.link.hangUp()
 	}
 	select {

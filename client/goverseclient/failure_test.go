@@ -617,7 +617,7 @@ func TestALinkIsOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed := make(chan struct{})
-	l, err := dial(soon(t), t.Context(), road.serve(t, g.address), &cfg, func() { close(closed) })
+	l, err := dial(soon(t), t.Context(), road.serve(t, g.address), &cfg, &gate_pb.Hello{}, func() { close(closed) })
 	if err != nil {
 		t.Fatal(err)
 	}

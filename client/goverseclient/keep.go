@@ -4,23 +4,38 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/xiaonanln/goverse/internal/fault"
 )
 
 // open connects to the gate whose turn it is.
 func (c *Client) open(ctx context.Context) (*link, error) {
+	if len(c.named) > 0 {
+		address := c.named[0]
+		c.named = c.named[1:]
+		return c.openAt(ctx, address)
+	}
 	address := c.addresses[c.turn%len(c.addresses)]
 	c.turn++
+	return c.openAt(ctx, address)
+}
+
+func (c *Client) openAt(ctx context.Context, address string) (*link, error) {
 	if !c.enter() {
 		return nil, ErrClientClosed
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.connectionTimeout, fmt.Errorf("no answer within %v", c.cfg.connectionTimeout))
 	defer cancel()
 	defer context.AfterFunc(c.life, cancel)()
-	l, err := dial(ctx, c.life, address, &c.cfg, c.parts.Done)
+	l, err := dial(ctx, c.life, address, &c.cfg, c.stand.hello(address, &c.cfg), c.parts.Done)
 	if err != nil {
 		c.parts.Done()
+		if c.stand != nil && fault.KindOf(err) == fault.Invalid {
+			c.stand.token = "" // the session is refused in so many words: without it, then
+		}
 		c.cfg.log.Debug("gate did not take the client in", "gate", address, "error", err)
 		return nil, err
 	}
@@ -35,14 +50,13 @@ func (c *Client) keep(l *link) {
 	defer c.parts.Done()
 	for failed := 0; l != nil; {
 		c.cfg.log.Info("connected", "gate", l.address, "client", l.id)
-		if f, id := c.cfg.onConnect, l.id; f != nil {
-			c.tell(func() { f(id) })
-		}
+		c.tellConnected(l, c.stand)
 		why := c.receive(l)
 		c.change(func(s *standing) { s.link, s.why = nil, why })
 		if c.life.Err() != nil {
 			return
 		}
+		c.stand, c.named = l.standpoint(), c.usable(l.named())
 		c.cfg.log.Warn("connection lost", "gate", l.address, "client", l.id, "error", why)
 		if f := c.cfg.onDisconnect; f != nil {
 			c.tell(func() { f(why) })
@@ -71,6 +85,10 @@ const proven = time.Second
 // next connects to another gate, however long it takes; nil when the client closes.
 // failed attempts went before.
 func (c *Client) next(failed int) (*link, int) {
+	if l := c.back(); l != nil {
+		c.change(func(s *standing) { s.link, s.why = l, nil })
+		return l, failed
+	}
 	n := len(c.addresses)
 	rounds := backoff{first: c.cfg.reconnectInterval, max: max(c.cfg.reconnectInterval, 5*time.Second)}
 	for {
@@ -95,10 +113,23 @@ func (c *Client) receive(l *link) error {
 	watching, stop := context.WithCancel(c.life)
 	var watch sync.WaitGroup
 	watch.Go(func() { l.watch(watching) })
-	err := l.follow(c.deliver)
+	err := l.follow(c.deliver, c.tellReset)
 	l.leave(err)
 	stop()
 	watch.Wait()
 	l.exit()
 	return err
 }
+
+// usable is which of the gates that a goodbye names the client may go to, in a random order.
+func (c *Client) usable(named []string) []string {
+	good := slices.DeleteFunc(slices.Clone(named), func(a string) bool {
+		return checkAddress(a) != nil || !slices.Contains(c.addresses, a) && (c.cfg.follow == nil || !c.cfg.follow(a))
+	})
+	good = good[:min(len(good), mostNamed)]
+	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
+	return good
+}
+
+// mostNamed bounds how many gates a goodbye sends a client to.
+const mostNamed = 16

@@ -63,6 +63,8 @@ type link struct {
 	good    atomic.Int64                          // when a call last succeeded, in nanoseconds since born
 	born    time.Time
 
+	deserted atomic.Bool // the client leaves by its own will, and does not want the session back
+
 	mu   sync.Mutex
 	uses int // the receiver's and the calls'
 	left bool
@@ -72,7 +74,7 @@ type link struct {
 // dial connects to a gate and registers there. The link has one use, the receiver's.
 // It is closed when life ends, and closed is called then or earlier, once. When dial
 // fails, closed is not called.
-func dial(ctx, life context.Context, address string, cfg *config, closed func()) (*link, error) {
+func dial(ctx, life context.Context, address string, cfg *config, h *gate_pb.Hello, closed func()) (*link, error) {
 	l := &link{address: address, peers: manual.NewBuilderWithScheme("gate"), gone: make(chan struct{}), born: time.Now(), uses: 1}
 	l.peers.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: address}}})
 	cc, err := grpc.NewClient("gate:///"+address, l.options(cfg)...)
@@ -82,7 +84,7 @@ func dial(ctx, life context.Context, address string, cfg *config, closed func())
 	l.cc = cc
 	streaming, cut := context.WithCancel(context.Background()) // the session outlives ctx, and is the same without its values
 	stop := context.AfterFunc(ctx, cut)
-	err = l.begin(streaming, cut, cfg)
+	err = l.begin(streaming, cut, cfg, h)
 	if !stop() { // ctx ended, which is why the stream did
 		err = context.Cause(ctx)
 	}
@@ -99,6 +101,10 @@ func dial(ctx, life context.Context, address string, cfg *config, closed func())
 	}
 	end := sync.OnceFunc(func() {
 		l.hangUp()
+		if l.stream != nil && (l.deserted.Load() || life.Err() != nil) {
+			l.stream.part()
+			l.stream.parted()
+		}
 		shut()
 		closed()
 	})
@@ -122,10 +128,10 @@ func (l *link) options(cfg *config) []grpc.DialOption {
 
 // begin opens a session: on one stream, unless the gate is too old for that or the
 // program does not want it. cut ends ctx.
-func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config) error {
+func (l *link) begin(ctx context.Context, cut context.CancelFunc, cfg *config, h *gate_pb.Hello) error {
 	l.calls = gate_pb.NewGateServiceClient(l.cc)
 	if !cfg.unary {
-		s, err := openStream(ctx, cut, l.calls, l.leave)
+		s, err := openStream(ctx, cut, l.calls, l.leave, h)
 		if err == nil {
 			l.stream, l.id, l.clock = s, s.id, s.clock
 			l.hangUp = func() { s.finish(l.reason()) }
@@ -195,10 +201,11 @@ func (l *link) watch(ctx context.Context) {
 	l.hangUp()
 }
 
-// follow hands on what is pushed until the session ends, and says why it did.
-func (l *link) follow(deliver func(*anypb.Any)) error {
+// follow hands on what is pushed, and what is lost, until the session ends, and says why it
+// did.
+func (l *link) follow(deliver func(*anypb.Any), reset func(Reset)) error {
 	if l.stream != nil {
-		return fmt.Errorf("gate %s: %w", l.address, l.stream.follow(deliver))
+		return fmt.Errorf("gate %s: %w", l.address, l.stream.follow(deliver, reset))
 	}
 	for {
 		m, err := l.pushes.Recv()
@@ -265,6 +272,22 @@ func (l *link) leave(why error) {
 		// once those that wait for another.
 		l.peers.UpdateState(resolver.State{})
 	}
+}
+
+// desert leaves a link that the client does not want to come back to.
+func (l *link) desert(why error) {
+	l.deserted.Store(true)
+	l.leave(why)
+}
+
+// named is the gates that the gate's goodbye names.
+func (l *link) named() []string {
+	if l.stream == nil {
+		return nil
+	}
+	l.stream.mu.Lock()
+	defer l.stream.mu.Unlock()
+	return l.stream.gates
 }
 
 func (l *link) isLeft() bool {

@@ -21,6 +21,9 @@ type config struct {
 	callTimeout       time.Duration
 	reconnectInterval time.Duration
 	unary             bool // each call by itself
+	passing           bool // sessions end with their connections
+	onReset           func(Reset)
+	follow            func(address string) bool // whether a gate that another names may be used
 	dialOptions       []grpc.DialOption
 	log               *slog.Logger
 	onConnect         func(clientID string)
@@ -67,6 +70,26 @@ func WithGRPCDialOptions(opts ...grpc.DialOption) Option {
 // version calls are made so by themselves, and so is one whose context has outgoing gRPC
 // metadata.
 func WithUnaryCalls() Option { return func(c *config) { c.unary = true } }
+
+// WithoutResume ends the client's session with each connection. By default it goes on when
+// the client comes back to the same gate in time, under the same client id, and nothing
+// that was pushed meanwhile is missed.
+func WithoutResume() Option { return func(c *config) { c.passing = true } }
+
+// WithOnReset has f told, in order with WithOnMessage and WithOnConnect, that pushes are
+// lost: what they told of is to be read anew. Without such a word none is missing and none
+// came twice, as long as Dropped does not change. With gates of older versions, and with
+// WithUnaryCalls or WithoutResume, what is lost within a connection is not noticed.
+func WithOnReset(f func(Reset)) Option { return func(c *config) { c.onReset = f } }
+
+// WithNamedGates lets the client use gates that it was not given. A gate that leaves names
+// others of its cluster; those for which allow says yes, by their advertised address, are
+// tried as well from then on, for as long as no other gate names others. Without this
+// option only those that NewClient was given are used, so that nobody who can speak as a
+// gate leads the client elsewhere; of these the named ones come first.
+func WithNamedGates(allow func(address string) bool) Option {
+	return func(c *config) { c.follow = allow }
+}
 
 // WithLogger makes the client log when its connection comes and goes, and what it
 // drops. Without it the client logs nothing.

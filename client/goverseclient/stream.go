@@ -39,7 +39,11 @@ type stream struct {
 
 	following chan struct{} // closed when deliver is set
 	deliver   func(*anypb.Any)
-	pushing   sync.Mutex    // held to deliver a push
+	reset     func(Reset)
+	pushing   sync.Mutex    // held to deliver a push; protects last
+	last      uint64        // the number of the last push or reset
+	token     string        // resumes the session; "" if it cannot be
+	resumed   bool          // it goes on from an earlier connection
 	over      chan struct{} // closed when the session is over: nothing is delivered any more
 
 	mu      sync.Mutex         // protects following fields
@@ -49,6 +53,13 @@ type stream struct {
 	number  uint64             // of the last call that was sent
 	waiting map[uint64]*waiter // sent and not answered; nil: and nobody waits for it any more
 	cancels []uint64           // to be told to the gate
+	ack     uint64             // what has come
+	acked   uint64             // what the gate was told of it
+	ackSoon bool               // a timer is set
+	ackDue  bool               // it has run out
+	parting bool               // the stream is to be half-closed
+	leaving bool               // the gate does, and its sessions end with it; pushing protects it too
+	gates   []string           // that it named
 	why     error              // why the session is over
 	err     error              // why the stream has ended
 }
@@ -66,12 +77,12 @@ type waiter struct {
 
 // openStream greets the gate over a new stream. An error with the code Unimplemented
 // means that the gate is older than streams. cut ends ctx.
-func openStream(ctx context.Context, cut context.CancelFunc, calls gate_pb.GateServiceClient, leave func(error)) (*stream, error) {
+func openStream(ctx context.Context, cut context.CancelFunc, calls gate_pb.GateServiceClient, leave func(error), h *gate_pb.Hello) (*stream, error) {
 	conn, err := calls.Converse(ctx, grpc.ForceCodecV2(batch.Codec()))
 	if err != nil {
 		return nil, err
 	}
-	hello := &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_Hello{Hello: &gate_pb.Hello{}}}
+	hello := &gate_pb.ClientFrame{Kind: &gate_pb.ClientFrame_Hello{Hello: h}}
 	if err := conn.Send(&gate_pb.ClientBatch{Frames: []*gate_pb.ClientFrame{hello}}); err != nil && !errors.Is(err, io.EOF) { // io.EOF: Recv says why
 		return nil, err
 	}
@@ -94,16 +105,21 @@ func openStream(ctx context.Context, cut context.CancelFunc, calls gate_pb.GateS
 	s := &stream{
 		conn: conn, id: welcome.ClientId, clock: clockOf(welcome.UnixMillis), leave: leave, cut: cut, free: int(welcome.MaxCalls), wake: make(chan struct{}, 1),
 		following: make(chan struct{}), over: make(chan struct{}), waiting: map[uint64]*waiter{},
+		token: welcome.Token, resumed: welcome.Resumed && h.Token != "",
 		idle: sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }},
+	}
+	if s.resumed {
+		s.last, s.ack, s.acked = h.Last, h.Last, h.Last
 	}
 	s.parts.Go(s.read)
 	s.parts.Go(s.write)
 	return s, nil
 }
 
-// follow hands on what is pushed until the session is over, and says why it is.
-func (s *stream) follow(deliver func(*anypb.Any)) error {
-	s.deliver = deliver
+// follow hands on what is pushed, and what is lost, until the session is over, and says why
+// it is.
+func (s *stream) follow(deliver func(*anypb.Any), reset func(Reset)) error {
+	s.deliver, s.reset = deliver, reset
 	close(s.following)
 	<-s.over
 	s.pushing.Lock() // whoever has begun to deliver one has done so
@@ -261,17 +277,32 @@ func (s *stream) write() {
 			}
 			runtime.Gosched()
 		}
+		if s.isParting() {
+			_ = s.conn.CloseSend() // read says why
+			return
+		}
 	}
+}
+
+func (s *stream) isParting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parting
 }
 
 // take is the next batch, or nil. What is in it may run.
 func (s *stream) take() *[]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.cancels) == 0 && (s.free == 0 || len(s.queue) == 0) {
+	ack := s.ackLocked()
+	if ack == nil && len(s.cancels) == 0 && (s.free == 0 || len(s.queue) == 0) {
 		return nil
 	}
 	b, now := batch.New(), time.Now()
+	if ack != nil {
+		body, _ := proto.Marshal(ack) // a number: it cannot fail
+		*b = batch.AppendFrame(*b, nil, body)
+	}
 	for _, number := range s.cancels {
 		*b = batch.AppendFrame(*b, appendHead(nil, number, 0), cancelBody)
 	}
