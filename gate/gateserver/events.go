@@ -20,26 +20,33 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, notAllowed("GET"), object.OpCall)
 		return
 	}
-	s, err := d.calls.session(r.Context(), nil)
+	back := comebackOf(r)
+	s, err := d.calls.session(r.Context(), back)
 	if err != nil {
 		writeFailure(w, err, object.OpCall)
 		return
 	}
-	defer s.Close(nil)
-	e := &eventStream{w: w, control: http.NewResponseController(w), patient: d.patient, beat: d.heartbeat,
+	defer s.Disconnect(nil)
+	e := &eventStream{calls: d.calls, w: w, control: http.NewResponseController(w), patient: d.patient, beat: d.heartbeat,
 		json: r.URL.Query().Get("json") == "1"}
+	if s.Resumed() {
+		e.last = back.last
+	}
 	if err := e.run(r.Context(), s); errors.Is(err, os.ErrDeadlineExceeded) {
-		s.Close(errStalled)
+		s.Disconnect(errStalled)
 	}
 }
 
 // eventStream writes events; its one goroutine is the request's.
 type eventStream struct {
+	calls   *calls
 	w       http.ResponseWriter
 	control *http.ResponseController
 	patient time.Duration
 	beat    time.Duration
-	json    bool // the client asked for messages as JSON, where the node had any
+	token   string // of a session that may be resumed; each event then has an id
+	last    uint64 // the last message that was sent there
+	json    bool   // the client asked for messages as JSON, where the node had any
 }
 
 // run ends with the session, or with why nothing can be sent any more.
@@ -48,7 +55,8 @@ func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // or a proxy may keep events to itself
-	if err := e.send("register", welcomeOf(s.ID())); err != nil {
+	e.token = s.Token()
+	if err := e.send("register", welcomeOf(s)); err != nil {
 		return err
 	}
 	silence := time.NewTicker(e.beat)
@@ -61,8 +69,7 @@ func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 			}
 		}
 		if ended {
-			_, f := describe(s.Err(), object.OpCall)
-			return e.send("closed", f)
+			return e.send("closed", e.calls.partingOf(s))
 		}
 		select {
 		case <-s.Ready():
@@ -79,6 +86,11 @@ func (e *eventStream) run(ctx context.Context, s *gate.Session) error {
 }
 
 func (e *eventStream) message(m gate.Message) error {
+	if r := m.Reset; r != nil {
+		e.last = max(e.last, r.To)
+		return e.send("reset", wordsOf(r))
+	}
+	e.last = m.Seq
 	if e.json && len(m.JSON) > 0 {
 		return e.send("message", struct {
 			Type    string          `json:"type"`
@@ -103,7 +115,11 @@ func (e *eventStream) send(event string, data any) error {
 	if err := e.control.SetWriteDeadline(time.Now().Add(e.patient)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(e.w, "event: %s\ndata: %s\n\n", event, b); err != nil {
+	id := ""
+	if e.token != "" {
+		id = fmt.Sprintf("id: %s/%d\n", e.token, e.last)
+	}
+	if _, err := fmt.Fprintf(e.w, "%sevent: %s\ndata: %s\n\n", id, event, b); err != nil {
 		return err
 	}
 	return e.control.Flush()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/xiaonanln/goverse/gate"
@@ -28,6 +27,17 @@ import (
 //
 //	{"op":"settle", "seq":1, "type":"ChatRoom", "id":"general", "callId":"..."}
 //
+// A socket that is opened with ?hello=1 has a session that outlives it (see
+// gate.Gate.OpenResumable). Its first frame is, with the token and the last seq of an earlier
+// session to go on with, if there is one,
+//
+//	{"op":"hello", "token":"...", "last":17}
+//
+// and now and then, or the gate runs out of room and drops the oldest messages that it
+// keeps: every message up to this seq has come. Closing with 1000 ends the session for good.
+//
+//	{"op":"ack", "last":18}
+//
 // From the gate, replies in any order:
 //
 //	{"op":"register", "clientId":"...", "unixMillis":1700000000000}   first; the gate's time
@@ -35,6 +45,16 @@ import (
 //	{"op":"reply", "seq":1, "error":"...", "code":"...", "outcome":"..."}
 //	{"op":"message", "type":"type.googleapis.com/...", "message":{...}}
 //	{"op":"heartbeat"}                                        after 20 s of silence
+//
+// With ?hello=1 register has three fields more; each message has a seq, one more than the
+// one before; a reset stands for messages that are lost, for the program to read anew what
+// they told of ("to":0: of a session that is gone, nobody knows how many); and a goodbye
+// comes before the end, from a gate that leaves with where else to go.
+//
+//	{"op":"register", ..., "token":"...", "resumed":true, "resumeMillis":60000}
+//	{"op":"message", "seq":18, ...}
+//	{"op":"reset", "from":19, "to":25, "reason":"..."}
+//	{"op":"goodbye", "error":"...", "code":"...", "outcome":"...", "gates":["http://..."]}
 //
 // A message that the node could not write as JSON comes as "payload", the base64 of
 // its Any, in place of "message". A reply says "durable":false where durableHeader does.
@@ -135,20 +155,11 @@ func badFrame(format string, args ...any) *refusal {
 	return refuseBody("INVALID_JSON", "the frame cannot be read: "+format, args...)
 }
 
-// welcome is the first that a client hears: its id, and the gate's time, by which it
-// mints call ids.
-type welcome struct {
-	ClientID   string `json:"clientId"`
-	UnixMillis int64  `json:"unixMillis"`
-}
-
-func welcomeOf(clientID string) welcome { return welcome{clientID, time.Now().UnixMilli()} }
-
-func registerFrame(clientID string) []byte {
+func registerFrame(session *gate.Session) []byte {
 	b, _ := json.Marshal(struct { // a string and a number: it cannot fail
 		Op string `json:"op"`
 		welcome
-	}{"register", welcomeOf(clientID)})
+	}{"register", welcomeOf(session)})
 	return b
 }
 
@@ -213,12 +224,21 @@ func errorFrame(seq int64, t told, err error, op object.Op) []byte {
 }
 
 func messageFrame(m gate.Message) ([]byte, error) {
+	if m.Reset != nil {
+		return resetFrame(m.Reset), nil
+	}
 	name, err := json.Marshal(m.Any.GetTypeUrl())
 	if err != nil {
 		return nil, err
 	}
 	b := make([]byte, 0, len(m.JSON)+len(name)+48)
-	b = append(b, `{"op":"message","type":`...)
+	b = append(b, `{"op":"message",`...)
+	if m.Seq > 0 {
+		b = append(b, `"seq":`...)
+		b = strconv.AppendUint(b, m.Seq, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"type":`...)
 	b = append(b, name...)
 	if len(m.JSON) > 0 {
 		b = append(b, `,"message":`...)

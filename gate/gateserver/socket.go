@@ -45,7 +45,14 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(d.life, cut)()
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
-	session, err := d.calls.session(d.life, nil)
+	var session *gate.Session
+	var back *comeback
+	if r.URL.Query().Get("hello") == "1" {
+		back, err = d.hello(conn)
+	}
+	if err == nil {
+		session, err = d.calls.session(d.life, back)
+	}
 	if err != nil {
 		defer time.AfterFunc(lastWords, cut).Stop()
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
@@ -83,7 +90,7 @@ func (s *socket) run(life context.Context) {
 	parts.Go(func() { defer cancel(); s.write(ctx) })
 	parts.Go(func() { defer cancel(); s.ping(ctx) })
 	s.read(ctx)
-	s.session.Close(nil)
+	s.session.Disconnect(nil)
 	cancel() // a client that has vanished cancels its calls
 	s.calls.Wait()
 	parts.Wait()
@@ -95,13 +102,16 @@ func (s *socket) read(ctx context.Context) {
 	for {
 		kind, r, err := s.conn.Reader(ctx)
 		if err != nil {
+			if websocket.CloseStatus(err) == websocket.StatusNormalClosure {
+				s.session.Close(nil) // it leaves for good
+			}
 			return
 		}
 		data, err := s.receive(kind, r)
 		if err != nil {
 			return
 		}
-		if data != nil {
+		if data != nil && !s.acknowledge(data) {
 			s.take(ctx, data)
 		}
 	}
@@ -188,7 +198,7 @@ func (s *socket) call(ctx context.Context, seq int64, call object.Call, asked in
 	}
 	a.holds += int64(len(a.frame))
 	if s.held.Add(int64(len(a.frame))) > fullSocket {
-		s.session.Close(errStalled)
+		s.session.Disconnect(errStalled)
 	}
 	s.answer(ctx, a)
 }
@@ -203,7 +213,7 @@ func (s *socket) answer(ctx context.Context, a answer) {
 
 // write is the one writer: replies, pushes, heartbeats, and the closing words.
 func (s *socket) write(ctx context.Context) {
-	if s.send(ctx, registerFrame(s.session.ID())) != nil {
+	if s.send(ctx, registerFrame(s.session)) != nil {
 		return
 	}
 	silence := time.NewTicker(s.door.heartbeat)
@@ -235,7 +245,7 @@ func (s *socket) send(ctx context.Context, frame []byte) error {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stalled := time.AfterFunc(s.door.patient, func() {
-		s.session.Close(errStalled) // first: the end of wait closes the connection, and the reader would say why
+		s.session.Disconnect(errStalled) // first: the end of wait closes the connection, and the reader would say why
 		cancel()
 	})
 	defer stalled.Stop()
@@ -287,6 +297,9 @@ func (s *socket) sayGoodbye(ctx context.Context) {
 	if fault.KindOf(why) == fault.NotReady && s.sendReplies(ctx) != nil {
 		return
 	}
+	if s.session.Token() != "" && s.send(ctx, s.door.calls.goodbyeFrame(s.session)) != nil {
+		return
+	}
 	cut := time.AfterFunc(lastWords, s.cut)
 	defer cut.Stop()
 	// Its error says only that the other end did not take part.
@@ -324,7 +337,7 @@ func (s *socket) ping(ctx context.Context) {
 		err := s.conn.Ping(wait)
 		cancel()
 		if err != nil && s.heard.Load() == before {
-			s.session.Close(errVanished)
+			s.session.Disconnect(errVanished)
 			return
 		}
 	}
@@ -338,6 +351,9 @@ type farewell struct {
 
 func (f *farewell) Error() string { return "the client sent " + f.reason }
 
+// statusElsewhere closes a socket whose session was resumed over another one.
+const statusElsewhere websocket.StatusCode = 4001
+
 func closeCode(why error) websocket.StatusCode {
 	var f *farewell
 	switch {
@@ -345,6 +361,8 @@ func closeCode(why error) websocket.StatusCode {
 		return f.code
 	case fault.KindOf(why) == fault.NotReady:
 		return websocket.StatusGoingAway
+	case fault.KindOf(why) == fault.Canceled:
+		return statusElsewhere
 	case fault.KindOf(why) == fault.Overloaded:
 		return websocket.StatusTryAgainLater
 	}
