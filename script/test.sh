@@ -131,6 +131,8 @@ need_node() {
   local version
   if version=$(node -p process.versions.node 2>/dev/null) && [ "${version%%.*}" -ge 20 ]; then
     echo "Node.js: $version"
+    [ -d client/js/node_modules/typescript ] || (cd client/js && npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=0 --fetch-timeout=30000) >"$tmp/npm.log" 2>&1 ||
+      without "the types of the JavaScript client: TypeScript could not be installed (cd client/js && npm ci)"
     return 0
   fi
   without "the JavaScript client's tests: no Node.js 20 or newer here and it could not be installed (https://nodejs.org/; here: ${version:-none})"

@@ -77,3 +77,15 @@ func TestFilesAreWhole(t *testing.T) {
 		t.Error(err, reached)
 	}
 }
+
+// The types say what a program may write, and what not.
+func TestTypes(t *testing.T) {
+	node := node(t)
+	const compiler = "node_modules/typescript/bin/tsc"
+	if _, err := os.Stat(compiler); err != nil {
+		t.Skip("NOT TESTED: the types of the JavaScript client. There is no TypeScript; npm ci in client/js installs it.")
+	}
+	if out, err := exec.CommandContext(t.Context(), node, compiler, "--project", "test/types").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

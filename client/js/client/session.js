@@ -27,7 +27,7 @@ export class Session {
     this.clientId = clientId;
     this.#token = typeof token === "string" ? token : "";
     this.#said = anew;
-    if (goesOn) return null;
+    if (goesOn) return early ? this.reset(early) : null;
     this.#last = 0;
     this.#loose = false;
     return anew ? { from, to: 0, reason: early?.reason ?? "the gate has begun a new session" } : null;
