@@ -149,6 +149,12 @@ func (l *ConfigLoader) complete() error {
 		errs = append(errs, l.database.Validate())
 		l.config.OpenStore = openPostgres(l.database)
 	}
+	if l.document != nil && (l.document.Access != nil || l.document.Lifecycle != nil) {
+		if l.config.ObjectAccessRules != nil || l.config.ObjectLifecycleRules != nil {
+			errs = append(errs, errors.New("this program brings its own access rules; leave the file's out"))
+		}
+		l.config.ObjectAccessRules, l.config.ObjectLifecycleRules = l.document.Rules()
+	}
 	return errors.Join(append(errs, checkLog(l.level, l.format))...)
 }
 

@@ -24,6 +24,7 @@ func NewServer() *Server {
 		exitUsage(err)
 	}
 	l.setLog()
+	l.follow(cfg)
 	s, err := NewServerWithConfig(cfg)
 	if err != nil {
 		exitUsage(err)

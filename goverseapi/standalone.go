@@ -86,6 +86,7 @@ func Main(opts ...Option) {
 		exitUsage(err)
 	}
 	l.setLog()
+	l.follow(&s.Server)
 	if err := s.validate(); err != nil {
 		exitUsage(err)
 	}

@@ -9,10 +9,14 @@ import (
 	"github.com/xiaonanln/goverse/object"
 )
 
+// SetAccess changes who may call, create and delete, for calls that come from now on; nil
+// allows everything. It may be called at any time, concurrently.
+func (n *Node) SetAccess(r *access.Rules) { n.rules.Store(r) }
+
 // permit refuses what the rules do not let the caller do. It comes before anything is
 // looked up, so that a client learns nothing about what is not for it.
 func (n *Node) permit(req *peer.Request, info *callctx.Info) error {
-	rules, client := n.cfg.Access, info.ByClient()
+	rules, client := n.rules.Load(), info.ByClient()
 	if rules == nil || req.Op == object.OpSettle { // permitSettle
 		return nil
 	}
@@ -60,7 +64,7 @@ func (n *Node) permitSettle(req *peer.Request, info *callctx.Info, typ *object.T
 	for name, m := range typ.Methods {
 		why, v := event.ByMethod, access.Verdict{Allowed: !m.Internal}
 		if v.Allowed {
-			why, v = event.ByRule, n.cfg.Access.Call(true, typ.Name, req.Ref.ID, name)
+			why, v = event.ByRule, n.rules.Load().Call(true, typ.Name, req.Ref.ID, name)
 		}
 		if !v.Allowed {
 			return n.deny(req, info, why, v.Rule, fault.New(fault.Forbidden, "the object has methods that are not for clients, and the id might be of a call of one of them: no client may settle calls here; make the call again with its id"))

@@ -84,7 +84,8 @@ type Node struct {
 	marked     uint64 // the garbage collection after which the sweep looked at the heap last
 	stages     stages
 	executions executions
-	copies     *copies // nil: messages are shared
+	rules      atomic.Pointer[access.Rules] // see SetAccess
+	copies     *copies                      // nil: messages are shared
 
 	commits  *commits                   // nil without a store
 	exactly  object.ExactlyOnceProvider // nil without one that keeps results
@@ -124,6 +125,7 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
 	n.executions.init(cfg.MaxExecutions)
+	n.rules.Store(cfg.Access)
 	if cfg.CopyMessages {
 		n.copies = newCopies(cfg.Listener.MessageChanged)
 	}

@@ -23,6 +23,8 @@ type Document struct {
 	File
 	Name  string
 	Lines Lines
+
+	text []byte
 }
 
 // Read reads and checks the file at path.
@@ -36,7 +38,7 @@ func Read(path string) (*Document, error) {
 
 // Parse checks the text of a file called name. The error is Problems: all that is wrong.
 func Parse(name string, data []byte) (*Document, error) {
-	d := &Document{Name: name}
+	d := &Document{Name: name, text: data}
 	var err error
 	d.Lines, err = Decode(name, data, &d.File)
 	var problems Problems

@@ -16,7 +16,8 @@ type Setting struct {
 	From string `json:"from"`
 	Key  string `json:"key,omitempty"` // of the file, if it is said there
 
-	raw string // Value, also of a secret
+	raw   string // Value, also of a secret
+	fixed bool   // the file has no say
 }
 
 // Default is where a value comes from that nobody gave.
@@ -45,9 +46,9 @@ func Settle(fs *flag.FlagSet, environment func(string) (string, bool), values []
 		text, inEnvironment := environment(variable)
 		switch {
 		case given[f.Name]:
-			s.From = "--" + f.Name
+			s.From, s.fixed = "--"+f.Name, true
 		case inEnvironment && text != "":
-			s.From = variable
+			s.From, s.fixed = variable, true
 			if err := fs.Set(f.Name, text); err != nil {
 				errs = append(errs, fmt.Errorf("%s=%q: %w", variable, shown(f.Name, text), err))
 			}
