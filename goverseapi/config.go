@@ -30,6 +30,7 @@ type ConfigLoader struct {
 	format   string
 	http     string // --http-listen of a program without a gate
 	database postgres.Config
+	rules    bool // the program brings its own
 
 	document *conf.Document // nil without --config
 	settings []conf.Setting
@@ -149,13 +150,21 @@ func (l *ConfigLoader) complete() error {
 		errs = append(errs, l.database.Validate())
 		l.config.OpenStore = openPostgres(l.database)
 	}
-	if l.document != nil && (l.document.Access != nil || l.document.Lifecycle != nil) {
-		if l.config.ObjectAccessRules != nil || l.config.ObjectLifecycleRules != nil {
-			errs = append(errs, errors.New("this program brings its own access rules; leave the file's out"))
-		}
+	l.rules = l.config.ObjectAccessRules != nil || l.config.ObjectLifecycleRules != nil
+	if l.document != nil && !l.rules {
 		l.config.ObjectAccessRules, l.config.ObjectLifecycleRules = l.document.Rules()
+	} else if l.document != nil {
+		errs = append(errs, l.ownRules(l.document))
 	}
 	return errors.Join(append(errs, checkLog(l.level, l.format))...)
+}
+
+// ownRules refuses a file's rules where the program has its own: one of them would not hold.
+func (l *ConfigLoader) ownRules(d *conf.Document) error {
+	if l.rules && (d.Access != nil || d.Lifecycle != nil) {
+		return errors.New("this program brings its own access rules; leave the file's out")
+	}
+	return nil
 }
 
 func checkLog(level, format string) error {

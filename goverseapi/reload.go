@@ -23,10 +23,14 @@ func (l *ConfigLoader) follow(cfg *ServerConfig) {
 		out = logger.NewLogger("config")
 	}
 	live := &conf.Live{
-		Started: l.document, Settings: l.settings, Flags: l.flags,
+		Started: l.document, Settings: l.settings, Flags: l.flags, Say: out.Say,
 		Values: func(d *conf.Document) ([]conf.Value, error) { return d.Node(l.id) },
-		Apply:  func(d *conf.Document, changes []conf.Change) error { return apply(std.server.Load(), d, changes) },
-		Say:    sayTo(out),
+		Apply: func(d *conf.Document, changes []conf.Change) error {
+			if err := l.ownRules(d); err != nil {
+				return err
+			}
+			return apply(std.server.Load(), d, changes)
+		},
 	}
 	cfg.Companions = append(cfg.Companions, func(ctx context.Context, _ *cluster.Cluster) error {
 		again := make(chan os.Signal, 1)
@@ -55,14 +59,4 @@ func apply(s *Server, d *conf.Document, changes []conf.Change) error {
 		}
 	}
 	return nil
-}
-
-func sayTo(out *logger.Logger) func(wrong bool, text string) {
-	return func(wrong bool, text string) {
-		if wrong {
-			out.Warnf("%s", text)
-		} else {
-			out.Infof("%s", text)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/xiaonanln/goverse/cmd/gate/gateconfig"
@@ -45,6 +46,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "gate: %v\n", err)
 		return 2
 	}
+	var following sync.WaitGroup
+	life, end := context.WithCancel(ctx)
+	following.Go(func() { loader.Follow(life) })
+	defer following.Wait()
+	defer end()
 	if err := server.Run(ctx); err != nil {
 		fmt.Fprintf(stderr, "gate: %v\n", err)
 		return 1

@@ -75,6 +75,15 @@ func (l *Logger) Warnf(format string, args ...any) { l.printf(LevelWarn, format,
 // Errorf writes a line at LevelError.
 func (l *Logger) Errorf(format string, args ...any) { l.printf(LevelError, format, args...) }
 
+// Say writes text as it is, at LevelWarn if something is wrong, else at LevelInfo.
+func (l *Logger) Say(wrong bool, text string) {
+	if wrong {
+		l.printf(LevelWarn, "%s", text)
+	} else {
+		l.printf(LevelInfo, "%s", text)
+	}
+}
+
 // Fatalf writes a line at LevelFatal and ends the process with exit code 1.
 // Deferred functions do not run: it is for a program's main, never for a library.
 func (l *Logger) Fatalf(format string, args ...any) {

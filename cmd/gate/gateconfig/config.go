@@ -5,11 +5,14 @@ package gateconfig
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/xiaonanln/goverse/gate/gateserver"
@@ -119,6 +122,38 @@ func (l *Loader) settle(environment func(string) (string, bool)) (err error) {
 	}
 	_, err = logger.ParseLevel(l.level)
 	return errors.Join(err, logger.CheckFormat(l.format))
+}
+
+// Follow lets the program take up what changes in the cluster's file, within 2 s and on
+// SIGHUP, until ctx ends: of a gate that is the log's level. Without a file it returns at
+// once, and SIGHUP ends the process, as ever.
+func (l *Loader) Follow(ctx context.Context) {
+	if l.document == nil {
+		return
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	live := &conf.Live{
+		Started: l.document, Settings: l.settings, Flags: l.flags, Say: logger.NewLogger("config").Say,
+		Values: func(d *conf.Document) ([]conf.Value, error) { return d.Gate(l.id) },
+		Apply:  apply,
+	}
+	_ = live.Run(ctx, conf.Every, again) // it ends with ctx
+}
+
+// apply takes up changes that count now. Rules of access are the nodes'.
+func apply(_ *conf.Document, changes []conf.Change) error {
+	for _, c := range changes {
+		if c.Flag == "log-level" {
+			level, err := logger.ParseLevel(c.New)
+			if err != nil {
+				return err
+			}
+			logger.SetLevel(level)
+		}
+	}
+	return nil
 }
 
 // Settings is what each flag is after Load, and where its value came from.
