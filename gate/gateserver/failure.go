@@ -18,6 +18,7 @@ type refusal struct {
 	status int
 	code   string
 	text   string
+	path   string // of what the request named, as far as it did
 	allow  string // 405: the methods that are
 }
 
@@ -32,6 +33,7 @@ type failure struct {
 	Error   string `json:"error"`
 	Code    string `json:"code"`
 	Outcome string `json:"outcome"`
+	Path    string `json:"path,omitempty"` // what was tried on: Type/id.Method
 	Kind    string `json:"kind,omitempty"` // which CONFLICT: CALL_ID_REUSED, EXPIRED_CALL_ID, CALL_SETTLED, ...
 }
 
@@ -39,11 +41,11 @@ type failure struct {
 func describe(err error, op object.Op) (status int, f failure) {
 	var r *refusal
 	if errors.As(err, &r) {
-		return r.status, failure{Error: r.text, Code: r.code, Outcome: fault.NotExecuted.String()}
+		return r.status, failure{Error: r.text, Code: r.code, Outcome: fault.NotExecuted.String(), Path: r.path}
 	}
 	e := fault.Of(err)
 	row := e.Kind.Row()
-	f = failure{Error: err.Error(), Code: codeFor(row.Code, op), Outcome: fault.OutcomeOf(e).String()}
+	f = failure{Error: err.Error(), Code: codeFor(row.Code, op), Outcome: fault.OutcomeOf(e).String(), Path: e.Subject}
 	if f.Code == "CONFLICT" {
 		f.Kind = strings.ToUpper(strings.ReplaceAll(row.Name, " ", "_"))
 	}
@@ -61,15 +63,39 @@ func codeFor(code string, op object.Op) string {
 // writeFailure answers a request with err.
 func writeFailure(w http.ResponseWriter, err error, op object.Op) {
 	status, f := describe(err, op)
-	var r *refusal
-	if errors.As(err, &r) && r.allow != "" {
-		w.Header().Set("Allow", r.allow)
+	if allow := allowed(err); allow != "" {
+		w.Header().Set("Allow", allow)
 	}
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter(fault.Of(err)))
 	}
 	body, _ := json.Marshal(f) // strings: it cannot fail
 	writeJSON(w, status, body)
+}
+
+// allowed is the methods that a request should have had, when that is what is wrong.
+func allowed(err error) string {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return r.allow
+	case fault.KindOf(err) == fault.NotReadOnly:
+		return "POST"
+	}
+	return ""
+}
+
+// about names what a refusal is about.
+func about(err error, ref object.Ref, method string) error {
+	var r *refusal
+	if !errors.As(err, &r) || r.path != "" {
+		return err
+	}
+	named := *r
+	if named.path = ref.String(); method != "" {
+		named.path += "." + method
+	}
+	return &named
 }
 
 func retryAfter(e *fault.Error) string {

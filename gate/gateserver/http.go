@@ -91,6 +91,8 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		clientJS(w, r)
 	case path == openapiPath:
 		d.openapi(w, r)
+	case isTry(path):
+		d.try(w, r)
 	default:
 		writeFailure(w, badPath("nothing is at %s; the API is %s{type}/{id}/{method}, %s{type}/{id}, %s and %s", path, objectsRoot, settleRoot, eventsPath, socketPath), object.OpCall)
 	}
@@ -110,7 +112,7 @@ func (d *httpDoor) object(w http.ResponseWriter, r *http.Request, rest string) {
 		op, err = d.plain(w, r, t)
 	}
 	if err != nil {
-		writeFailure(w, err, op)
+		writeFailure(w, about(err, t.ref, t.method), op)
 	}
 }
 

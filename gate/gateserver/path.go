@@ -19,6 +19,7 @@ const (
 	eventsPath  = "/api/v1/events/stream"
 	socketPath  = "/api/v1/ws"
 	openapiPath = "/api/v1/openapi.json"
+	tryPath     = "/api/v1/try"
 )
 
 // target is what a path below objectsRoot names. The envelope's three words stand
