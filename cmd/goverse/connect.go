@@ -2,12 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -115,42 +110,14 @@ func (f *commonFlags) endpoints() (list []string, why string, err error) {
 		}
 		return etcdmanager.Endpoints(f.etcd), why, nil
 	}
-	own, err := etcdIn(f.dataDir)
+	own, err := etcdmanager.EndpointIn(f.dataDir)
 	switch {
 	case err == nil:
-		return []string{own}, "its address is in " + lockFile(f.dataDir), nil
+		return []string{own}, "its address is in " + etcdmanager.LockFile(f.dataDir), nil
 	case f.dataDirFrom != byDefault:
 		return nil, "", err
 	}
 	return []string{defaultEtcd}, fmt.Sprintf("that is the default: neither --etcd nor GOVERSE_ETCD names one, and %v", err), nil
-}
-
-func lockFile(dir string) string { return filepath.Join(dir, "goverse.lock") }
-
-// etcdIn is the etcd inside the process that uses the directory, as its lock file
-// tells, if it still answers there.
-func etcdIn(dir string) (endpoint string, err error) {
-	var lock struct {
-		PID      int    `json:"pid"`
-		Endpoint string `json:"endpoint"`
-	}
-	text, err := os.ReadFile(lockFile(dir))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("no program has its data in %s", dir)
-	case err != nil:
-		return "", fmt.Errorf("the data directory %s cannot be looked at: %w", dir, err)
-	case json.Unmarshal(text, &lock) != nil || lock.PID != 0 && lock.Endpoint == "":
-		return "", fmt.Errorf("the program that has its data in %s is still starting", dir)
-	case lock.PID == 0:
-		return "", fmt.Errorf("the program that has its data in %s is not running", dir)
-	}
-	c, err := net.DialTimeout("tcp", lock.Endpoint, time.Second)
-	if err != nil {
-		return "", fmt.Errorf("the program that has its data in %s died, or its etcd does not answer at %s", dir, lock.Endpoint)
-	}
-	c.Close()
-	return lock.Endpoint, nil
 }
 
 // connect reaches etcd. The caller closes the KV.

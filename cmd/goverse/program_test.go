@@ -147,10 +147,10 @@ func TestLockFiles(t *testing.T) {
 		`{"pid":0,"endpoint":"127.0.0.1:1","lease":"0"}`: "is not running",
 	} {
 		dir := t.TempDir()
-		if err := os.WriteFile(lockFile(dir), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(etcdmanager.LockFile(dir), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if endpoint, err := etcdIn(dir); endpoint != "" || err == nil || !strings.Contains(err.Error(), want) {
+		if endpoint, err := etcdmanager.EndpointIn(dir); endpoint != "" || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %s, %v", text, endpoint, err)
 		}
 		f := commonFlags{dataDir: dir}

@@ -1,0 +1,80 @@
+package inspector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/diagnosis"
+	"github.com/xiaonanln/goverse/internal/event"
+)
+
+// drain carries out an operator's order and puts it on the timeline.
+func (i *Inspector) drain(w http.ResponseWriter, r *http.Request) {
+	var order struct {
+		Undo  bool `json:"undo"`
+		Force bool `json:"force"`
+	}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&order); err != nil {
+		fail(w, http.StatusBadRequest, "the body is not {\"undo\": bool, \"force\": bool}: %v", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	address, give, word := r.PathValue("address"), consensusmanager.Drain, "drain"
+	if order.Undo {
+		give, word = consensusmanager.Undrain, "take shards again"
+	}
+	mark, err := give(ctx, i.cfg.KV, i.cfg.Prefix, address, order.Force)
+	if err != nil {
+		i.audit(event.Warn, address, fmt.Sprintf("the order that %s %s was not carried out", address, word), r, err)
+		fail(w, statusOf(err), "%s", wordsOf(err, address))
+		return
+	}
+	if mark.Changed {
+		i.audit(event.Info, address, fmt.Sprintf("an operator told %s to %s", address, word), r, nil)
+	}
+	l := diagnosis.Loads(diagnosis.Of(mark.Before, i.cfg.Prefix))[address]
+	write(w, http.StatusOK, encode(map[string]any{"address": address, "changed": mark.Changed, "held": l.Held, "target": l.Target}))
+}
+
+// audit tells of an operator's action: viewers, and who listens.
+func (i *Inspector) audit(s event.Severity, node, text string, r *http.Request, err error) {
+	c := Change{Kind: OfAction, Node: node, Text: text, Reason: "from " + r.RemoteAddr}
+	if err != nil {
+		c.Reason += ": " + err.Error()
+	}
+	i.feed.Tell(c)
+	if heard := i.cfg.Listener.Notice; heard != nil {
+		heard(event.Notice{Severity: s, From: "inspector", Text: text + ", from " + r.RemoteAddr, Err: err})
+	}
+}
+
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, consensusmanager.ErrNoNode), errors.Is(err, consensusmanager.ErrNoCluster):
+		return http.StatusNotFound
+	case errors.Is(err, consensusmanager.ErrLastReady), errors.Is(err, consensusmanager.ErrStopping):
+		return http.StatusConflict
+	case errors.Is(err, consensusmanager.ErrUnknownOutcome):
+		return http.StatusBadGateway
+	}
+	return http.StatusServiceUnavailable
+}
+
+func wordsOf(err error, address string) string {
+	switch {
+	case errors.Is(err, consensusmanager.ErrLastReady):
+		return address + " is the last ready node: what it holds would have nowhere to go. Start another, or force it"
+	case errors.Is(err, consensusmanager.ErrStopping):
+		return "the process of " + address + " is stopping by itself; force it to be ready all the same"
+	case errors.Is(err, consensusmanager.ErrUnknownOutcome):
+		return "etcd did not answer in time: the order may be carried out later. Giving it again does no harm"
+	}
+	return err.Error()
+}
