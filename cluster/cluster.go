@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 )
@@ -108,6 +109,10 @@ func (c *Cluster) watch(ctx context.Context) {
 		}
 	}
 }
+
+// KV is the way to the cluster's etcd that also carries the watch, for those who look at
+// the cluster, or give it an operator's orders. It is not theirs to close.
+func (c *Cluster) KV() etcdmanager.KV { return c.cfg.KVs[0] }
 
 // View is the newest picture of the cluster. It is never nil.
 func (c *Cluster) View() *consensusmanager.View { return c.m.View() }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/gate/gateserver"
+	"github.com/xiaonanln/goverse/inspector"
+	"github.com/xiaonanln/goverse/internal/telemetry"
+	"github.com/xiaonanln/goverse/util/logger"
 )
 
 // Standalone is a whole service in one process: a node, a gate for its clients, and
@@ -20,6 +23,9 @@ import (
 type Standalone struct {
 	Server ServerConfig
 	Gate   gateserver.GateServerConfig // its Router is set by Run
+	// Inspector is where the page is that shows the cluster, host:port; empty or "off" for
+	// none. On a port that is taken there is none either, and a line in the log says so.
+	Inspector string
 }
 
 // Run serves until ctx ends or the process gets SIGINT or SIGTERM, then stops
@@ -31,6 +37,9 @@ func (s Standalone) Run(ctx context.Context, ready func(gate *gateserver.GateSer
 	cfg.Companions = append(cfg.Companions, func(ctx context.Context, c *cluster.Cluster) error {
 		return s.runGate(ctx, c, ready)
 	})
+	if s.Inspector != "" && s.Inspector != "off" {
+		cfg.Companions = append(cfg.Companions, s.runInspector)
+	}
 	srv, err := NewServerWithConfig(&cfg)
 	if err != nil {
 		return err
@@ -61,12 +70,35 @@ func (s Standalone) runGate(ctx context.Context, c *cluster.Cluster, ready func(
 	return gate.Stop()
 }
 
+// runInspector shows the cluster until ctx ends. That it cannot fails nothing else.
+func (s Standalone) runInspector(ctx context.Context, c *cluster.Cluster) error {
+	log := logger.NewLogger("inspector")
+	i, err := inspector.New(inspector.Config{
+		ListenAddress: s.Inspector, KV: c.KV(), Prefix: s.Server.EtcdPrefix, Token: os.Getenv(inspector.TokenVariable),
+		Listener: telemetry.Log(log, telemetry.LogOptions{}),
+	})
+	if err == nil {
+		err = i.Run(ctx, func(address string) { log.Infof("http://%s/ shows the cluster", address) })
+	}
+	if err != nil {
+		log.Warnf("there is no inspector: %v (--inspector-listen)", err)
+		<-ctx.Done()
+	}
+	return nil
+}
+
 // Option changes what Main runs.
 type Option func(*Standalone)
 
 // WithPages serves pages at "/" of the gate's HTTP port, beside the API.
 func WithPages(pages http.Handler) Option {
 	return func(s *Standalone) { s.Gate.Handler = pages }
+}
+
+// WithInspector has Main show the cluster at http://127.0.0.1:8080/, or where
+// --inspector-listen says.
+func WithInspector() Option {
+	return func(s *Standalone) { s.Inspector = inspector.DefaultListenAddress }
 }
 
 // Main is a whole program: it reads the command line, runs a node and a gate in this
@@ -81,6 +113,7 @@ func Main(opts ...Option) {
 	fs := flag.CommandLine
 	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
 	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")
+	fs.StringVar(&s.Inspector, "inspector-listen", or(s.Inspector, "off"), "`host:port` of a page that shows the living cluster; off for none")
 	l := newConfigLoader(fs, &s.Server)
 	if _, err := l.Load(os.Args[1:]); err != nil {
 		exitUsage(err)
@@ -100,7 +133,7 @@ func Main(opts ...Option) {
 func (s *Standalone) validate() error {
 	ports := []struct{ flag, address string }{
 		{"--listen", s.Server.ListenAddress}, {"--gate-listen", s.Gate.ListenAddress},
-		{"--http-listen", s.Gate.HTTPListenAddress}, {"--ops-listen", s.Server.MetricsListenAddress},
+		{"--http-listen", s.Gate.HTTPListenAddress}, {"--ops-listen", s.Server.MetricsListenAddress}, {"--inspector-listen", s.Inspector},
 	}
 	var errs []error
 	for i, a := range ports {
@@ -119,6 +152,13 @@ func (s *Standalone) validate() error {
 	gate := s.Gate
 	gate.Router = (*cluster.Cluster)(nil) // Run sets it
 	return errors.Join(s.Server.Validate(), gate.Validate())
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
 }
 
 func listenable(address string) bool {

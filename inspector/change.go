@@ -154,7 +154,11 @@ func moveOf(was, is *Scene, before, after *Shard) (move, bool) {
 	case before.Epoch == after.Epoch && same:
 		return move{}, false
 	case after.Current == "":
-		return move{verb: before.Current + " released %s", from: before.Current, reason: "no node is to take them"}, true
+		m := move{verb: before.Current + " released %s", from: before.Current, reason: "no node is to take them"}
+		if after.Target != "" {
+			m.reason = after.Target + " is to take them"
+		}
+		return m, true
 	case before.Current == "":
 		return move{verb: after.Current + " claimed %s", to: after.Current, reason: "nobody held them"}, true
 	case same:

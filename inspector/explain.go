@@ -49,9 +49,9 @@ func explainObject(v *diagnosis.Picture, r *http.Request) (*diagnosis.Explanatio
 }
 
 func explainNode(v *diagnosis.Picture, r *http.Request) (*diagnosis.Explanation, error) {
-	e, known := diagnosis.Node(v, r.PathValue("address"))
-	if !known {
-		return nil, fmt.Errorf("no node is registered as %s", r.PathValue("address"))
+	address := r.PathValue("address")
+	if e, known := diagnosis.Node(v, address); known {
+		return e, nil
 	}
-	return e, nil
+	return diagnosis.NoNode(v, address), nil
 }

@@ -37,6 +37,10 @@ type Config struct {
 	Listener event.Listener
 }
 
+// TokenVariable names the environment variable from which programs take Config.Token: a
+// flag would be seen by every user of the machine.
+const TokenVariable = "GOVERSE_INSPECTOR_TOKEN"
+
 // DefaultListenAddress is where the page is by default.
 const DefaultListenAddress = "127.0.0.1:8080"
 
@@ -59,7 +63,7 @@ func (c Config) Validate() error {
 	case err != nil:
 		errs = append(errs, fmt.Errorf("the inspector's address is %q; give host:port, as in 127.0.0.1:8080", c.ListenAddress))
 	case !isLoopback(host) && c.Token == "":
-		errs = append(errs, fmt.Errorf("the inspector on %s would show the cluster, and let it be changed, to whoever reaches that port: listen on loopback, or set a token (GOVERSE_INSPECTOR_TOKEN)", c.ListenAddress))
+		errs = append(errs, fmt.Errorf("the inspector on %s would show the cluster, and let it be changed, to whoever reaches that port: listen on loopback, or set a token with "+TokenVariable, c.ListenAddress))
 	}
 	if c.Token != "" && len(c.Token) < minToken {
 		errs = append(errs, fmt.Errorf("the inspector's token has %d characters; give at least %d", len(c.Token), minToken))

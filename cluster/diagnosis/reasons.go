@@ -292,6 +292,14 @@ func Node(v *Picture, address string) (e *Explanation, known bool) {
 	return e, true
 }
 
+// NoNode explains an address of which nothing is known.
+func NoNode(v *Picture, address string) *Explanation {
+	e := newExplanation("node %s", address)
+	e.cluster(v)
+	e.Summary = fmt.Sprintf("No node is registered as %s, and no shard names it", address)
+	return e
+}
+
 // traffic is where the shards of a node go to, and where those that it waits for
 // are; and how many records name it by a registration that is gone.
 func traffic(v *Picture, address string) (to, from map[string]int, lost int) {

@@ -28,10 +28,6 @@ func main() {
 	os.Exit(code)
 }
 
-// tokenVariable names the environment variable with the token: a flag would be seen by
-// every user of the machine.
-const tokenVariable = "GOVERSE_INSPECTOR_TOKEN"
-
 // options is the command line.
 type options struct{ listen, etcd, prefix, dataDir string }
 
@@ -60,7 +56,7 @@ move, and what happened when and why.
   inspector                          # beside a program with an etcd of its own: no flags
 
 It reads the cluster's etcd, and changes only what an operator tells it to. On loopback it
-serves callers of this machine. To listen elsewhere set $` + tokenVariable + ` to a secret of 16
+serves callers of this machine. To listen elsewhere set $` + inspector.TokenVariable + ` to a secret of 16
 characters or more, and open the page once with ?token=<it>.
 
 Flags:
@@ -105,7 +101,7 @@ func (o options) serve(ctx context.Context, stdout io.Writer) error {
 	}
 	defer kv.Close()
 	i, err := inspector.New(inspector.Config{
-		ListenAddress: o.listen, KV: kv, Prefix: o.prefix, Token: os.Getenv(tokenVariable),
+		ListenAddress: o.listen, KV: kv, Prefix: o.prefix, Token: os.Getenv(inspector.TokenVariable),
 		Listener: telemetry.Log(logger.NewLogger("inspector"), telemetry.LogOptions{}),
 	})
 	if err != nil {

@@ -51,11 +51,11 @@ export function exact(millis) {
 
 /** An id with a button that copies it. */
 export function copyable(text) {
-  const button = el("button", { class: "quiet", type: "button", "aria-label": `copy ${text}`, title: "copy" }, "⧉");
+  const button = el("button", { class: "quiet", type: "button", "aria-label": `copy ${text}` }, "copy");
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text);
-    button.textContent = "✓";
-    setTimeout(() => { button.textContent = "⧉"; }, 1200);
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 1200);
   });
   return el("span", {}, el("span", { class: "mono" }, text), button);
 }

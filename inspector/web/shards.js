@@ -51,6 +51,7 @@ export class Shards {
     const rows = Math.ceil(shards.length / this.columns);
     this.canvas.width = cell * this.columns;
     this.canvas.height = cell * rows;
+    this.canvas.style.width = `${this.canvas.width / scale}px`;
     const pen = this.canvas.getContext("2d");
     const colours = this.cluster.names.map((n) => colour(this.cluster, n));
     const draining = this.cluster.names.map((n) => this.cluster.node(n)?.state === "draining");

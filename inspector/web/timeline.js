@@ -1,6 +1,7 @@
 import { el, link, ago, clock, exact } from "./draw.js";
 
 const SHOWN = 300;
+const TOGETHER = 10_000; // ms in which what happens to shards alike is one line
 
 /** What happened, newest first, each with its reason. */
 export class Timeline {
@@ -19,8 +20,9 @@ export class Timeline {
   draw() {
     if (this.root.hidden) return;
     const found = this.cluster.changes.filter((c) => !this.#filter || `${c.kind} ${c.text} ${c.reason ?? ""}`.toLowerCase().includes(this.#filter));
-    this.note.textContent = found.length > SHOWN ? `the newest ${SHOWN} of ${found.length}` : `${found.length} of the last ${this.cluster.changes.length}`;
-    this.list.replaceChildren(...found.slice(-SHOWN).reverse().map((c) => this.#item(c)));
+    const lines = together(found);
+    this.note.textContent = lines.length > SHOWN ? `the newest ${SHOWN} of ${lines.length}` : "";
+    this.list.replaceChildren(...lines.slice(-SHOWN).reverse().map((c) => this.#item(c)));
   }
 
   #item(c) {
@@ -30,4 +32,24 @@ export class Timeline {
       el("span", {}, c.node ? el("a", { href: link("node", c.node) }, c.text) : c.text, c.reason ? el("span", { class: "reason" }, ` — ${c.reason}`) : "",
         c.shards?.length ? el("span", { class: "reason" }, " (", c.shards.slice(0, 4).flatMap((id, i) => [i ? ", " : "", el("a", { href: link("shard", id) }, String(id))]), c.count > 4 ? ` and ${c.count - 4} more)` : ")") : ""));
   }
+}
+
+/** Changes with those of shards that went the same way for the same reason made one. */
+export function together(changes) {
+  const lines = [];
+  const open = new Map();
+  for (const c of changes) {
+    const way = c.kind === "shards" ? `${c.text.replace(/\d+ shards?/, "")} ${c.reason}` : "";
+    const line = way && open.get(way);
+    if (line && c.at - line.at < TOGETHER) {
+      line.count += c.count;
+      line.at = c.at;
+      line.text = line.text.replace(/\d+ shards?/, `${line.count} shards`);
+      continue;
+    }
+    const fresh = { ...c };
+    lines.push(fresh);
+    if (way) open.set(way, fresh);
+  }
+  return lines.sort((a, b) => a.at - b.at);
 }

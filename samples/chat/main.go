@@ -19,5 +19,5 @@ func main() {
 	if err != nil {
 		panic(err) // the folder is in the program
 	}
-	goverseapi.Main(goverseapi.WithPages(http.FileServerFS(pages)))
+	goverseapi.Main(goverseapi.WithPages(http.FileServerFS(pages)), goverseapi.WithInspector())
 }
