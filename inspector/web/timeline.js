@@ -50,6 +50,7 @@ export function together(changes) {
     const fresh = { ...c };
     lines.push(fresh);
     if (way) open.set(way, fresh);
+    else open.clear(); // what follows may have another cause
   }
   return lines.sort((a, b) => a.at - b.at);
 }
