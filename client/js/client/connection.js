@@ -63,7 +63,7 @@ export class Connection {
     clearTimeout(this.#watch);
     for (const link of this.#leaving) link.close();
     this.#leaving.clear();
-    this.#link?.close();
+    this.#link?.close(true);
     this.#link = null;
     this.#become("closed");
   }
@@ -112,7 +112,8 @@ export class Connection {
       case "register":
         return this.#registered(link, frame);
       case "goodbye":
-        return this.#goodbye(link, frame);
+        if (frame.code === "NOT_READY") return this.#goodbye(link, frame);
+        return this.#lost(link, lostConnection(frame.error)); // it is this client's connection that ends
       case "reset":
         if (this.state !== "open") link.early = frame;
     }
@@ -160,7 +161,11 @@ export class Connection {
   }
 
   #lost(link, error) {
-    if (this.#leaving.delete(link)) return this.#on.lost(link, error);
+    if (this.#leaving.has(link)) {
+      if (link.lingers && link.calls.size > 0) return;
+      this.#leaving.delete(link);
+      return this.#on.lost(link, error);
+    }
     if (link !== this.#link) return;
     if (this.state === "open") {
       this.#plain.delete(link.base); // its successor may know more

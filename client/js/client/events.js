@@ -39,7 +39,10 @@ export class EventLink {
   #take({ event, data, id }) {
     const frame = { ...JSON.parse(data), op: event };
     if (event === "register") this.#clientId = frame.clientId;
-    if (event === "closed") throw lostConnection(frame.error);
+    if (event === "closed") {
+      if (frame.code !== "NOT_READY") throw lostConnection(frame.error);
+      frame.op = "goodbye"; // the gate leaves
+    }
     const seq = Number(id?.slice(id.lastIndexOf("/") + 1));
     if (event === "message" && id && Number.isSafeInteger(seq)) frame.seq = seq;
     this.#on.heard(this, frame);

@@ -53,10 +53,11 @@ export class SocketLink {
     return true;
   }
 
-  /** Hangs up; on.lost is not called. */
-  close() {
+  /** Hangs up; on.lost is not called. For good: the session ends with it. */
+  close(forGood = false) {
     const socket = this.#socket;
     this.#socket = null;
-    socket?.close();
+    if (forGood) socket?.close(1000);
+    else socket?.close();
   }
 }

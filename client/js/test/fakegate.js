@@ -114,7 +114,7 @@ export class FakeGate {
   }
 
   async #answer(frame) {
-    return this.answer(frame, this.said.filter((f) => f.op !== "ack").length);
+    return this.answer(frame, this.said.filter((f) => f.op !== "ack" && f.op !== "close").length);
   }
 
   #wake() {
@@ -144,6 +144,9 @@ export class FakeGate {
         this.#welcome(door, frame);
       } else if (frame.op === "hello") door.close(1008, "the frame has no seq");
       else this.#take(door, frame);
+    }, (code) => {
+      this.said.push({ op: "close", code });
+      this.#wake();
     });
   }
 
@@ -173,6 +176,7 @@ export class FakeGate {
     const door = {
       kind: "sse",
       say: ({ op, seq, ...data }) => r.write(`event: ${op}\n${seq ? `id: ${door.token}/${seq}\n` : ""}data: ${JSON.stringify(data)}\n\n`),
+      end: () => r.end(),
       cut: () => r.destroy(),
     };
     r.on("close", () => door.cut());
@@ -201,8 +205,8 @@ function frameOf(first, body) {
   return Buffer.concat([head, body]);
 }
 
-/** Hands the texts that a client sends to take, and answers its close. */
-function readFrames(socket, take) {
+/** Hands the texts that a client sends to take, and the code of its close to closed. */
+function readFrames(socket, take, closed) {
   let rest = Buffer.alloc(0);
   socket.on("data", (data) => {
     rest = Buffer.concat([rest, data]);
@@ -218,7 +222,10 @@ function readFrames(socket, take) {
       for (let i = 0; i < body.length; i++) body[i] ^= mask[i % 4];
       const op = rest[0] & 0x0f;
       rest = rest.subarray(at + 4 + size);
-      if (op === 8) return socket.end(closeFrame(1000, ""));
+      if (op === 8) {
+        closed(body.length >= 2 ? body.readUInt16BE(0) : 1005);
+        return socket.end(frameOf(0x88, Buffer.alloc(0)));
+      }
       if (op === 1) take(body.toString());
     }
   });

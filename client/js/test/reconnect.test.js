@@ -76,7 +76,7 @@ for (const transport of ["websocket", "sse"]) {
     const { gate, diary } = await begun(t, {}, { transport, silence: 150 });
     await diary.has("waiting");
     await diary.has("open", 2);
-    assert.equal(gate.hellos.length, diary.lines.filter((l) => l === "open").length);
+    assert.ok(gate.hellos[1].token);
   });
 
   test(`${transport}: a gate that takes nobody in is given up`, needs, async (t) => {
@@ -153,6 +153,41 @@ test("a gate that leaves answers what it has, and the next one gets the rest", n
   release();
   assert.deepEqual(await early, { from: 1 });
   assert.equal(one.said.length, 1);
+});
+
+test("a goodbye that is not for leaving is a loss like any", needsWebSocket, async (t) => {
+  const { gate, diary } = await begun(t);
+  gate.say({ op: "goodbye", error: "you do not read", code: "OVERLOADED", outcome: "NotExecuted" });
+  await diary.has("waiting");
+  gate.push({ n: 2 });
+  await diary.has("push 2");
+  assert.deepEqual(diary.news, ["push 1", "push 2"]);
+});
+
+test("events: a gate that leaves answers what it has", async (t) => {
+  const { gate, client } = await pair(t, {}, { transport: "sse" });
+  let release;
+  const held = new Promise((done) => (release = done));
+  gate.answer = async (f) => (f.method === "Slow" && (await held), { response: {} });
+  await client.ready();
+  const slow = client.call("T", "x", "Slow");
+  await gate.heard("call");
+  const again = new Diary(client).has("open");
+  const [door] = gate.doors;
+  door.say({ op: "closed", error: "the gate stops", code: "NOT_READY" });
+  door.end();
+  await again;
+  release();
+  assert.deepEqual(await slow, {});
+});
+
+test("a client that is closed ends its session for good", needsWebSocket, async (t) => {
+  const { gate, client } = await begun(t);
+  client.close();
+  assert.equal((await gate.heard("close")).code, 1000);
+  const other = clientOf(t, gate.url, { silence: 100 });
+  await new Diary(other).has("waiting");
+  assert.notEqual((await gate.heard("close", 2)).code, 1000);
 });
 
 test("a client follows advice only if it was told to", needsWebSocket, async (t) => {

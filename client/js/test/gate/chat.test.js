@@ -1,6 +1,8 @@
 // Against a real gate and the chat sample, which test/e2e starts: GOVERSE_TEST_GATE is its
 // URL, and POST to GOVERSE_TEST_CONTROL /kill and /start does that to its process.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createConnection, createServer } from "node:net";
 import { test } from "node:test";
 import { ref } from "../../client.js";
 import { clientOf, Diary, errorFrom, needsWebSocket } from "../kit.js";
@@ -70,7 +72,35 @@ for (const transport of ["websocket", "sse"]) {
     assert.deepEqual(await client.call("ChatRoom", id, "History"), {});
   });
 
-  test(`${transport}: a killed process is come back to`, { ...needs, timeout: 120_000 }, async (t) => {
+  test(`${transport}: a connection that is cut is resumed`, { ...needs, timeout: 60_000 }, async (t) => {
+    const wire = await Wire.to(url);
+    t.after(() => wire.close());
+    const bob = clientOf(t, wire.url, { transport, backoff: { first: 50, longest: 200 } });
+    const ann = open(t);
+    const diary = new Diary(bob);
+    const room = `cut ${transport}`;
+    const say = (n) => ann.call("ChatRoom", room, "SendMessage", { userName: "ann", message: String(n) });
+    let heard = 0;
+    const all = new Promise((done) => bob.onPush("chat.ChatMessage", ({ message }) => {
+      assert.equal(message, String(++heard));
+      if (heard === 30) done();
+    }));
+    await bob.call("ChatRoom", room, "Join", { userName: "bob" });
+    const id = bob.clientId;
+    for (let n = 1; n <= 30; n++) {
+      if (n % 10 === 5) {
+        await diary.has("open", (n + 5) / 10);
+        wire.cut();
+        await diary.has("waiting", (n + 5) / 10);
+      }
+      await say(n);
+    }
+    await all;
+    assert.equal(bob.clientId, id);
+    assert.ok(!diary.lines.some((l) => l.startsWith("reset")), `${diary.lines}`);
+  });
+
+  test(`${transport}: a killed process is come back to`, { ...needs, timeout: 60_000 }, async (t) => {
     const client = open(t);
     const diary = new Diary(client);
     const room = `killed ${transport}`;
@@ -90,4 +120,37 @@ for (const transport of ["websocket", "sse"]) {
     assert.equal(diary.news.length, 1, `${diary.news}`);
     assert.match(diary.news[0], /^reset /);
   });
+}
+
+/** Wire leads to a gate, and can be cut. */
+class Wire {
+  #ends = new Set();
+  #server;
+
+  static async to(url) {
+    const { hostname, port } = new URL(url);
+    const wire = new Wire();
+    wire.#server = createServer((near) => {
+      const far = createConnection({ host: hostname, port });
+      for (const [end, other] of [[near, far], [far, near]]) {
+        wire.#ends.add(end);
+        end.on("error", () => {});
+        end.on("close", () => (wire.#ends.delete(end), other.destroy()));
+        end.pipe(other);
+      }
+    });
+    wire.#server.listen(0, "127.0.0.1");
+    await once(wire.#server, "listening");
+    wire.url = `http://127.0.0.1:${wire.#server.address().port}`;
+    return wire;
+  }
+
+  cut() {
+    for (const end of this.#ends) end.destroy();
+  }
+
+  close() {
+    this.#server.close();
+    this.cut();
+  }
 }
