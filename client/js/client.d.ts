@@ -85,6 +85,12 @@ export type Verdict<R = any> =
   | { status: "FAILED"; error: string }
   | { status: "SKIPPED" };
 
+/** What a subscription brings: a snapshot stands for all before it, also as a reset where changes may be missing. */
+export type Published<S = any, C = S> =
+  | { version: string; snapshot: S; reset?: undefined; change?: undefined }
+  | { version: string; snapshot: S; reset: true; reason: string; change?: undefined }
+  | { version: string; change: C; snapshot?: undefined; reset?: undefined };
+
 /** Ends what it was returned for. */
 export type Stop = () => void;
 
@@ -134,6 +140,12 @@ export class Client {
   onHeard(f: () => void): Stop;
   /** Iterates over pushes and resets, in order. At most limit wait, 1,000 by default; then the oldest are lost, and a reset says so. */
   pushes(options?: { limit?: number }): AsyncIterableIterator<{ push: Push<any>; reset?: undefined } | { reset: Reset; push?: undefined }>;
+
+  /**
+   * Follows an object of a type that publishes: first a snapshot of its state, then each change. At most limit wait,
+   * 1,000 by default; then a reset stands for them. Needs a WebSocket. Ends with an error when the gate refuses it.
+   */
+  subscribe<S = any, C = S>(type: string, id: string, options?: { limit?: number }): AsyncIterableIterator<Published<S, C>>;
 
   /** Tries to connect now, if the client waits. */
   reconnect(): void;

@@ -7,6 +7,7 @@ import { GoverseError } from "./client/error.js";
 import { Listeners } from "./client/listeners.js";
 import { Session } from "./client/session.js";
 import { Stream } from "./client/stream.js";
+import { Subscription } from "./client/subscription.js";
 
 export { GoverseError };
 
@@ -38,6 +39,7 @@ export class Client {
   #states = new Listeners();
   #heard = new Listeners();
   #streams = new Set();
+  #subscriptions = new Set();
   #ack = 0; // a timer
   #acked = 0;
   #unwatch;
@@ -52,7 +54,7 @@ export class Client {
       frame: (link, frame) => this.#take(link, frame),
       leaving: () => this.#calls.use(null),
       lost: (link, error) => this.#calls.drop(link, error),
-      changed: () => this.#tellState(),
+      changed: () => this.#changed(),
     });
     this.#unwatch = watchPage(() => this.#connection.hurry());
     this.#connection.start();
@@ -150,6 +152,18 @@ export class Client {
     return stream;
   }
 
+  /**
+   * Iterates over an object's state: {version, snapshot} first, then {version, change}, and {version, snapshot,
+   * reset: true, reason} where changes may be missing. At most limit wait; then a reset stands for them.
+   */
+  subscribe(type, id, { limit = 1_000 } = {}) {
+    const make = (ask) => this.#make(ask, undefined, { timeout: Infinity, once: ask.op === "subscribe" });
+    const subscription = new Subscription({ type, id, limit }, make, (s) => this.#subscriptions.delete(s));
+    this.#subscriptions.add(subscription);
+    subscription.begin();
+    return subscription.stream;
+  }
+
   /** Tries to connect now, if the client waits. */
   reconnect() {
     this.#connection.hurry();
@@ -163,6 +177,7 @@ export class Client {
     this.#calls.close("the client was closed");
     this.#connection.close();
     for (const stream of [...this.#streams]) stream.end();
+    for (const subscription of [...this.#subscriptions]) subscription.stream.end();
   }
 
   #make(ask, request, { timeout = this.#options.callTimeout, signal, once = false }) {
@@ -175,7 +190,9 @@ export class Client {
     this.#acked = this.#session.last;
     this.#tellState();
     if (reset) this.#tellReset(reset);
-    if (this.state === "open") this.#calls.use(link); // a listener may have closed the client
+    if (this.state !== "open") return; // a listener has closed the client
+    for (const subscription of this.#subscriptions) subscription.begin();
+    this.#calls.use(link);
   }
 
   #take(link, frame) {
@@ -185,6 +202,9 @@ export class Client {
         return this.#connection.answered(link);
       case "message":
         return this.#takePush(link, frame);
+      case "published":
+        for (const subscription of [...this.#subscriptions]) subscription.take(link, frame);
+        return;
       case "reset": {
         const reset = this.#session.reset(frame);
         if (reset) this.#tellReset(reset);
@@ -212,6 +232,11 @@ export class Client {
     };
     if (last - this.#acked >= 64) say();
     else this.#ack = setTimeout(say, 250);
+  }
+
+  #changed() {
+    for (const subscription of this.#subscriptions) subscription.lost();
+    this.#tellState();
   }
 
   #tellReset(reset) {

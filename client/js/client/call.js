@@ -34,7 +34,7 @@ export class Call {
     signal?.addEventListener("abort", this.#abort);
     if (signal?.aborted) return this.#abort();
     const late = () => this.giveUp("TIMEOUT", `no answer within ${timeout} ms`);
-    this.#timer = setTimeout(late, Math.min(timeout, 2 ** 31 - 1));
+    if (timeout < 2 ** 31) this.#timer = setTimeout(late, timeout); // else it has all the time
   }
 
   /** What is left of its time, in ms. */
@@ -45,6 +45,7 @@ export class Call {
   /** Its name in errors. */
   get name() {
     const { op, type, id, method } = this.ask;
+    if (type === undefined) return op;
     return `${op} ${type}/${id}${method ? "." + method : ""}`;
   }
 

@@ -54,6 +54,7 @@ export class Calls {
     call.link = null;
     const error = frame.error === undefined ? null : errorOf(frame, frame.retryAfter);
     if (!call.done) {
+      if (!error) call.ask.answered?.(frame.response, link); // before the next frame is read
       if (!error) call.succeed(call.ask.op === "settle" ? verdict(frame) : frame.response);
       else if (call.ask.op === "settle" && frame.status === "FAILED") call.succeed({ status: "FAILED", error: frame.error });
       else this.#failed(call, error);

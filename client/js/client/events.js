@@ -97,6 +97,7 @@ const verbs = { call: "POST", create: "PUT", delete: "DELETE", settle: "POST" };
 const reserved = ["call", "create", "delete"]; // words of the API, where the path has a type
 
 function pathOf({ op, type, id, method }) {
+  if (!verbs[op]) throw new GoverseError("subscriptions need a WebSocket, and there is none", { code: "NOT_SUPPORTED", outcome: notExecuted });
   const segments = op === "call" ? [type, id, method] : [type, id];
   if (segments.some((s) => s === "" || s === "." || s === "..") || reserved.includes(type)) {
     const text = `${segments.join("/")} cannot be named in a URL, and there is no WebSocket`;

@@ -27,6 +27,20 @@ export class Stream {
     this.#items.unshift(this.#overflow(lost));
   }
 
+  /** How many items wait. */
+  get size() {
+    return this.#items.length;
+  }
+
+  get done() {
+    return this.#done;
+  }
+
+  /** Drops what waits. */
+  clear() {
+    this.#items = [];
+  }
+
   /** Ends it behind what waits, with an error if there is one. */
   end(error = null) {
     if (this.#done) return;

@@ -34,6 +34,14 @@ export async function pushes(): Promise<void> {
   }
 }
 
+export async function follow(): Promise<number> {
+  for await (const p of client.subscribe<{ users: string[] }, { joined: string }>("ChatRoom", "tea")) {
+    if (p.snapshot) return p.snapshot.users.length + (p.reset ? p.reason.length : 0);
+    else return p.change.joined.length + Number(p.version);
+  }
+  return 0;
+}
+
 export function outcome(error: unknown): Outcome | undefined {
   return error instanceof GoverseError ? error.outcome : undefined;
 }
