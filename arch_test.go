@@ -138,6 +138,7 @@ var owners = []owner{
 	{"database/sql", []string{"util/sqlite", "util/postgres"}, "SQL belongs to the stores"},
 	{"github.com/anishathalye/porcupine", []string{"test/logbook/linear"}, "a search for orders belongs to the histories' checker"},
 	{"go.yaml.in/yaml", []string{"internal/conf"}, "a file is read strictly, in one place"},
+	{"connectrpc.com", []string{"gate/gateserver"}, "browsers' protocols belong to the gate's doors"},
 	{"github.com/spf13/cobra", []string{"cmd/goverse"}, "only the command line is one"},
 	{"testing", []string{"cluster/etcdmanager/kvtest", "object/objecttest", "goversetest", "test/pg", "test/spawn"}, "only a test kit is for tests"},
 }

@@ -3,6 +3,7 @@ module github.com/xiaonanln/goverse
 go 1.26.0
 
 require (
+	connectrpc.com/connect v1.19.1
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0

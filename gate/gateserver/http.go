@@ -32,6 +32,7 @@ type httpDoor struct {
 	guard     *guard
 	sockets   *socketDoor
 	describer *describer
+	web       *webDoor
 	pages     http.Handler
 	heartbeat time.Duration
 	patient   time.Duration // how long a client may leave what is sent to it unread
@@ -66,7 +67,8 @@ func (c complaints) Write(b []byte) (int, error) {
 // ServeHTTP routes by the escaped path as it came: cleaning it would change ids.
 func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
-	if !strings.HasPrefix(path, apiRoot) {
+	isWeb := strings.HasPrefix(path, webRoot)
+	if !isWeb && !strings.HasPrefix(path, apiRoot) {
 		d.pages.ServeHTTP(w, r)
 		return
 	}
@@ -79,6 +81,8 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rest, isObject := strings.CutPrefix(path, objectsRoot)
 	switch {
+	case isWeb:
+		d.web.ServeHTTP(w, r)
 	case isObject:
 		d.object(w, r, rest)
 	case strings.HasPrefix(path, settleRoot):

@@ -74,12 +74,12 @@ func (g *guard) allow(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", strings.Join([]string{"Retry-After", statusHeader, replayedHeader, durableHeader}, ", "))
+	h.Set("Access-Control-Expose-Headers", strings.Join([]string{"Retry-After", statusHeader, replayedHeader, durableHeader, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin"}, ", "))
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+strings.Join([]string{clientIDHeader, timeoutHeader, callIDHeader, keyHeader}, ", "))
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, "+strings.Join([]string{clientIDHeader, timeoutHeader, callIDHeader, keyHeader, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout", "X-Grpc-Web", "X-User-Agent"}, ", "))
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true

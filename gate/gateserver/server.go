@@ -230,14 +230,15 @@ func (s *GateServer) serve(life context.Context) *running {
 	c.on = s.heard
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	r.grpc = newGRPCServer(&grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, r.health)
+	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
+	r.grpc = newGRPCServer(door, r.health)
 	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(s.listen.grpc)) })
 
 	name, _, _ := net.SplitHostPort(s.address)
 	guard := newGuard(s.cfg.AllowedOrigins, name)
 	if s.listen.http != nil {
 		r.serveHTTP(hard, "HTTP", s.listen.http, &httpDoor{
-			calls: c, guard: guard, describer: newDescriber(s.router), pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
+			calls: c, guard: guard, describer: types, web: newWebDoor(door, types), pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
 			sockets: &socketDoor{calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
 		})
 	}
