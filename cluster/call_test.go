@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -376,8 +377,16 @@ func TestFollowPushes(t *testing.T) {
 		ctx, stop := context.WithCancel(context.Background())
 		heard := make(chan string, 100)
 		ended := make(chan error, 1)
+		var streams sync.Map // what was told of them
 		go func() {
-			ended <- g.c.FollowPushes(ctx, gateG, func(f peer.PushFrame) error { heard <- string(f.JSON); return nil })
+			ended <- g.c.FollowPushes(ctx, gateG, func(f peer.PushFrame) error {
+				if f.Stream != nil {
+					streams.Store(*f.Stream, true)
+					return nil
+				}
+				heard <- string(f.JSON)
+				return nil
+			})
 		}()
 		<-g.c.PushesReady()
 		from := func(p *process) {
@@ -420,6 +429,13 @@ func TestFollowPushes(t *testing.T) {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		for _, node := range []string{a.c.cfg.Address, b.c.cfg.Address, nodeC} {
+			for _, up := range []bool{true, false} {
+				if _, told := streams.Load(peer.Stream{Node: node, Up: up}); !told {
+					t.Errorf("nobody was told that the stream of %s is up: %v", node, up)
+				}
+			}
 		}
 	})
 }

@@ -46,7 +46,8 @@ func (c *Cluster) PushesReady() <-chan struct{} { return c.pushes.ready }
 // FollowPushes hands deliver all that the cluster's nodes push to the clients of
 // gate, until ctx ends. It keeps a stream to every live node and opens a lost one
 // again. deliver is called for one frame of a node at a time, in order, and for
-// several nodes at once; when it fails, that node's stream is opened anew.
+// several nodes at once; when it fails, that node's stream is opened anew. It is also
+// told when a stream is up, and when it is not any more.
 func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame) error) error {
 	streams := map[string]func(){}
 	var running sync.WaitGroup
@@ -85,6 +86,7 @@ func (c *Cluster) followNode(ctx context.Context, node, gate string, deliver fun
 		opened := time.Now()
 		err := c.stream(ctx, node, gate, deliver)
 		c.pushes.set(node, false)
+		_ = deliver(peer.PushFrame{Stream: &peer.Stream{Node: node}}) // there is no stream any more that could end
 		if ctx.Err() != nil {
 			return
 		}
@@ -102,6 +104,7 @@ func (c *Cluster) stream(ctx context.Context, node, gate string, deliver func(pe
 		return err
 	}
 	return conn.ServePushes(ctx, gate, func() {
+		_ = deliver(peer.PushFrame{Stream: &peer.Stream{Node: node, Up: true}}) // it fails again with the first push
 		c.pushes.set(node, true)
 		c.checkPushes(c.View())
 	}, deliver)

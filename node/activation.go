@@ -74,13 +74,14 @@ const (
 )
 
 // fate is what few activations have at a time: why there is no object, or will soon be
-// none, and who waits to see it. It belongs to the activation's mutex.
+// none, who waits to see it, and who has subscribed. It belongs to the activation's mutex.
 type fate struct {
 	noObject error         // why Loading failed
 	ending   error         // what calls that are inside get instead of their result
 	reason   string        // why it is closing, for the event
 	loaded   chan struct{} // closed when Loading is over; nil: nobody waits
 	gone     chan struct{} // closed when Closed; nil: nobody waits
+	feed     *feed         // what it publishes; nil: nobody has subscribed
 }
 
 // errMovedOn sends a call that waited back to the slot: the activation is ending.
@@ -220,6 +221,7 @@ func (a *activation) bear() error {
 // rise brings an object to life from the state that came with its shard.
 func (a *activation) rise(seed *peer.Staged) error {
 	state := func(object.Object) (proto.Message, error) { return unpack(seed.State) }
+	a.inheritFeed(seed)
 	return a.comeAlive(seed.Created, state, "the state that came with its shard")
 }
 
@@ -390,6 +392,7 @@ func (a *activation) vanish() {
 	a.slot.remove(a) // from here on a successor may begin
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.endFeedLocked()
 	a.state = closed
 	if a.fate.gone != nil {
 		close(a.fate.gone)

@@ -151,10 +151,10 @@ func (d *deck) deal(n int) iter.Seq[int] {
 // isOnlyCopy: its state is nowhere but here.
 func (a *activation) isOnlyCopy() bool { return a.keep == object.Volatile && a.typ.Persistent }
 
-// evictableLocked: it lives, nobody uses or waits for it, and its state outlives it, or
+// evictableLocked: it lives, nobody uses, waits for or follows it, and its state outlives it, or
 // it is idle for as long as its type demands. a.mu is held.
 func (a *activation) evictableLocked(now time.Duration) bool {
-	if a.state != live || a.door != doorOpen || !a.turns.atRest() {
+	if a.state != live || a.door != doorOpen || !a.turns.atRest() || a.followedLocked() {
 		return false
 	}
 	idle := a.typ.IdleTimeout

@@ -274,6 +274,7 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 	a := f.act
 	f.place(c)
 	f.undoOrTangle(failed != nil || reply == nil || f.own() != nil)
+	f.publishKept()
 	if hooks := f.hooks(); len(hooks) > 0 {
 		return f.settleAlone(ctx, hooks, reply, failed)
 	}
@@ -448,6 +449,9 @@ func (f *frame) filePushes(seq uint64) {
 		slices.SortFunc(f.pushes, func(a, b *encodedPush) int { return cmp.Compare(a.nth, b.nth) })
 	}
 	for _, p := range f.pushes {
+		if p.change != nil && !f.act.numberLocked(p.change) {
+			continue // nobody follows
+		}
 		f.act.save.effects = append(f.act.save.effects, effect{seq, p})
 	}
 }

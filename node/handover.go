@@ -284,7 +284,7 @@ func (d *departure) provideFor(ctx context.Context, l *load, a *activation) erro
 	case taken == nil:
 		return nil // it is in use again
 	}
-	return d.put(ctx, l, peer.Staged{Ref: a.ref, Created: taken.created, State: taken.state}, laid{a, taken.uses})
+	return d.put(ctx, l, peer.Staged{Ref: a.ref, Created: taken.created, State: taken.state, Incarnation: taken.incarnation, Published: taken.published}, laid{a, taken.uses})
 }
 
 // load is what is shipped together.

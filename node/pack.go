@@ -16,6 +16,8 @@ type packed struct {
 	created time.Time
 	state   []byte
 	uses    uint64 // the activation's, with the turn that the state was taken on
+
+	incarnation, published uint64 // of its feed, with the turn too
 }
 
 // packUp takes the object's state on a turn of its own; nil where the object is in
@@ -27,6 +29,7 @@ func (a *activation) packUp(ctx context.Context) (*packed, error) {
 	}
 	a.mu.Lock()
 	p := &packed{created: a.obj.CreationTime(), uses: a.turns.uses + 1} // this turn counts
+	p.incarnation, p.published = a.feedLocked()
 	a.mu.Unlock()
 	err := a.beside(ctx, "its ToData ran", func() (err error) {
 		defer a.leave(h, false)

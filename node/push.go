@@ -44,7 +44,8 @@ type encodedPush struct {
 	nth    uint64 // the order in which pushes were made
 	frame  peer.PushFrame
 	byGate map[string][]string // gate -> its client ids; nil to broadcast
-	call   *object.Effect      // instead: a Send that no store keeps
+	call   *object.Effect      // instead: a Send that no store keeps,
+	change *change             // or what is published
 }
 
 // encode makes a push's message immune to later changes.
@@ -96,7 +97,7 @@ func (p *pushes) send(e *encodedPush) {
 func (p *pushes) put(o *outlet, frame peer.PushFrame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.bytes += len(frame.Message.Value) + len(frame.JSON) + 64*(1+len(frame.ClientIDs))
+	o.bytes += len(frame.Message.GetValue()) + len(frame.JSON) + 64*(1+len(frame.ClientIDs))
 	if o.bytes > maxOutletBytes && o.err == nil {
 		o.err = fault.New(fault.Overloaded, "gate %s is too slow: more than %d bytes wait for it", o.gate, maxOutletBytes)
 		if p.on.PushDropped != nil {

@@ -342,9 +342,12 @@ func (a *activation) sendEffects() {
 		push := s.effects[0].push
 		s.effects = s.effects[1:]
 		a.mu.Unlock()
-		if push.call != nil {
+		switch {
+		case push.call != nil:
 			a.node.outbox.accept(a.ref, *push.call)
-		} else {
+		case push.change != nil:
+			a.release(push.change)
+		default:
 			a.node.pushes.send(push)
 		}
 		a.mu.Lock()

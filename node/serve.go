@@ -172,7 +172,7 @@ func (n *Node) understand(ctx context.Context, req *peer.Request, c *call) error
 	default:
 		return nil
 	}
-	if c.method = typ.Methods[req.Method]; c.method == nil {
+	if c.method = methodOf(typ, req.Method); c.method == nil {
 		return fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(typ.MethodNames(), ", "))
 	}
 	if err := n.permitMethod(req, info, c.method); err != nil {

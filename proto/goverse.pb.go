@@ -1053,8 +1053,10 @@ type Staged struct {
 	Id               string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Seq              uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
 	CreatedUnixNanos int64                  `protobuf:"varint,4,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"`
-	State            []byte                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // a marshalled google.protobuf.Any
-	Gone             bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`  // the object has no live state any more
+	State            []byte                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`              // a marshalled google.protobuf.Any
+	Gone             bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`               // the object has no live state any more
+	Incarnation      uint64                 `protobuf:"varint,7,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of what it publishes; 0: nobody has subscribed
+	Published        uint64                 `protobuf:"varint,8,opt,name=published,proto3" json:"published,omitempty"`     // the version of its newest publication
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1129,6 +1131,20 @@ func (x *Staged) GetGone() bool {
 		return x.Gone
 	}
 	return false
+}
+
+func (x *Staged) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Staged) GetPublished() uint64 {
+	if x != nil {
+		return x.Published
+	}
+	return 0
 }
 
 type ListObjectsRequest struct {
@@ -1728,7 +1744,8 @@ type PushFrame struct {
 	ClientIds     []string               `protobuf:"bytes,1,rep,name=client_ids,json=clientIds,proto3" json:"client_ids,omitempty"` // empty with broadcast
 	Broadcast     bool                   `protobuf:"varint,2,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
 	Message       *anypb.Any             `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"` // the same in protojson, for clients that speak JSON
+	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"`      // the same in protojson, for clients that speak JSON
+	Change        *Change                `protobuf:"bytes,20,opt,name=change,proto3" json:"change,omitempty"` // instead of clients: the message is a change of this object
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1791,6 +1808,320 @@ func (x *PushFrame) GetJson() []byte {
 	return nil
 }
 
+func (x *PushFrame) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// Change says whose change a frame of a gate's stream is. docs/format/wire.md.
+type Change struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	Ended         bool                   `protobuf:"varint,5,opt,name=ended,proto3" json:"ended,omitempty"` // there is no message: the activation publishes nothing more, and version was its last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_proto_goverse_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Change) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Change) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Change) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Change) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Change) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+// SubscribeRequest is the request of the method OnSubscribe, which every subscribable
+// type has: the object's state, and from then on its changes on the gate's stream.
+type SubscribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`    // who asks: the gate's advertise address
+	Json          bool                   `protobuf:"varint,2,opt,name=json,proto3" json:"json,omitempty"`   // the snapshot is wanted in JSON
+	Renew         bool                   `protobuf:"varint,3,opt,name=renew,proto3" json:"renew,omitempty"` // no snapshot, and OnSubscribe does not run: go on behind incarnation and version
+	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeRequest) Reset() {
+	*x = SubscribeRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeRequest) ProtoMessage() {}
+
+func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SubscribeRequest) GetGate() string {
+	if x != nil {
+		return x.Gate
+	}
+	return ""
+}
+
+func (x *SubscribeRequest) GetJson() bool {
+	if x != nil {
+		return x.Json
+	}
+	return false
+}
+
+func (x *SubscribeRequest) GetRenew() bool {
+	if x != nil {
+		return x.Renew
+	}
+	return false
+}
+
+func (x *SubscribeRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *SubscribeRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type SubscribeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation   uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // that the snapshot has
+	Snapshot      *anypb.Any             `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"`            // instead
+	Continued     bool                   `protobuf:"varint,5,opt,name=continued,proto3" json:"continued,omitempty"` // of a renewal: nothing is missing but what is in missed or comes on the stream
+	Missed        []*MissedChange        `protobuf:"bytes,6,rep,name=missed,proto3" json:"missed,omitempty"`
+	Node          string                 `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"` // who holds the object
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeReply) Reset() {
+	*x = SubscribeReply{}
+	mi := &file_proto_goverse_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeReply) ProtoMessage() {}
+
+func (x *SubscribeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeReply.ProtoReflect.Descriptor instead.
+func (*SubscribeReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SubscribeReply) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *SubscribeReply) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SubscribeReply) GetSnapshot() *anypb.Any {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *SubscribeReply) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *SubscribeReply) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
+func (x *SubscribeReply) GetMissed() []*MissedChange {
+	if x != nil {
+		return x.Missed
+	}
+	return nil
+}
+
+func (x *SubscribeReply) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type MissedChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Message       *anypb.Any             `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Json          []byte                 `protobuf:"bytes,3,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MissedChange) Reset() {
+	*x = MissedChange{}
+	mi := &file_proto_goverse_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MissedChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MissedChange) ProtoMessage() {}
+
+func (x *MissedChange) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MissedChange.ProtoReflect.Descriptor instead.
+func (*MissedChange) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MissedChange) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *MissedChange) GetMessage() *anypb.Any {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *MissedChange) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
 // StoredResult is what a call that has an id came to.
 type StoredResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1803,7 +2134,7 @@ type StoredResult struct {
 
 func (x *StoredResult) Reset() {
 	*x = StoredResult{}
-	mi := &file_proto_goverse_proto_msgTypes[23]
+	mi := &file_proto_goverse_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2146,7 @@ func (x *StoredResult) String() string {
 func (*StoredResult) ProtoMessage() {}
 
 func (x *StoredResult) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[23]
+	mi := &file_proto_goverse_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2159,7 @@ func (x *StoredResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredResult.ProtoReflect.Descriptor instead.
 func (*StoredResult) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{23}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StoredResult) GetDigest() []byte {
@@ -1864,7 +2195,7 @@ type StoredSend struct {
 
 func (x *StoredSend) Reset() {
 	*x = StoredSend{}
-	mi := &file_proto_goverse_proto_msgTypes[24]
+	mi := &file_proto_goverse_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2207,7 @@ func (x *StoredSend) String() string {
 func (*StoredSend) ProtoMessage() {}
 
 func (x *StoredSend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[24]
+	mi := &file_proto_goverse_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2220,7 @@ func (x *StoredSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredSend.ProtoReflect.Descriptor instead.
 func (*StoredSend) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{24}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StoredSend) GetMethod() string {
@@ -1924,7 +2255,7 @@ type StoredPush struct {
 
 func (x *StoredPush) Reset() {
 	*x = StoredPush{}
-	mi := &file_proto_goverse_proto_msgTypes[25]
+	mi := &file_proto_goverse_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2267,7 @@ func (x *StoredPush) String() string {
 func (*StoredPush) ProtoMessage() {}
 
 func (x *StoredPush) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[25]
+	mi := &file_proto_goverse_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2280,7 @@ func (x *StoredPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPush.ProtoReflect.Descriptor instead.
 func (*StoredPush) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{25}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StoredPush) GetMessage() *anypb.Any {
@@ -2046,14 +2377,16 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x05relay\x18\b \x01(\tR\x05relay\"2\n" +
 	"\n" +
 	"StageReply\x12$\n" +
-	"\x05fault\x18\x01 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x96\x01\n" +
+	"\x05fault\x18\x01 \x01(\v2\x0e.goverse.FaultR\x05fault\"\xd6\x01\n" +
 	"\x06Staged\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12,\n" +
 	"\x12created_unix_nanos\x18\x04 \x01(\x03R\x10createdUnixNanos\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\fR\x05state\x12\x12\n" +
-	"\x04gone\x18\x06 \x01(\bR\x04gone\"T\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\x12 \n" +
+	"\vincarnation\x18\a \x01(\x04R\vincarnation\x12\x1c\n" +
+	"\tpublished\x18\b \x01(\x04R\tpublished\"T\n" +
 	"\x12ListObjectsRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -2093,13 +2426,38 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\arequest\x18\x03 \x01(\tR\arequest\x12\x1a\n" +
 	"\bresponse\x18\x04 \x01(\tR\bresponse\"#\n" +
 	"\rPushesRequest\x12\x12\n" +
-	"\x04gate\x18\x01 \x01(\tR\x04gate\"\x8c\x01\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\"\xb5\x01\n" +
 	"\tPushFrame\x12\x1d\n" +
 	"\n" +
 	"client_ids\x18\x01 \x03(\tR\tclientIds\x12\x1c\n" +
 	"\tbroadcast\x18\x02 \x01(\bR\tbroadcast\x12.\n" +
 	"\amessage\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
-	"\x04json\x18\x04 \x01(\fR\x04json\"x\n" +
+	"\x04json\x18\x04 \x01(\fR\x04json\x12'\n" +
+	"\x06change\x18\x14 \x01(\v2\x0f.goverse.ChangeR\x06change\"~\n" +
+	"\x06Change\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05ended\x18\x05 \x01(\bR\x05ended\"\x8c\x01\n" +
+	"\x10SubscribeRequest\x12\x12\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x12\n" +
+	"\x04json\x18\x02 \x01(\bR\x04json\x12\x14\n" +
+	"\x05renew\x18\x03 \x01(\bR\x05renew\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\"\xf3\x01\n" +
+	"\x0eSubscribeReply\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x120\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\bsnapshot\x12\x12\n" +
+	"\x04json\x18\x04 \x01(\fR\x04json\x12\x1c\n" +
+	"\tcontinued\x18\x05 \x01(\bR\tcontinued\x12-\n" +
+	"\x06missed\x18\x06 \x03(\v2\x15.goverse.MissedChangeR\x06missed\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\"l\n" +
+	"\fMissedChange\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12.\n" +
+	"\amessage\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
+	"\x04json\x18\x03 \x01(\fR\x04json\"x\n" +
 	"\fStoredResult\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x12$\n" +
@@ -2148,7 +2506,7 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0),    // 0: goverse.ReliableCallStatus
 	(Op)(0),                    // 1: goverse.Op
@@ -2175,10 +2533,14 @@ var file_proto_goverse_proto_goTypes = []any{
 	(*CatalogMethod)(nil),      // 22: goverse.CatalogMethod
 	(*PushesRequest)(nil),      // 23: goverse.PushesRequest
 	(*PushFrame)(nil),          // 24: goverse.PushFrame
-	(*StoredResult)(nil),       // 25: goverse.StoredResult
-	(*StoredSend)(nil),         // 26: goverse.StoredSend
-	(*StoredPush)(nil),         // 27: goverse.StoredPush
-	(*anypb.Any)(nil),          // 28: google.protobuf.Any
+	(*Change)(nil),             // 25: goverse.Change
+	(*SubscribeRequest)(nil),   // 26: goverse.SubscribeRequest
+	(*SubscribeReply)(nil),     // 27: goverse.SubscribeReply
+	(*MissedChange)(nil),       // 28: goverse.MissedChange
+	(*StoredResult)(nil),       // 29: goverse.StoredResult
+	(*StoredSend)(nil),         // 30: goverse.StoredSend
+	(*StoredPush)(nil),         // 31: goverse.StoredPush
+	(*anypb.Any)(nil),          // 32: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
@@ -2187,7 +2549,7 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
 	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
 	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	28, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
+	32, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
 	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
 	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
 	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
@@ -2198,31 +2560,35 @@ var file_proto_goverse_proto_depIdxs = []int32{
 	21, // 14: goverse.CatalogReply.types:type_name -> goverse.CatalogType
 	8,  // 15: goverse.CatalogReply.fault:type_name -> goverse.Fault
 	22, // 16: goverse.CatalogType.methods:type_name -> goverse.CatalogMethod
-	28, // 17: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	28, // 18: goverse.StoredResult.reply:type_name -> google.protobuf.Any
-	8,  // 19: goverse.StoredResult.fault:type_name -> goverse.Fault
-	28, // 20: goverse.StoredSend.request:type_name -> google.protobuf.Any
-	5,  // 21: goverse.StoredSend.caller:type_name -> goverse.Caller
-	28, // 22: goverse.StoredPush.message:type_name -> google.protobuf.Any
-	2,  // 23: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	23, // 24: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	11, // 25: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	9,  // 26: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
-	14, // 27: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
-	17, // 28: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
-	19, // 29: goverse.PeerService.Catalog:input_type -> goverse.CatalogRequest
-	3,  // 30: goverse.PeerService.Call:output_type -> goverse.CallReply
-	24, // 31: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	12, // 32: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	10, // 33: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
-	15, // 34: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
-	18, // 35: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
-	20, // 36: goverse.PeerService.Catalog:output_type -> goverse.CatalogReply
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	32, // 17: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	25, // 18: goverse.PushFrame.change:type_name -> goverse.Change
+	32, // 19: goverse.SubscribeReply.snapshot:type_name -> google.protobuf.Any
+	28, // 20: goverse.SubscribeReply.missed:type_name -> goverse.MissedChange
+	32, // 21: goverse.MissedChange.message:type_name -> google.protobuf.Any
+	32, // 22: goverse.StoredResult.reply:type_name -> google.protobuf.Any
+	8,  // 23: goverse.StoredResult.fault:type_name -> goverse.Fault
+	32, // 24: goverse.StoredSend.request:type_name -> google.protobuf.Any
+	5,  // 25: goverse.StoredSend.caller:type_name -> goverse.Caller
+	32, // 26: goverse.StoredPush.message:type_name -> google.protobuf.Any
+	2,  // 27: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	23, // 28: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	11, // 29: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	9,  // 30: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	14, // 31: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
+	17, // 32: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
+	19, // 33: goverse.PeerService.Catalog:input_type -> goverse.CatalogRequest
+	3,  // 34: goverse.PeerService.Call:output_type -> goverse.CallReply
+	24, // 35: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	12, // 36: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	10, // 37: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	15, // 38: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
+	18, // 39: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
+	20, // 40: goverse.PeerService.Catalog:output_type -> goverse.CatalogReply
+	34, // [34:41] is the sub-list for method output_type
+	27, // [27:34] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -2240,7 +2606,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const maxMessage = 4 << 20
 type calls struct {
 	router   Router
 	gate     *gate.Gate
+	feeds    *gate.Feeds
 	timeouts [4]time.Duration // by object.Op
 	busy     *crowd
 	max      int64

@@ -38,6 +38,7 @@ func (d *grpcDoor) Converse(stream converseStream) error {
 	if err := c.welcome(); err != nil {
 		return err
 	}
+	defer c.subs.Close()
 	defer c.session.Disconnect(nil)
 	if !d.busy.enter() {
 		return errStopping
@@ -57,15 +58,16 @@ type converseStream = grpc.BidiStreamingServer[gate_pb.ClientBatch, gate_pb.Gate
 type conversation struct {
 	door    *grpcDoor
 	stream  converseStream
-	session *gate.Session // set when open is closed
-	back    *comeback     // what the client's greeting says of a session that may be resumed; before greeted
-	greeted chan error    // what became of the client's greeting
-	open    chan struct{} // closed when calls may be read
-	heard   chan error    // why nothing more is read; io.EOF: the client has nothing more to say
-	wake    chan struct{} // has a token when there may be an answer to send
-	stuck   chan struct{} // closed when the client does not take what is sent
-	done    chan struct{} // closed when goodbye is said and everything answered
-	over    chan struct{} // closed when the stream ends
+	session *gate.Session    // set when open is closed
+	subs    *gate.Subscriber // likewise
+	back    *comeback        // what the client's greeting says of a session that may be resumed; before greeted
+	greeted chan error       // what became of the client's greeting
+	open    chan struct{}    // closed when calls may be read
+	heard   chan error       // why nothing more is read; io.EOF: the client has nothing more to say
+	wake    chan struct{}    // has a token when there may be an answer to send
+	stuck   chan struct{}    // closed when the client does not take what is sent
+	done    chan struct{}    // closed when goodbye is said and everything answered
+	over    chan struct{}    // closed when the stream ends
 	running sync.WaitGroup
 	parted  bool // goodbye is said; the writer's
 
@@ -82,9 +84,10 @@ type conversation struct {
 // question is a call while it is here.
 type question struct {
 	cancel   context.CancelFunc
-	holds    int  // bytes
-	expects  int  // bytes of the answer, if it may be long
-	reserved bool // expects is counted in foreseen
+	holds    int    // bytes
+	expects  int    // bytes of the answer, if it may be long
+	reserved bool   // expects is counted in foreseen
+	then     func() // once the answer is on its way; may be nil
 }
 
 // answered is an answer on its way to the writer.
@@ -121,7 +124,9 @@ func (c *conversation) welcome() error {
 		return breach("the client says nothing; its first frame is a hello")
 	}
 	var err error
-	c.session, err = c.door.calls.session(c.stream.Context(), c.back)
+	if c.session, err = c.door.calls.session(c.stream.Context(), c.back); err == nil {
+		c.subs = c.door.calls.feeds.Open(c.session.ID(), false)
+	}
 	return err
 }
 
@@ -316,7 +321,7 @@ func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFr
 	if q.expects > 0 {
 		c.begin(q, ctx.Done())
 	}
-	frame := marshal(c.ask(ctx, f))
+	frame := marshal(c.ask(ctx, q, f))
 	c.door.calls.sizes.note(methodOf(f), len(*frame))
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -324,11 +329,14 @@ func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFr
 	q.holds += len(*frame)
 	c.held += len(*frame)
 	c.answers = append(c.answers, answered{number: f.Call, frame: frame, of: q})
+	if q.then != nil {
+		q.then()
+	}
 	c.rouse()
 }
 
 // ask makes the call as the unary methods do.
-func (c *conversation) ask(ctx context.Context, f *gate_pb.ClientFrame) *gate_pb.GateFrame {
+func (c *conversation) ask(ctx context.Context, q *question, f *gate_pb.ClientFrame) *gate_pb.GateFrame {
 	d, id := c.door, c.session.ID()
 	a := &gate_pb.GateFrame{Call: f.Call}
 	var err error
@@ -355,6 +363,13 @@ func (c *conversation) ask(ctx context.Context, f *gate_pb.ClientFrame) *gate_pb
 		r := new(gate_pb.GateFrame_Settle)
 		r.Settle, err = d.Settle(ctx, k.Settle)
 		a.Kind = r
+	case *gate_pb.ClientFrame_Subscribe:
+		r := new(gate_pb.GateFrame_Subscribed)
+		r.Subscribed, err = c.subscribe(ctx, q, k.Subscribe)
+		a.Kind = r
+	case *gate_pb.ClientFrame_Unsubscribe:
+		a.Kind = &gate_pb.GateFrame_Unsubscribed{Unsubscribed: new(gate_pb.UnsubscribeResponse)}
+		err = c.subs.Unsubscribe(k.Unsubscribe.GetSubscription())
 	}
 	if err != nil {
 		return failed(f.Call, err)

@@ -35,6 +35,7 @@ func (c *conversation) write() {
 	greeting := &gate_pb.Welcome{
 		ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli(),
 		Token: c.session.Token(), Resumed: c.session.Resumed(), ResumeMillis: c.session.Window().Milliseconds(),
+		Subscriptions: true,
 	}
 	b := batch.New()
 	*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: greeting}})
@@ -55,6 +56,7 @@ func (c *conversation) write() {
 		select {
 		case <-c.wake:
 		case <-c.session.Ready():
+		case <-c.subs.Ready():
 		case <-ended:
 			ended = nil
 		case <-c.over:
@@ -70,6 +72,7 @@ func (c *conversation) next() *[]byte {
 	b := batch.New()
 	c.addAnswers(b)
 	c.addPushes(b)
+	c.addPublished(b, batch.Full)
 	if len(*b) == 0 {
 		batch.Free(b)
 		return nil

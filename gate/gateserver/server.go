@@ -228,6 +228,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
 	c.on = s.heard
+	c.feeds = gate.NewFeeds(gate.FeedsConfig{Address: s.address, Ask: c.ask})
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
@@ -246,7 +247,8 @@ func (s *GateServer) serve(life context.Context) *running {
 		problems := func() []string { return s.problems(life) }
 		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: &s.counters, records: s.router}).handler())
 	}
-	r.parts.Go(func() { s.follow(hard, g) })
+	r.parts.Go(func() { s.follow(hard, g, c.feeds) })
+	r.parts.Go(func() { s.fail("following objects", c.feeds.Run(hard)) })
 	r.parts.Go(func() { r.announce(life) })
 	return r
 }
@@ -316,10 +318,12 @@ func (r *running) close(deadline context.Context) <-chan struct{} {
 }
 
 // follow keeps the stream of pushes open.
-func (s *GateServer) follow(ctx context.Context, g *gate.Gate) {
+func (s *GateServer) follow(ctx context.Context, g *gate.Gate, feeds *gate.Feeds) {
 	for ctx.Err() == nil {
 		err := s.router.FollowPushes(ctx, s.address, func(f peer.PushFrame) error {
-			g.Deliver(f)
+			if !feeds.Deliver(f) {
+				g.Deliver(f)
+			}
 			return nil
 		})
 		if ctx.Err() != nil {

@@ -58,7 +58,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
 		return
 	}
-	s := &socket{door: d, conn: conn, cut: cut, session: session, replies: make(chan answer, maxSocketCalls)}
+	s := &socket{door: d, conn: conn, cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(session.ID(), true)}
 	s.run(d.life)
 }
 
@@ -69,6 +69,7 @@ type socket struct {
 	conn    *websocket.Conn
 	cut     func() // ends the connection at once, whoever uses it
 	session *gate.Session
+	subs    *gate.Subscriber
 
 	replies chan answer
 	heard   tally        // what the client has sent
@@ -92,6 +93,7 @@ func (s *socket) run(life context.Context) {
 	s.read(ctx)
 	s.session.Disconnect(nil)
 	cancel() // a client that has vanished cancels its calls
+	s.subs.Close()
 	s.calls.Wait()
 	parts.Wait()
 }
@@ -150,6 +152,9 @@ func (t *tally) Write(b []byte) (int, error) {
 
 // take starts the call of a frame, or answers why not.
 func (s *socket) take(ctx context.Context, data []byte) {
+	if s.takeSubscription(ctx, data) {
+		return
+	}
 	seq, call, err := decodeFrame(data)
 	switch {
 	case s.session.Err() != nil:
@@ -227,6 +232,9 @@ func (s *socket) write(ctx context.Context) {
 		case <-s.session.Ready():
 			silence.Reset(s.door.heartbeat)
 			err = s.sendPushes(ctx)
+		case <-s.subs.Ready():
+			silence.Reset(s.door.heartbeat)
+			err = s.sendPublished(ctx)
 		case <-silence.C:
 			err = s.send(ctx, heartbeatFrame)
 		case <-s.session.Done():

@@ -738,6 +738,8 @@ type ClientFrame struct {
 	//	*ClientFrame_Settle
 	//	*ClientFrame_Cancel
 	//	*ClientFrame_Ack
+	//	*ClientFrame_Subscribe
+	//	*ClientFrame_Unsubscribe
 	Kind          isClientFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -866,6 +868,24 @@ func (x *ClientFrame) GetAck() *Ack {
 	return nil
 }
 
+func (x *ClientFrame) GetSubscribe() *SubscribeRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Subscribe); ok {
+			return x.Subscribe
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetUnsubscribe() *UnsubscribeRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*ClientFrame_Unsubscribe); ok {
+			return x.Unsubscribe
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Kind interface {
 	isClientFrame_Kind()
 }
@@ -902,6 +922,14 @@ type ClientFrame_Ack struct {
 	Ack *Ack `protobuf:"bytes,10,opt,name=ack,proto3,oneof"` // of a session whose welcome has a token
 }
 
+type ClientFrame_Subscribe struct {
+	Subscribe *SubscribeRequest `protobuf:"bytes,20,opt,name=subscribe,proto3,oneof"` // these two only where the welcome says so
+}
+
+type ClientFrame_Unsubscribe struct {
+	Unsubscribe *UnsubscribeRequest `protobuf:"bytes,21,opt,name=unsubscribe,proto3,oneof"`
+}
+
 func (*ClientFrame_Hello) isClientFrame_Kind() {}
 
 func (*ClientFrame_CallObject) isClientFrame_Kind() {}
@@ -917,6 +945,10 @@ func (*ClientFrame_Settle) isClientFrame_Kind() {}
 func (*ClientFrame_Cancel) isClientFrame_Kind() {}
 
 func (*ClientFrame_Ack) isClientFrame_Kind() {}
+
+func (*ClientFrame_Subscribe) isClientFrame_Kind() {}
+
+func (*ClientFrame_Unsubscribe) isClientFrame_Kind() {}
 
 // Hello asks for a session. One that is resumable outlives its stream for a while, and its
 // pushes are numbered.
@@ -1123,6 +1155,9 @@ type GateFrame struct {
 	//	*GateFrame_Settle
 	//	*GateFrame_Failure
 	//	*GateFrame_Reset_
+	//	*GateFrame_Subscribed
+	//	*GateFrame_Unsubscribed
+	//	*GateFrame_Published
 	Kind          isGateFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1262,6 +1297,33 @@ func (x *GateFrame) GetReset_() *Reset {
 	return nil
 }
 
+func (x *GateFrame) GetSubscribed() *SubscribeResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Subscribed); ok {
+			return x.Subscribed
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetUnsubscribed() *UnsubscribeResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Unsubscribed); ok {
+			return x.Unsubscribed
+		}
+	}
+	return nil
+}
+
+func (x *GateFrame) GetPublished() *Published {
+	if x != nil {
+		if x, ok := x.Kind.(*GateFrame_Published); ok {
+			return x.Published
+		}
+	}
+	return nil
+}
+
 type isGateFrame_Kind interface {
 	isGateFrame_Kind()
 }
@@ -1306,6 +1368,18 @@ type GateFrame_Reset_ struct {
 	Reset_ *Reset `protobuf:"bytes,11,opt,name=reset,proto3,oneof"`
 }
 
+type GateFrame_Subscribed struct {
+	Subscribed *SubscribeResponse `protobuf:"bytes,20,opt,name=subscribed,proto3,oneof"`
+}
+
+type GateFrame_Unsubscribed struct {
+	Unsubscribed *UnsubscribeResponse `protobuf:"bytes,21,opt,name=unsubscribed,proto3,oneof"`
+}
+
+type GateFrame_Published struct {
+	Published *Published `protobuf:"bytes,22,opt,name=published,proto3,oneof"`
+}
+
 func (*GateFrame_Welcome) isGateFrame_Kind() {}
 
 func (*GateFrame_Push) isGateFrame_Kind() {}
@@ -1326,6 +1400,12 @@ func (*GateFrame_Failure) isGateFrame_Kind() {}
 
 func (*GateFrame_Reset_) isGateFrame_Kind() {}
 
+func (*GateFrame_Subscribed) isGateFrame_Kind() {}
+
+func (*GateFrame_Unsubscribed) isGateFrame_Kind() {}
+
+func (*GateFrame_Published) isGateFrame_Kind() {}
+
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -1334,6 +1414,7 @@ type Welcome struct {
 	Token         string                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`                                    // a resumable session's, for the next hello and for that alone; else empty
 	Resumed       bool                   `protobuf:"varint,5,opt,name=resumed,proto3" json:"resumed,omitempty"`                               // the session of the hello's token goes on, under its client id
 	ResumeMillis  int64                  `protobuf:"varint,6,opt,name=resume_millis,json=resumeMillis,proto3" json:"resume_millis,omitempty"` // how long the session waits for its client
+	Subscriptions bool                   `protobuf:"varint,20,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`                  // the gate knows subscribe
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1408,6 +1489,13 @@ func (x *Welcome) GetResumeMillis() int64 {
 		return x.ResumeMillis
 	}
 	return 0
+}
+
+func (x *Welcome) GetSubscriptions() bool {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return false
 }
 
 type Push struct {
@@ -1523,6 +1611,276 @@ func (x *Reset) GetReason() string {
 	return ""
 }
 
+type SubscribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeRequest) Reset() {
+	*x = SubscribeRequest{}
+	mi := &file_gate_proto_gate_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeRequest) ProtoMessage() {}
+
+func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SubscribeRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *SubscribeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type SubscribeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // its number in this session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeResponse) Reset() {
+	*x = SubscribeResponse{}
+	mi := &file_gate_proto_gate_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeResponse) ProtoMessage() {}
+
+func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SubscribeResponse) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+type UnsubscribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeRequest) Reset() {
+	*x = UnsubscribeRequest{}
+	mi := &file_gate_proto_gate_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeRequest) ProtoMessage() {}
+
+func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UnsubscribeRequest) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+type UnsubscribeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeResponse) Reset() {
+	*x = UnsubscribeResponse{}
+	mi := &file_gate_proto_gate_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeResponse) ProtoMessage() {}
+
+func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{24}
+}
+
+// Published is an object's state or a change of it: a snapshot first, then each change
+// behind it, with the next version. Where changes are missing a snapshot follows again.
+type Published struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // what the object is at now
+	Snapshot      *anypb.Any             `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Change        *anypb.Any             `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	Reset_        bool                   `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`    // of a snapshot that is not the first: changes are missing, or the object began anew
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`   // of the reset
+	Failure       []byte                 `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"` // instead of all that: the subscription has ended, and why; a marshalled google.rpc.Status
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Published) Reset() {
+	*x = Published{}
+	mi := &file_gate_proto_gate_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Published) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Published) ProtoMessage() {}
+
+func (x *Published) ProtoReflect() protoreflect.Message {
+	mi := &file_gate_proto_gate_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Published.ProtoReflect.Descriptor instead.
+func (*Published) Descriptor() ([]byte, []int) {
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Published) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *Published) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Published) GetSnapshot() *anypb.Any {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *Published) GetChange() *anypb.Any {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *Published) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+func (x *Published) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Published) GetFailure() []byte {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 // Goodbye ends the session: no push follows, calls that come from now on are refused,
 // and those that are here are answered.
 type Goodbye struct {
@@ -1535,7 +1893,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_gate_proto_gate_proto_msgTypes[21]
+	mi := &file_gate_proto_gate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1905,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_gate_proto_gate_proto_msgTypes[21]
+	mi := &file_gate_proto_gate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1918,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_gate_proto_gate_proto_rawDescGZIP(), []int{21}
+	return file_gate_proto_gate_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Goodbye) GetStatus() []byte {
@@ -1629,7 +1987,7 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
 	"\afailure\x18\x04 \x01(\fR\afailure\"8\n" +
 	"\vClientBatch\x12)\n" +
-	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\x80\x04\n" +
+	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\xf6\x04\n" +
 	"\vClientFrame\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12%\n" +
 	"\x0etimeout_micros\x18\x02 \x01(\x03R\rtimeoutMicros\x12#\n" +
@@ -1642,7 +2000,9 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x06settle\x18\b \x01(\v2\x13.gate.SettleRequestH\x00R\x06settle\x12&\n" +
 	"\x06cancel\x18\t \x01(\v2\f.gate.CancelH\x00R\x06cancel\x12\x1d\n" +
 	"\x03ack\x18\n" +
-	" \x01(\v2\t.gate.AckH\x00R\x03ackB\x06\n" +
+	" \x01(\v2\t.gate.AckH\x00R\x03ack\x126\n" +
+	"\tsubscribe\x18\x14 \x01(\v2\x16.gate.SubscribeRequestH\x00R\tsubscribe\x12<\n" +
+	"\vunsubscribe\x18\x15 \x01(\v2\x18.gate.UnsubscribeRequestH\x00R\vunsubscribeB\x06\n" +
 	"\x04kind\"O\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\tresumable\x18\x01 \x01(\bR\tresumable\x12\x14\n" +
@@ -1652,7 +2012,7 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\b\n" +
 	"\x06Cancel\"4\n" +
 	"\tGateBatch\x12'\n" +
-	"\x06frames\x18\x01 \x03(\v2\x0f.gate.GateFrameR\x06frames\"\xa9\x04\n" +
+	"\x06frames\x18\x01 \x03(\v2\x0f.gate.GateFrameR\x06frames\"\xd6\x05\n" +
 	"\tGateFrame\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12)\n" +
 	"\awelcome\x18\x02 \x01(\v2\r.gate.WelcomeH\x00R\awelcome\x12 \n" +
@@ -1667,8 +2027,13 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x06settle\x18\t \x01(\v2\x14.gate.SettleResponseH\x00R\x06settle\x12\x1a\n" +
 	"\afailure\x18\n" +
 	" \x01(\fH\x00R\afailure\x12#\n" +
-	"\x05reset\x18\v \x01(\v2\v.gate.ResetH\x00R\x05resetB\x06\n" +
-	"\x04kind\"\xb9\x01\n" +
+	"\x05reset\x18\v \x01(\v2\v.gate.ResetH\x00R\x05reset\x129\n" +
+	"\n" +
+	"subscribed\x18\x14 \x01(\v2\x17.gate.SubscribeResponseH\x00R\n" +
+	"subscribed\x12?\n" +
+	"\funsubscribed\x18\x15 \x01(\v2\x19.gate.UnsubscribeResponseH\x00R\funsubscribed\x12/\n" +
+	"\tpublished\x18\x16 \x01(\v2\x0f.gate.PublishedH\x00R\tpublishedB\x06\n" +
+	"\x04kind\"\xdf\x01\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1b\n" +
 	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\x12\x1f\n" +
@@ -1676,14 +2041,31 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"unixMillis\x12\x14\n" +
 	"\x05token\x18\x04 \x01(\tR\x05token\x12\x18\n" +
 	"\aresumed\x18\x05 \x01(\bR\aresumed\x12#\n" +
-	"\rresume_millis\x18\x06 \x01(\x03R\fresumeMillis\"H\n" +
+	"\rresume_millis\x18\x06 \x01(\x03R\fresumeMillis\x12$\n" +
+	"\rsubscriptions\x18\x14 \x01(\bR\rsubscriptions\"H\n" +
 	"\x04Push\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\"C\n" +
 	"\x05Reset\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"7\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"6\n" +
+	"\x10SubscribeRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"7\n" +
+	"\x11SubscribeResponse\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\"8\n" +
+	"\x12UnsubscribeRequest\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\"\x15\n" +
+	"\x13UnsubscribeResponse\"\xf1\x01\n" +
+	"\tPublished\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x120\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\bsnapshot\x12,\n" +
+	"\x06change\x18\x04 \x01(\v2\x14.google.protobuf.AnyR\x06change\x12\x14\n" +
+	"\x05reset\x18\x05 \x01(\bR\x05reset\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
+	"\afailure\x18\a \x01(\fR\afailure\"7\n" +
 	"\aGoodbye\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\fR\x06status\x12\x14\n" +
 	"\x05gates\x18\x02 \x03(\tR\x05gates2\xda\x03\n" +
@@ -1709,7 +2091,7 @@ func file_gate_proto_gate_proto_rawDescGZIP() []byte {
 	return file_gate_proto_gate_proto_rawDescData
 }
 
-var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_gate_proto_gate_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_gate_proto_gate_proto_goTypes = []any{
 	(*RegisterResponse)(nil),           // 0: gate.RegisterResponse
 	(*CallObjectRequest)(nil),          // 1: gate.CallObjectRequest
@@ -1732,16 +2114,21 @@ var file_gate_proto_gate_proto_goTypes = []any{
 	(*Welcome)(nil),                    // 18: gate.Welcome
 	(*Push)(nil),                       // 19: gate.Push
 	(*Reset)(nil),                      // 20: gate.Reset
-	(*Goodbye)(nil),                    // 21: gate.Goodbye
-	(*anypb.Any)(nil),                  // 22: google.protobuf.Any
-	(*emptypb.Empty)(nil),              // 23: google.protobuf.Empty
+	(*SubscribeRequest)(nil),           // 21: gate.SubscribeRequest
+	(*SubscribeResponse)(nil),          // 22: gate.SubscribeResponse
+	(*UnsubscribeRequest)(nil),         // 23: gate.UnsubscribeRequest
+	(*UnsubscribeResponse)(nil),        // 24: gate.UnsubscribeResponse
+	(*Published)(nil),                  // 25: gate.Published
+	(*Goodbye)(nil),                    // 26: gate.Goodbye
+	(*anypb.Any)(nil),                  // 27: google.protobuf.Any
+	(*emptypb.Empty)(nil),              // 28: google.protobuf.Empty
 }
 var file_gate_proto_gate_proto_depIdxs = []int32{
-	22, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
-	22, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
-	22, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
-	22, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
-	22, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
+	27, // 0: gate.CallObjectRequest.request:type_name -> google.protobuf.Any
+	27, // 1: gate.CallObjectResponse.response:type_name -> google.protobuf.Any
+	27, // 2: gate.ReliableCallObjectRequest.request:type_name -> google.protobuf.Any
+	27, // 3: gate.ReliableCallObjectResponse.response:type_name -> google.protobuf.Any
+	27, // 4: gate.SettleResponse.response:type_name -> google.protobuf.Any
 	12, // 5: gate.ClientBatch.frames:type_name -> gate.ClientFrame
 	13, // 6: gate.ClientFrame.hello:type_name -> gate.Hello
 	1,  // 7: gate.ClientFrame.call_object:type_name -> gate.CallObjectRequest
@@ -1751,36 +2138,43 @@ var file_gate_proto_gate_proto_depIdxs = []int32{
 	9,  // 11: gate.ClientFrame.settle:type_name -> gate.SettleRequest
 	15, // 12: gate.ClientFrame.cancel:type_name -> gate.Cancel
 	14, // 13: gate.ClientFrame.ack:type_name -> gate.Ack
-	17, // 14: gate.GateBatch.frames:type_name -> gate.GateFrame
-	18, // 15: gate.GateFrame.welcome:type_name -> gate.Welcome
-	19, // 16: gate.GateFrame.push:type_name -> gate.Push
-	21, // 17: gate.GateFrame.goodbye:type_name -> gate.Goodbye
-	2,  // 18: gate.GateFrame.call_object:type_name -> gate.CallObjectResponse
-	4,  // 19: gate.GateFrame.create_object:type_name -> gate.CreateObjectResponse
-	6,  // 20: gate.GateFrame.delete_object:type_name -> gate.DeleteObjectResponse
-	8,  // 21: gate.GateFrame.reliable_call_object:type_name -> gate.ReliableCallObjectResponse
-	10, // 22: gate.GateFrame.settle:type_name -> gate.SettleResponse
-	20, // 23: gate.GateFrame.reset:type_name -> gate.Reset
-	22, // 24: gate.Push.message:type_name -> google.protobuf.Any
-	23, // 25: gate.GateService.Register:input_type -> google.protobuf.Empty
-	1,  // 26: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
-	3,  // 27: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
-	5,  // 28: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
-	7,  // 29: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
-	9,  // 30: gate.GateService.Settle:input_type -> gate.SettleRequest
-	11, // 31: gate.GateService.Converse:input_type -> gate.ClientBatch
-	22, // 32: gate.GateService.Register:output_type -> google.protobuf.Any
-	2,  // 33: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
-	4,  // 34: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
-	6,  // 35: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
-	8,  // 36: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
-	10, // 37: gate.GateService.Settle:output_type -> gate.SettleResponse
-	16, // 38: gate.GateService.Converse:output_type -> gate.GateBatch
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	21, // 14: gate.ClientFrame.subscribe:type_name -> gate.SubscribeRequest
+	23, // 15: gate.ClientFrame.unsubscribe:type_name -> gate.UnsubscribeRequest
+	17, // 16: gate.GateBatch.frames:type_name -> gate.GateFrame
+	18, // 17: gate.GateFrame.welcome:type_name -> gate.Welcome
+	19, // 18: gate.GateFrame.push:type_name -> gate.Push
+	26, // 19: gate.GateFrame.goodbye:type_name -> gate.Goodbye
+	2,  // 20: gate.GateFrame.call_object:type_name -> gate.CallObjectResponse
+	4,  // 21: gate.GateFrame.create_object:type_name -> gate.CreateObjectResponse
+	6,  // 22: gate.GateFrame.delete_object:type_name -> gate.DeleteObjectResponse
+	8,  // 23: gate.GateFrame.reliable_call_object:type_name -> gate.ReliableCallObjectResponse
+	10, // 24: gate.GateFrame.settle:type_name -> gate.SettleResponse
+	20, // 25: gate.GateFrame.reset:type_name -> gate.Reset
+	22, // 26: gate.GateFrame.subscribed:type_name -> gate.SubscribeResponse
+	24, // 27: gate.GateFrame.unsubscribed:type_name -> gate.UnsubscribeResponse
+	25, // 28: gate.GateFrame.published:type_name -> gate.Published
+	27, // 29: gate.Push.message:type_name -> google.protobuf.Any
+	27, // 30: gate.Published.snapshot:type_name -> google.protobuf.Any
+	27, // 31: gate.Published.change:type_name -> google.protobuf.Any
+	28, // 32: gate.GateService.Register:input_type -> google.protobuf.Empty
+	1,  // 33: gate.GateService.CallObject:input_type -> gate.CallObjectRequest
+	3,  // 34: gate.GateService.CreateObject:input_type -> gate.CreateObjectRequest
+	5,  // 35: gate.GateService.DeleteObject:input_type -> gate.DeleteObjectRequest
+	7,  // 36: gate.GateService.ReliableCallObject:input_type -> gate.ReliableCallObjectRequest
+	9,  // 37: gate.GateService.Settle:input_type -> gate.SettleRequest
+	11, // 38: gate.GateService.Converse:input_type -> gate.ClientBatch
+	27, // 39: gate.GateService.Register:output_type -> google.protobuf.Any
+	2,  // 40: gate.GateService.CallObject:output_type -> gate.CallObjectResponse
+	4,  // 41: gate.GateService.CreateObject:output_type -> gate.CreateObjectResponse
+	6,  // 42: gate.GateService.DeleteObject:output_type -> gate.DeleteObjectResponse
+	8,  // 43: gate.GateService.ReliableCallObject:output_type -> gate.ReliableCallObjectResponse
+	10, // 44: gate.GateService.Settle:output_type -> gate.SettleResponse
+	16, // 45: gate.GateService.Converse:output_type -> gate.GateBatch
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_gate_proto_gate_proto_init() }
@@ -1798,6 +2192,8 @@ func file_gate_proto_gate_proto_init() {
 		(*ClientFrame_Settle)(nil),
 		(*ClientFrame_Cancel)(nil),
 		(*ClientFrame_Ack)(nil),
+		(*ClientFrame_Subscribe)(nil),
+		(*ClientFrame_Unsubscribe)(nil),
 	}
 	file_gate_proto_gate_proto_msgTypes[17].OneofWrappers = []any{
 		(*GateFrame_Welcome)(nil),
@@ -1810,6 +2206,9 @@ func file_gate_proto_gate_proto_init() {
 		(*GateFrame_Settle)(nil),
 		(*GateFrame_Failure)(nil),
 		(*GateFrame_Reset_)(nil),
+		(*GateFrame_Subscribed)(nil),
+		(*GateFrame_Unsubscribed)(nil),
+		(*GateFrame_Published)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1817,7 +2216,7 @@ func file_gate_proto_gate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gate_proto_gate_proto_rawDesc), len(file_gate_proto_gate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

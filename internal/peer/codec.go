@@ -249,9 +249,9 @@ func encodePush(f PushFrame) ([]*goverse_pb.PushFrame, error) {
 			size, len(f.JSON), MaxPayload, 3*MaxPayload)
 	}
 	frame := func(ids []string) *goverse_pb.PushFrame {
-		return &goverse_pb.PushFrame{ClientIds: ids, Broadcast: f.Broadcast, Message: f.Message, Json: f.JSON}
+		return &goverse_pb.PushFrame{ClientIds: ids, Broadcast: f.Broadcast, Message: f.Message, Json: f.JSON, Change: encodeChange(f.Change)}
 	}
-	if f.Broadcast {
+	if f.Broadcast || f.Change != nil {
 		return []*goverse_pb.PushFrame{frame(nil)}, nil
 	}
 	var frames []*goverse_pb.PushFrame
@@ -273,10 +273,10 @@ func encodePush(f PushFrame) ([]*goverse_pb.PushFrame, error) {
 }
 
 func decodePush(m *goverse_pb.PushFrame) PushFrame {
-	return PushFrame{ClientIDs: m.ClientIds, Broadcast: m.Broadcast, Message: m.Message, JSON: m.Json}
+	return PushFrame{ClientIDs: m.ClientIds, Broadcast: m.Broadcast, Message: m.Message, JSON: m.Json, Change: decodeChange(m.Change)}
 }
 
 // isReady recognises the first frame of a stream of pushes.
 func isReady(m *goverse_pb.PushFrame) bool {
-	return len(m.ClientIds) == 0 && !m.Broadcast && m.Message == nil && len(m.Json) == 0
+	return len(m.ClientIds) == 0 && !m.Broadcast && m.Message == nil && len(m.Json) == 0 && m.Change == nil
 }

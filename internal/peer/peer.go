@@ -32,6 +32,25 @@ type PushFrame struct {
 	Slow      Slow   // what becomes of it at a client that does not keep up
 	Key       string // not empty: it takes the place of one that still waits, with the same key
 	Gap       bool   // instead of a message: some to these clients are lost
+
+	Change *Change // instead of clients: Message is a change of this object
+	Stream *Stream // instead of all that, and not on the wire
+}
+
+// Change says whose change a frame is. Versions are counted within an incarnation, which
+// is a random number of the activation's, and goes along where its live state does.
+type Change struct {
+	Ref         object.Ref
+	Incarnation uint64
+	Version     uint64
+	Ended       bool // there is no message: nothing more comes from this activation, and Version was its last
+}
+
+// Stream is what whoever follows several nodes' streams says of one, in its place among
+// the stream's frames.
+type Stream struct {
+	Node string
+	Up   bool // what is pushed from here on arrives; else something may be lost
 }
 
 // Slow is what becomes of a push when a client with a resumable session does not keep up.
@@ -64,6 +83,9 @@ type Staged struct {
 	Created time.Time
 	State   []byte // a marshalled Any
 	Gone    bool   // the object has no live state any more
+
+	Incarnation uint64 // of what it publishes; 0: nobody has subscribed
+	Published   uint64 // the version of its newest publication
 }
 
 // Probe follows a chain to what it waits for, and on to whom that waits for.

@@ -24,6 +24,7 @@ func encodeStage(s *Stage) ([]byte, error) {
 	for i, o := range s.Objects {
 		m.Objects[i] = &goverse_pb.Staged{
 			Type: o.Ref.Type, Id: o.Ref.ID, Seq: o.Seq, CreatedUnixNanos: o.Created.UnixNano(), State: o.State, Gone: o.Gone,
+			Incarnation: o.Incarnation, Published: o.Published,
 		}
 	}
 	frame, err := proto.Marshal(m)
@@ -44,6 +45,7 @@ func decodeStage(m *goverse_pb.StageRequest) *Stage {
 	for i, o := range m.Objects {
 		s.Objects[i] = Staged{
 			Ref: object.Ref{Type: o.Type, ID: o.Id}, Seq: o.Seq, Created: time.Unix(0, o.CreatedUnixNanos), State: o.State, Gone: o.Gone,
+			Incarnation: o.Incarnation, Published: o.Published,
 		}
 	}
 	return s
