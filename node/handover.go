@@ -31,6 +31,15 @@ type Move struct {
 // ctx ended, a stage was refused or an object would not give its state, the shard is
 // still draining, and Resume, Drain or Drop must follow.
 func (n *Node) Vacate(ctx context.Context, shard sharding.ID, m Move) error {
+	began := time.Now()
+	err := n.vacate(ctx, shard, m)
+	if on := n.on.HandoverDone; on != nil {
+		on(event.HandoverDone{Shard: int(shard), Took: time.Since(began), Err: err})
+	}
+	return err
+}
+
+func (n *Node) vacate(ctx context.Context, shard sharding.ID, m Move) error {
 	d, err := n.slots[shard].depart(m)
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
@@ -99,6 +101,9 @@ type ServerConfig struct {
 	Logger *logger.Logger
 	// LogOperations writes a line for each call.
 	LogOperations bool
+	// MetricsRegistry takes this server's metrics beside the program's own, and is what
+	// /metrics shows. nil: a registry of its own, with the Go runtime's and the process's.
+	MetricsRegistry *prometheus.Registry
 	// Events hears everything that happens, beside the log.
 	Events event.Listener
 }

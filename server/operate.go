@@ -21,7 +21,7 @@ func (r *assembly) operate(c *cluster.Cluster) error {
 	if err != nil {
 		return fmt.Errorf("the operations port cannot listen on %s: %w", r.cfg.MetricsListenAddress, err)
 	}
-	srv := &http.Server{Handler: operations(c, r.Node, &r.counted), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: operations(c, r.Node, r.counted), ReadHeaderTimeout: 5 * time.Second}
 	r.run("operations port", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { srv.Close() })
 		defer stopped()

@@ -27,7 +27,7 @@ func TestArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	door := operations(nil, n, new(telemetry.Counters))
+	door := operations(nil, n, telemetry.NewMetrics(nil))
 	get := func(path string) (int, map[string]any) {
 		t.Helper()
 		w := httptest.NewRecorder()

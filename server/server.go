@@ -33,7 +33,7 @@ type Server struct {
 
 	cfg     ServerConfig
 	events  event.Listener
-	counted telemetry.Counters
+	counted *telemetry.Metrics
 	cluster atomic.Pointer[cluster.Cluster]
 	joined  chan struct{} // closed when cluster is set
 	ended   chan struct{} // closed when Run returns
@@ -52,7 +52,7 @@ func New(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = logger.NewLogger("goverse")
 	}
-	s := &Server{cfg: cfg, joined: make(chan struct{}), ended: make(chan struct{})}
+	s := &Server{cfg: cfg, counted: telemetry.NewMetrics(cfg.MetricsRegistry), joined: make(chan struct{}), ended: make(chan struct{})}
 	s.events = event.Tee(telemetry.Log(cfg.Logger, telemetry.LogOptions{Operations: cfg.LogOperations}), s.counted.Listener(), cfg.Events)
 	rules, err := access.Compile(cfg.ObjectAccessRules, cfg.ObjectLifecycleRules)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -51,6 +53,9 @@ type GateServerConfig struct {
 	Handler http.Handler
 	// Router, when set, is the cluster of this very process; the gate then joins none.
 	Router Router
+	// MetricsRegistry takes this gate's metrics beside the program's own, and is what
+	// /metrics shows. nil: a registry of its own, with the Go runtime's and the process's.
+	MetricsRegistry *prometheus.Registry
 	// Logger takes what the gate has to say; nil is the default logger.
 	Logger *logger.Logger
 	// Listener hears the gate's events beside the Logger.

@@ -32,7 +32,7 @@ import (
 type GateServer struct {
 	cfg      GateServerConfig
 	heard    event.Listener
-	counters telemetry.Counters
+	counters *telemetry.Metrics
 	done     chan struct{} // closed when a started server has ended
 
 	mu      sync.Mutex
@@ -64,7 +64,7 @@ func NewGateServer(cfg *GateServerConfig) (*GateServer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("gate configuration: %w", err)
 	}
-	s := &GateServer{cfg: *cfg, done: make(chan struct{})}
+	s := &GateServer{cfg: *cfg, counters: telemetry.NewMetrics(cfg.MetricsRegistry), done: make(chan struct{})}
 	s.cfg.withDefaults()
 	s.heard = event.Tee(logs(s.cfg.Logger), telemetry.Limits(s.cfg.Logger), s.counters.Listener(), s.cfg.Listener)
 	return s, nil
@@ -245,7 +245,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: &s.counters, records: s.router}).handler())
+		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler())
 	}
 	r.parts.Go(func() { s.follow(hard, g, c.feeds) })
 	r.parts.Go(func() { s.fail("following objects", c.feeds.Run(hard)) })

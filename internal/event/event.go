@@ -23,6 +23,7 @@ type Listener struct {
 	CommitDone        func(CommitDone)
 	ShardOpened       func(ShardOpened)
 	ShardClosed       func(ShardClosed)
+	HandoverDone      func(HandoverDone)
 
 	// A gate's sessions.
 	SessionOpened func(SessionOpened)
@@ -119,6 +120,14 @@ type ShardClosed struct {
 	Shard  int
 	Epoch  uint64
 	Reason string
+}
+
+// HandoverDone ends the emptying of a shard, and the laying of what it held at the next
+// node.
+type HandoverDone struct {
+	Shard int
+	Took  time.Duration
+	Err   error // it has to be tried again
 }
 
 // SessionOpened: a client registered with the gate.

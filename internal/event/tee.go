@@ -16,6 +16,7 @@ func Tee(listeners ...Listener) Listener {
 			CommitDone:         both(t.CommitDone, l.CommitDone),
 			ShardOpened:        both(t.ShardOpened, l.ShardOpened),
 			ShardClosed:        both(t.ShardClosed, l.ShardClosed),
+			HandoverDone:       both(t.HandoverDone, l.HandoverDone),
 			SessionOpened:      both(t.SessionOpened, l.SessionOpened),
 			SessionClosed:      both(t.SessionClosed, l.SessionClosed),
 			PushDropped:        both(t.PushDropped, l.PushDropped),

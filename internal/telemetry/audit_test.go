@@ -55,7 +55,7 @@ func TestAuditIsBounded(t *testing.T) {
 
 // Each kind has its counter from the beginning, under a name of its own.
 func TestAuditIsCounted(t *testing.T) {
-	var c Counters
+	c := NewMetrics(nil)
 	l := c.Listener()
 	for range 3 {
 		l.AccessDenied(event.AccessDenied{Why: event.ByRule})

@@ -37,13 +37,18 @@ func Log(l *logger.Logger, o LogOptions) event.Listener {
 		CommitDone:         w.committed,
 		ShardOpened:        func(e event.ShardOpened) { sums.add(subject{logger.LevelInfo, "shards opened", ""}, 1) },
 		ShardClosed:        func(e event.ShardClosed) { sums.add(subject{logger.LevelInfo, "shards closed", e.Reason}, 1) },
-		SessionOpened:      w.sessionOpened,
-		SessionClosed:      w.sessionClosed,
-		PushDropped:        func(e event.PushDropped) { sums.add(subject{logger.LevelWarn, "pushes dropped", e.Reason}, e.Count) },
-		ViewChanged:        w.viewChanged,
-		LeaderChanged:      w.leaderChanged,
-		Coordination:       w.coordination,
-		Notice:             w.notice,
+		HandoverDone: func(e event.HandoverDone) {
+			if e.Err != nil {
+				sums.add(subject{logger.LevelWarn, "hand-overs of shards failed and are tried again", ""}, 1)
+			}
+		},
+		SessionOpened: w.sessionOpened,
+		SessionClosed: w.sessionClosed,
+		PushDropped:   func(e event.PushDropped) { sums.add(subject{logger.LevelWarn, "pushes dropped", e.Reason}, e.Count) },
+		ViewChanged:   w.viewChanged,
+		LeaderChanged: w.leaderChanged,
+		Coordination:  w.coordination,
+		Notice:        w.notice,
 	}
 	if o.Operations {
 		listener.CallDone = w.called
