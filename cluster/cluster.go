@@ -13,6 +13,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // Cluster is one process in a cluster, a node or a gate. Run once; all other methods
@@ -116,6 +117,10 @@ func (c *Cluster) KV() etcdmanager.KV { return c.cfg.KVs[0] }
 
 // View is the newest picture of the cluster. It is never nil.
 func (c *Cluster) View() *consensusmanager.View { return c.m.View() }
+
+// Secret waits, within ctx, for what the processes of the cluster prove to each other
+// that they know.
+func (c *Cluster) Secret(ctx context.Context) (secure.Secret, error) { return c.m.Secret(ctx) }
 
 // Self is the process's address and, while it is registered, its registration.
 func (c *Cluster) Self() consensusmanager.Self {

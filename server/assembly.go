@@ -17,6 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // assembly is one Run of a server: it builds the parts, runs them and takes them
@@ -64,12 +65,14 @@ func (r *assembly) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := cluster.New(r.clusterConfig(etcd, st))
+	var c *cluster.Cluster // which knows the secret that the connections to its members begin with
+	member := r.membership(func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) })
+	c, err = cluster.New(r.clusterConfig(etcd, st, member))
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	host := HostOf(r.Node)
-	g, serving, leave := grpcServer(c.Serve(host), r.events)
+	g, serving, leave := grpcServer(c.Serve(host), member, r.events)
 	r.run("node", r.Node.Run)
 	r.run("peer listener", func(ctx context.Context) error {
 		stopped := context.AfterFunc(ctx, func() { leave(); stopGRPC(g) })
@@ -165,7 +168,7 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 	return c, nil
 }
 
-func (r *assembly) clusterConfig(etcd coordination, st store) cluster.Config {
+func (r *assembly) clusterConfig(etcd coordination, st store, member *peer.Membership) cluster.Config {
 	cfg := cluster.Config{
 		Address:        r.cfg.AdvertiseAddress,
 		KVs:            etcd.kvs,
@@ -183,7 +186,7 @@ func (r *assembly) clusterConfig(etcd coordination, st store) cluster.Config {
 		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),
 		Version:        version(),
-		Dialer:         peer.NewGRPCDialer(r.events),
+		Dialer:         peer.NewGRPCDialer(r.events, member.DialOption()),
 		Listener:       r.events,
 	}
 	if e := etcd.embedded; e != nil {

@@ -180,8 +180,8 @@ func (s *Server) notice(severity event.Severity, err error, format string, args 
 
 // grpcServer answers this node's peers and whoever asks for its health. leave tells the
 // peers to make no new calls.
-func grpcServer(svc peer.Service, on event.Listener) (g *grpc.Server, h *health.Server, leave func()) {
-	g = grpc.NewServer(peer.ServerOptions()...)
+func grpcServer(svc peer.Service, m *peer.Membership, on event.Listener) (g *grpc.Server, h *health.Server, leave func()) {
+	g = grpc.NewServer(append(peer.ServerOptions(), m.ServerOptions()...)...)
 	h = health.NewServer()
 	leave = peer.RegisterPeerService(g, svc, on)
 	healthpb.RegisterHealthServer(g, h)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // edit makes one view out of another. It copies what it changes and shares the rest.
@@ -69,6 +70,8 @@ func (e *edit) apply(ev etcdmanager.Event) {
 		e.leader(ev)
 	case mappingKey:
 		e.mapping(ev)
+	case secretKey:
+		e.secret(ev)
 	case nodeKey:
 		e.node(name, ev)
 	case gateKey:
@@ -112,6 +115,18 @@ func (e *edit) mapping(ev etcdmanager.Event) {
 		mapping = Mapping{Epoch: e.next.mapping.Epoch, raw: ev.Item.Value}
 	}
 	e.next.mapping = mapping
+}
+
+// secret keeps the last good one while the record is damaged: connections must go on.
+func (e *edit) secret(ev etcdmanager.Event) {
+	if ev.Deleted {
+		e.next.secret = secure.Secret{}
+		e.mended(ev.Item.Key)
+		return
+	}
+	if secret, err := decodeSecret(ev.Item.Value); e.readable(ev.Item.Key, err) {
+		e.next.secret = secret
+	}
 }
 
 func (e *edit) node(address string, ev etcdmanager.Event) {

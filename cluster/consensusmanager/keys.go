@@ -31,6 +31,7 @@ func (k keys) formed() string             { return string(k) + "formed" }
 func (k keys) hold() string               { return string(k) + "hold" }
 func (k keys) leader() string             { return string(k) + "leader" }
 func (k keys) mapping() string            { return string(k) + "map" }
+func (k keys) secret() string             { return string(k) + "secret" }
 func (k keys) nodes() string              { return string(k) + "nodes/" }
 func (k keys) node(address string) string { return string(k) + "nodes/" + address }
 func (k keys) gate(address string) string { return string(k) + "gates/" + address }
@@ -51,6 +52,7 @@ const (
 	holdKey
 	leaderKey
 	mappingKey
+	secretKey
 	nodeKey
 	gateKey
 	regKey
@@ -77,6 +79,8 @@ func (k keys) parse(key string) (family, string) {
 			return leaderKey, ""
 		case "map":
 			return mappingKey, ""
+		case "secret":
+			return secretKey, ""
 		}
 		return foreign, ""
 	}

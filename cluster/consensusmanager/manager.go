@@ -290,6 +290,7 @@ func (m *Manager) hold(ctx context.Context, r *Registration, serve func(context.
 	campaign.Go(func() { m.pulse(campaigning, r) })
 	if !m.cfg.Gate {
 		campaign.Go(func() { m.campaign(campaigning, r) })
+		campaign.Go(func() { m.keepSecret(campaigning, r) })
 	}
 	m.standing.Store(nil)
 	m.step("register", r.Owner(), nil)

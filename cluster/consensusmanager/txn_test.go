@@ -11,6 +11,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // protocol prints a transaction in the words of docs/format/etcd.md.
@@ -86,6 +87,9 @@ func TestTransactions(t *testing.T) {
 	b.WriteString(protocol("T-REG of a node", alsoReg(registerTxn(testKeys, testKeys.node("b:1"), []byte("v"), []byte("M"), 9, 0), testKeys, "b1", "b:1", 9)))
 	b.WriteString(protocol("T-REG of a node, after an earlier life", alsoReg(registerTxn(testKeys, testKeys.node("b:1"), []byte("v"), []byte("M"), 9, 8), testKeys, "b1", "b:1", 9)))
 	b.WriteString(protocol("T-REG of a gate", registerTxn(testKeys, testKeys.gate("g:1"), []byte("v"), []byte("M"), 9, 0)))
+	secret, _ := secure.ParseSecret(strings.Repeat("5a", secure.SecretBytes))
+	b.WriteString(protocol("T-SECRET", w.secretTxn(nil, secret)))
+	b.WriteString(protocol("T-SECRET, over one that nobody can read", w.secretTxn(&etcdmanager.Item{Value: []byte("damaged")}, secret)))
 	b.WriteString(protocol("T-LEAD", w.lead(9)))
 	b.WriteString(protocol("T-YIELD", w.yield(6)))
 	b.WriteString(protocol("formation", w.form(6, 2)))
@@ -201,7 +205,7 @@ func TestDocumentation(t *testing.T) {
 	}
 	for _, key := range []string{
 		testKeys.meta(), testKeys.formed(), testKeys.hold(), testKeys.node("<address>"), testKeys.reg("<registration>"), testKeys.gate("<address>"),
-		testKeys.leader(), testKeys.mapping(), testKeys.shard(0),
+		testKeys.leader(), testKeys.mapping(), testKeys.secret(), testKeys.shard(0),
 	} {
 		if !strings.Contains(doc, "`"+strings.Replace(key, "/goverse", "P", 1)+"`") {
 			t.Errorf("the page does not name %s", key)

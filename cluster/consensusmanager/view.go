@@ -12,6 +12,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // View is the cluster at one revision: members, leader and shards. It is immutable,
@@ -25,6 +26,7 @@ type View struct {
 	Table    *sharding.Table // empty while Meta is nil
 
 	mapping Mapping
+	secret  secure.Secret
 	nodes   map[string]*Member // by address
 	gates   map[string]*Gate
 	regs    map[string]string           // registration → address
@@ -153,7 +155,7 @@ func (v *View) Apply(k keys, batch etcdmanager.Batch, now time.Time) (*View, []s
 func (v *View) with(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
 	e := edit{keys: k, now: now, old: v, next: &View{
 		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table,
-		mapping: v.mapping, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, lives: v.lives,
+		mapping: v.mapping, secret: v.secret, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, lives: v.lives,
 		damage: v.damage, values: v.values, partial: v.partial,
 		superseded: make(chan struct{}),
 	}}

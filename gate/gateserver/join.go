@@ -7,6 +7,7 @@ import (
 	members "github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // join finds the router: the configured one, or a membership of the gate's own,
@@ -19,8 +20,10 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("joining the cluster (--etcd): %w", err)
 	}
-	c, err := members.New(members.Config{
-		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(s.heard),
+	var c *members.Cluster // which knows the secret that the connections to its members begin with
+	member := &peer.Membership{Address: s.address, Listener: s.heard, Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
+	c, err = members.New(members.Config{
+		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(s.heard, member.DialOption()),
 		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -85,13 +86,15 @@ func startNode(t *testing.T) (etcd string) {
 		t.Fatal(err)
 	}
 	h := &host{pushes: make(chan peer.PushFrame, 16)}
-	c, err := members.New(members.Config{
-		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: peer.NewGRPCDialer(event.Listener{}), FreshCluster: true, NumShards: 16,
+	var c *members.Cluster
+	member := &peer.Membership{Address: l.Addr().String(), Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
+	c, err = members.New(members.Config{
+		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: peer.NewGRPCDialer(event.Listener{}, member.DialOption()), FreshCluster: true, NumShards: 16,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	peers := grpc.NewServer(peer.ServerOptions()...)
+	peers := grpc.NewServer(append(peer.ServerOptions(), member.ServerOptions()...)...)
 	peer.RegisterPeerService(peers, h, event.Listener{})
 	go peers.Serve(l)
 	t.Cleanup(peers.Stop)
