@@ -3,6 +3,8 @@ package goverseapi
 import (
 	"flag"
 	"time"
+
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // addNodeFlags adds the flags of a node program, beside those of a ConfigLoader. Each of
@@ -20,5 +22,6 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
 	fs.BoolVar(&cfg.CopyMessages, "copy-messages", false, "give each side of a call its own copy of the messages, and name the objects that change what would be shared: for finding mistakes")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
+	secure.ClusterFlags(fs, &cfg.TLS, &cfg.EtcdTLS, &cfg.RequireTLS)
 	fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles, /api/v1/objects/TYPE (default: none)")
 }

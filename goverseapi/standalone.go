@@ -14,6 +14,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	"github.com/xiaonanln/goverse/inspector"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/util/logger"
 )
@@ -52,6 +53,7 @@ func (s Standalone) Run(ctx context.Context, ready func(gate *gateserver.GateSer
 func (s Standalone) runGate(ctx context.Context, c *cluster.Cluster, ready func(*gateserver.GateServer)) error {
 	cfg := s.Gate
 	cfg.Router = c
+	s.shareKeys(&cfg)
 	gate, err := gateserver.NewGateServer(&cfg)
 	if err != nil {
 		return err
@@ -114,6 +116,7 @@ func Main(opts ...Option) {
 	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
 	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")
 	fs.StringVar(&s.Inspector, "inspector-listen", or(s.Inspector, "off"), "`host:port` of a page that shows the living cluster; off for none")
+	secure.DoorFlags(fs, &s.Gate.ClientTLS)
 	l := newConfigLoader(fs, &s.Server)
 	if _, err := l.Load(os.Args[1:]); err != nil {
 		exitUsage(err)
@@ -151,6 +154,7 @@ func (s *Standalone) validate() error {
 	}
 	gate := s.Gate
 	gate.Router = (*cluster.Cluster)(nil) // Run sets it
+	s.shareKeys(&gate)
 	return errors.Join(s.Server.Validate(), gate.Validate())
 }
 
@@ -159,6 +163,12 @@ func or(s, otherwise string) string {
 		return otherwise
 	}
 	return s
+}
+
+// shareKeys makes the gate show its clients the node's certificate, if it has none of its
+// own for them.
+func (s *Standalone) shareKeys(gate *gateserver.GateServerConfig) {
+	gate.TLS, gate.RequireTLS = s.Server.TLS, s.Server.RequireTLS
 }
 
 func listenable(address string) bool {
@@ -186,10 +196,14 @@ func samePort(a, b string) bool {
 
 // announce tells a person where to go.
 func (s *Standalone) announce(gate *gateserver.GateServer) {
-	if s.Gate.Handler != nil {
-		fmt.Printf("open     http://%s/\n", gate.HTTPAddr())
+	scheme := "http"
+	if s.Server.TLS.Given() || s.Gate.ClientTLS.Given() {
+		scheme = "https"
 	}
-	fmt.Printf("HTTP     http://%s/api/v1/objects/TYPE/ID/METHOD\n", gate.HTTPAddr())
+	if s.Gate.Handler != nil {
+		fmt.Printf("open     %s://%s/\n", scheme, gate.HTTPAddr())
+	}
+	fmt.Printf("HTTP     %s://%s/api/v1/objects/TYPE/ID/METHOD\n", scheme, gate.HTTPAddr())
 	fmt.Printf("gRPC     %s (gate.GateService)\n", gate.GRPCAddr())
 	fmt.Printf("data     %s\n", s.Server.DataDir)
 	fmt.Printf("Ctrl-C stops it.\n")

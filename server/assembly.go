@@ -27,6 +27,7 @@ type assembly struct {
 	closers closers
 	stops   closers
 	failed  chan error // the first part that ended by itself
+	keys    keys
 }
 
 func (r *assembly) serve(ctx context.Context) (err error) {
@@ -53,6 +54,10 @@ func ignoreStop(ctx context.Context, err error) error {
 }
 
 func (r *assembly) start(ctx context.Context) error {
+	var err error
+	if r.keys, err = r.openKeys(); err != nil {
+		return err
+	}
 	etcd, err := r.coordinate(ctx)
 	if err != nil {
 		return err
@@ -159,7 +164,7 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 		endpoints = []string{c.embedded.Endpoint()}
 	}
 	var err error
-	if c.kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: endpoints}); err != nil {
+	if c.kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: endpoints, Credentials: r.keys.etcdCredentials()}); err != nil {
 		return c, err
 	}
 	for _, kv := range c.kvs {

@@ -91,6 +91,13 @@ type ServerConfig struct {
 	// store, all objects are volatile. goverseapi fills in SQLite in DataDir. warn takes
 	// what an operator should know of the store later on.
 	OpenStore func(ctx context.Context, dataDir string, warn func(text string, err error)) (object.PersistenceProvider, io.Closer, error)
+	// TLS encrypts the connections between nodes and gates, at both ends: each shows a
+	// certificate of the authority in CAFile that names the host which it advertises. All of
+	// a cluster have it or none. EtcdTLS does so for etcd. RequireTLS: do not run where
+	// anything is in plain text beyond this machine. See docs/tls.md.
+	TLS, EtcdTLS TLSConfig
+	RequireTLS   bool
+
 	// Companions run beside the node on its cluster, for example a gate. They stop
 	// before the node drains; the server stops when one of them fails.
 	Companions []func(ctx context.Context, c *cluster.Cluster) error
@@ -188,5 +195,5 @@ func (c ServerConfig) Validate() error {
 		}
 	}
 	_, err := access.Compile(c.ObjectAccessRules, c.ObjectLifecycleRules)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, err, c.checkTLS())...)
 }

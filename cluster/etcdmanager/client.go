@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 )
 
@@ -27,8 +28,11 @@ const (
 
 // Config says which etcd a Client speaks to. Zero durations mean the defaults.
 type Config struct {
-	// Endpoints are etcd's client addresses, host:port each; http:// is accepted.
+	// Endpoints are etcd's client addresses, host:port each; http:// is accepted, and with
+	// Credentials https://.
 	Endpoints []string
+	// Credentials encrypt the connections, which are in plain text without.
+	Credentials credentials.TransportCredentials
 	// DialTimeout bounds how long Dial waits for the first answer.
 	DialTimeout time.Duration
 	// RequestTimeout bounds every request whose context ends later or never.
@@ -52,9 +56,7 @@ func (c Config) Validate() error {
 		problems = append(problems, errors.New("no etcd endpoint is given: want host:port"))
 	}
 	for _, e := range c.Endpoints {
-		if err := checkEndpoint(e); err != nil {
-			problems = append(problems, err)
-		}
+		problems = append(problems, c.checkEndpoint(e))
 	}
 	if c.DialTimeout < 0 || c.RequestTimeout < 0 {
 		problems = append(problems, errors.New("etcd: a negative timeout"))
@@ -62,8 +64,15 @@ func (c Config) Validate() error {
 	return errors.Join(problems...)
 }
 
-func checkEndpoint(endpoint string) error {
-	address := strings.TrimPrefix(endpoint, "http://")
+func (c Config) checkEndpoint(endpoint string) error {
+	address, plain := strings.CutPrefix(endpoint, "http://")
+	address, secure := strings.CutPrefix(address, "https://")
+	switch {
+	case secure && c.Credentials == nil:
+		return fmt.Errorf("etcd endpoint %q: to encrypt the connection name the authority of etcd's certificate (--etcd-tls-ca)", endpoint)
+	case plain && c.Credentials != nil:
+		return fmt.Errorf("etcd endpoint %q: it is to be in plain text, and there are certificates for etcd: leave out http:// or them", endpoint)
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || port == "" || strings.ContainsAny(address, " /@") {
 		return fmt.Errorf("etcd endpoint %q: want host:port, as in 127.0.0.1:2379", endpoint)
@@ -149,6 +158,10 @@ func open(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg.withDefaults(), name: "etcd " + strings.Join(cfg.Endpoints, ", "), broken: make(chan struct{})}
+	options := []grpc.DialOption{grpc.WithStatsHandler(connHandler{c.disconnected}), grpc.WithConnectParams(reconnect())}
+	if cfg.Credentials != nil {
+		options = append(options, grpc.WithTransportCredentials(cfg.Credentials))
+	}
 	v3, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		DialKeepAliveTime:    10 * time.Second, // etcd closes on pings more often than every 5 s
@@ -158,7 +171,7 @@ func open(cfg Config) (*Client, error) {
 		// cancels it, although the first may be applied: the guards of the second would
 		// then fail and an applied transaction would be reported as refused.
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithStatsHandler(connHandler{c.disconnected}), grpc.WithConnectParams(reconnect())},
+		DialOptions:     options,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.name, err)

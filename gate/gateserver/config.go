@@ -41,6 +41,13 @@ type GateServerConfig struct {
 	MaxCalls             int           // calls under way at once; more are Overloaded; default 16,384
 	MaxClientCalls       int           // calls under way at once on one client's stream, which holds back what is more; default 256
 
+	// TLS is this gate's certificate among the nodes, ClientTLS the one that it shows its
+	// clients, over gRPC and HTTP: with an authority they must have certificates, too. Without
+	// one of its own that is TLS's. EtcdTLS is for etcd. RequireTLS: do not start where
+	// anything is in plain text beyond this machine. See docs/tls.md.
+	TLS, ClientTLS, EtcdTLS TLSConfig
+	RequireTLS              bool
+
 	// ListenFlag is what this program calls the flag for ListenAddress, for the words of
 	// errors; default "--listen".
 	ListenFlag string
@@ -135,7 +142,7 @@ func (c *GateServerConfig) Validate() error {
 		apart(d.ListenFlag, d.ListenAddress, "--http-listen", d.HTTPListenAddress),
 		apart(d.ListenFlag, d.ListenAddress, "--ops-listen", d.OpsListenAddress),
 		apart("--http-listen", d.HTTPListenAddress, "--ops-listen", d.OpsListenAddress),
-		d.positive(),
+		d.positive(), d.checkTLS(),
 	}
 	if d.NumShards < 0 || d.NumShards > sharding.NumShards {
 		errs = append(errs, fmt.Errorf("NumShards is %d; it is 1 to %d, or 0 for what the cluster has", d.NumShards, sharding.NumShards))
@@ -144,7 +151,7 @@ func (c *GateServerConfig) Validate() error {
 		errs = append(errs, errors.New("a gate in a process of its own needs the cluster's etcd: give --etcd host:port, set GOVERSE_ETCD, or set EtcdAddress"))
 	}
 	if d.Router == nil && d.EtcdAddress != "" {
-		errs = append(errs, checkEtcd(d.EtcdAddress))
+		errs = append(errs, d.checkEtcd())
 	}
 	for _, origin := range d.AllowedOrigins {
 		errs = append(errs, http.NewCrossOriginProtection().AddTrustedOrigin(origin))

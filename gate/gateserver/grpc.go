@@ -31,12 +31,12 @@ type grpcDoor struct {
 	maxStreamed int           // calls under way on one stream
 }
 
-func newGRPCServer(d *grpcDoor, h *health.Server) *grpc.Server {
-	s := grpc.NewServer(
+func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *grpc.Server {
+	s := grpc.NewServer(append(more,
 		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	gate_pb.RegisterGateServiceServer(s, d)
 	grpc_health_v1.RegisterHealthServer(s, h)
 	reflection.Register(s)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/grpc/credentials"
+
 	members "github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/internal/peer"
@@ -16,12 +18,12 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 	if s.router = s.cfg.Router; s.router != nil {
 		return func() {}, nil
 	}
-	kvs, hangUp, err := dialEtcd(s.cfg.EtcdAddress)
+	kvs, hangUp, err := dialEtcd(s.cfg.EtcdAddress, s.keys.etcdCredentials())
 	if err != nil {
 		return nil, fmt.Errorf("joining the cluster (--etcd): %w", err)
 	}
 	var c *members.Cluster // which knows the secret that the connections to its members begin with
-	member := &peer.Membership{Address: s.address, Listener: s.heard, Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
+	member := &peer.Membership{Address: s.address, TLS: s.keys.members, Listener: s.heard, Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
 	c, err = members.New(members.Config{
 		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(s.heard, member.DialOption()),
 		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard,
@@ -44,8 +46,8 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 	}, nil
 }
 
-func dialEtcd(addresses string) (kvs []etcdmanager.KV, hangUp func(), err error) {
-	kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: etcdmanager.Endpoints(addresses)})
+func dialEtcd(addresses string, encrypt credentials.TransportCredentials) (kvs []etcdmanager.KV, hangUp func(), err error) {
+	kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: etcdmanager.Endpoints(addresses), Credentials: encrypt})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -57,8 +59,12 @@ func dialEtcd(addresses string) (kvs []etcdmanager.KV, hangUp func(), err error)
 }
 
 // checkEtcd says what is wrong with the addresses before anything is dialled.
-func checkEtcd(addresses string) error {
-	if err := (etcdmanager.Config{Endpoints: etcdmanager.Endpoints(addresses)}).Validate(); err != nil {
+func (c *GateServerConfig) checkEtcd() error {
+	cfg := etcdmanager.Config{Endpoints: etcdmanager.Endpoints(c.EtcdAddress)}
+	if c.EtcdTLS.Given() {
+		cfg.Credentials = credentials.NewTLS(nil) // the files are read when the gate starts
+	}
+	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("EtcdAddress (--etcd), several separated by commas: %w", err)
 	}
 	return nil

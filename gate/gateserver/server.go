@@ -2,6 +2,7 @@ package gateserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +40,7 @@ type GateServer struct {
 	listen  listeners // set by Start, then constant
 	address string    // advertised; likewise
 	router  Router    // likewise
+	keys    keys      // likewise
 	started bool
 	stopped bool
 	end     context.CancelFunc // asks the running server to end
@@ -95,6 +97,9 @@ func (s *GateServer) Start(ctx context.Context) error {
 		return errors.New("a gate server can be started once; make a new one with NewGateServer")
 	}
 	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := s.unlock(); err != nil {
 		return err
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -232,7 +237,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
-	r.grpc = newGRPCServer(door, r.health)
+	r.grpc = newGRPCServer(door, r.health, s.keys.grpc()...)
 	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(s.listen.grpc)) })
 
 	name, _, _ := net.SplitHostPort(s.address)
@@ -241,11 +246,11 @@ func (s *GateServer) serve(life context.Context) *running {
 		r.serveHTTP(hard, "HTTP", s.listen.http, &httpDoor{
 			calls: c, guard: guard, describer: types, web: newWebDoor(door, types), pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
 			sockets: &socketDoor{calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
-		})
+		}, s.keys.https())
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler())
+		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler(), nil)
 	}
 	r.parts.Go(func() { s.follow(hard, g, c.feeds) })
 	r.parts.Go(func() { s.fail("following objects", c.feeds.Run(hard)) })
@@ -253,7 +258,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	return r
 }
 
-func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h http.Handler) {
+func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h http.Handler, encrypt *tls.Config) {
 	counted := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !r.busy.enter() {
 			writeFailure(w, errStopping, object.OpCall)
@@ -264,7 +269,12 @@ func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h
 	})
 	server := newHTTPServer(life, counted, func(text string) { r.server.notice(event.Warn, text, nil) })
 	r.http = append(r.http, server)
-	r.parts.Go(func() { r.server.fail("the "+name+" listener", server.Serve(l)) })
+	serve := server.Serve
+	if encrypt != nil {
+		server.TLSConfig = encrypt
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	r.parts.Go(func() { r.server.fail("the "+name+" listener", serve(l)) })
 }
 
 // announce turns the health service to serving when the cluster is ready.

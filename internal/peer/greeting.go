@@ -123,11 +123,11 @@ func heedGreeting(conn net.Conn) (g greeting, begin []byte, err error) {
 		return g, nil, fmt.Errorf("it did not greet: %w", err)
 	}
 	switch string(begin) {
+	case magic:
 	case strangers:
 		return g, begin, errStranger
 	default:
 		return g, nil, errForeign
-	case magic:
 	}
 	if _, err := io.ReadFull(conn, g.nonce[:]); err != nil {
 		return g, nil, fmt.Errorf("it left amid its greeting: %w", err)

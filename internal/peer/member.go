@@ -115,7 +115,7 @@ type memberCreds struct{ m *Membership }
 // Info implements credentials.TransportCredentials.
 func (c memberCreds) Info() credentials.ProtocolInfo {
 	if c.m.TLS != nil {
-		return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+		return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 	}
 	return credentials.ProtocolInfo{SecurityProtocol: "goverse member"}
 }

@@ -133,29 +133,29 @@ func TestOthersAreNoMembers(t *testing.T) {
 	}}
 	for _, c := range []struct {
 		name         string
-		node, caller Membership
+		node, caller *Membership
 		there        bool // the caller dials the node by its address
 		told, heard  string
 	}{
-		{"another cluster", Membership{Secret: knows(secret)}, Membership{Address: "g:1", Secret: knows(secure.NewSecret())}, true,
+		{"another cluster", &Membership{Secret: knows(secret)}, &Membership{Address: "g:1", Secret: knows(secure.NewSecret())}, true,
 			"is no member of this cluster", "gave no proof"},
-		{"another address", Membership{Secret: knows(secret)}, Membership{Address: "g:1", Secret: knows(secret)}, false,
+		{"another address", &Membership{Secret: knows(secret)}, &Membership{Address: "g:1", Secret: knows(secret)}, false,
 			"refused: it says that it is another member", "g:1 looked for localhost:"},
-		{"no secret", Membership{Secret: knows(secret)}, Membership{Address: "g:1", Secret: func(context.Context) (secure.Secret, error) {
+		{"no secret", &Membership{Secret: knows(secret)}, &Membership{Address: "g:1", Secret: func(context.Context) (secure.Secret, error) {
 			return secure.Secret{}, errors.New("none")
 		}}, true, "secret is not known here yet: none", ""},
-		{"an impossible address", Membership{Secret: knows(secret)}, Membership{Address: "g 1", Secret: knows(secret)}, true,
+		{"an impossible address", &Membership{Secret: knows(secret)}, &Membership{Address: "g 1", Secret: knows(secret)}, true,
 			"ended the connection instead of a greeting", "characters that none has"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var e ear
 			c.node.Listener = e.listener()
-			address := memberNode(t, &c.node, served)
+			address := memberNode(t, c.node, served)
 			if !c.there {
 				_, port, _ := net.SplitHostPort(address)
 				address = "localhost:" + port
 			}
-			conn := memberDial(t, &c.caller, address)
+			conn := memberDial(t, c.caller, address)
 			_, err := conn.ServeCall(t.Context(), callOf(text("x")))
 			want(t, err, fault.NotReady, fault.NotExecuted)
 			if !strings.Contains(err.Error(), c.told) {

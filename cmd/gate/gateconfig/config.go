@@ -17,6 +17,7 @@ import (
 
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	"github.com/xiaonanln/goverse/internal/conf"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/util/logger"
 )
 
@@ -59,6 +60,8 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.IntVar(&c.MaxSessions, "max-sessions", 50_000, "`clients` that are connected at once")
 	fs.IntVar(&c.MaxCalls, "max-calls", 16384, "`calls` under way at once; more are refused as overloaded")
 	fs.IntVar(&c.MaxClientCalls, "max-client-calls", 256, "`calls` under way at once of one client's stream, which holds back what is more")
+	secure.ClusterFlags(fs, &c.TLS, &c.EtcdTLS, &c.RequireTLS)
+	secure.DoorFlags(fs, &c.ClientTLS)
 	fs.StringVar(&l.level, "log-level", "info", "what is logged: debug, info, warn, error or off")
 	fs.StringVar(&l.format, "log-format", "text", "how lines are written to standard error: text or json")
 	return l
