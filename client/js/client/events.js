@@ -15,7 +15,6 @@ export class EventLink {
   #on;
   #clientId = "";
   #stream = new AbortController();
-  #closed = false;
   #requests = new Map(); // by call, its AbortController
 
   /** hello has the headers to be sent, and perhaps the session's token and last. */
@@ -55,7 +54,7 @@ export class EventLink {
       .catch((error) => reply(refusal(error)))
       .then((frame) => {
         this.#requests.delete(call);
-        if (!this.#closed) this.#on.heard(this, { ...frame, seq });
+        this.#on.heard(this, { ...frame, seq }); // passed over, if this link was given up
       });
     return true;
   }
@@ -81,7 +80,6 @@ export class EventLink {
   }
 
   close() {
-    this.#closed = true;
     this.#stream.abort();
     for (const request of this.#requests.values()) request.abort();
   }

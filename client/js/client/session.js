@@ -26,7 +26,7 @@ export class Session {
     const anew = !goesOn && this.clientId !== "";
     this.clientId = clientId;
     this.#token = typeof token === "string" ? token : "";
-    this.#said = anew;
+    this.#said = anew && !early;
     if (goesOn) return early ? this.reset(early) : null;
     this.#last = 0;
     this.#loose = false;

@@ -9,6 +9,7 @@ import { createServer } from "node:http";
 export class FakeGate {
   resumes = true; // false: it is of a version that knows no hello
   sockets = true; // false: it refuses WebSockets, as some proxies do
+  early = false; // it says what is lost before it welcomes
   mute = false; // it says nothing at all to who connects
   answer = (frame) => ({ response: frame.request ?? {} }); // of a call; null is never
   clock = () => Date.now();
@@ -101,9 +102,12 @@ export class FakeGate {
     const token = randomUUID();
     if (this.resumes) this.sessions.set(token, session);
     const resumed = old !== undefined;
-    if (hello?.last !== undefined && !resumed && this.resumes) door.say({ op: "reset", from: hello.last + 1, to: 0, reason: "unknown token" });
+    const lost = hello?.last !== undefined && !resumed && this.resumes;
+    const sayLost = () => lost && door.say({ op: "reset", from: hello.last + 1, to: 0, reason: "unknown token" });
+    if (this.early) sayLost();
     door.say({ op: "register", clientId: session.clientId, unixMillis: this.clock(), ...(this.resumes ? { token, resumed, resumeMillis: 60_000 } : {}) });
     door.token = token;
+    if (!this.early) sayLost();
     if (resumed) for (const frame of session.ring) if (frame.seq > hello.last) door.say(frame);
   }
 

@@ -34,8 +34,8 @@ for (const transport of ["websocket", "sse"]) {
     assert.equal(new Set(gate.hellos.map((h) => h.token)).size, 3, "a token was used twice");
   });
 
-  test(`${transport}: a gate that forgot the session says so, once`, needs, async (t) => {
-    const { gate, client, diary } = await begun(t, {}, { transport });
+  for (const early of [false, true]) test(`${transport}: a gate that forgot the session says so, once (${early ? "before" : "after"} its welcome)`, needs, async (t) => {
+    const { gate, client, diary } = await begun(t, { early }, { transport });
     const id = client.clientId;
     await gate.stop();
     await diary.has("waiting");
@@ -43,7 +43,10 @@ for (const transport of ["websocket", "sse"]) {
     await diary.has("reset 2..0");
     gate.push({ n: 2 });
     await diary.has("push 2");
-    assert.deepEqual(diary.news, ["push 1", "reset 2..0", "push 2"]);
+    gate.say({ op: "reset", from: 2, to: 0, reason: "a node is gone" });
+    gate.push({ n: 3 });
+    await diary.has("push 3");
+    assert.deepEqual(diary.news, ["push 1", "reset 2..0", "push 2", "reset 2..0", "push 3"]);
     assert.notEqual(client.clientId, id);
   });
 
@@ -113,6 +116,14 @@ for (const transport of ["websocket", "sse"]) {
     assert.deepEqual(given, ["Bearer 1", "Bearer 2"]);
   });
 }
+
+test("a gate's successor may know more than it did", needsWebSocket, async (t) => {
+  const { gate, diary } = await begun(t, { resumes: false });
+  gate.resumes = true;
+  gate.cut();
+  await diary.has("open", 2);
+  assert.equal(gate.hellos.length, 1);
+});
 
 test("pushes are acknowledged", needsWebSocket, async (t) => {
   const { gate } = await begun(t);
