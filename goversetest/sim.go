@@ -57,8 +57,9 @@ func newSim(t testing.TB, c Cluster) *sim {
 // and goroutines that end with it.
 type simProcess struct {
 	cluster *cluster.Cluster
-	node    *node.Node // nil in a gate
-	doors   *gate.Gate // nil in a node
+	node    *node.Node  // nil in a gate
+	doors   *gate.Gate  // nil in a node
+	feeds   *gate.Feeds // likewise
 	conn    *straggler
 	hangUp  func() // the address answers no more
 	cancel  context.CancelFunc
@@ -225,11 +226,20 @@ func (s *sim) startGate(name string) {
 	at := gateAddress(name)
 	p := s.process(cluster.Config{Address: at, Gate: true})
 	p.doors = gate.New(gate.Config{Address: at})
+	p.feeds = gate.NewFeeds(gate.FeedsConfig{Address: at, Ask: func(ctx context.Context, clientID string, call object.Call) (object.Payload, error) {
+		return p.cluster.Call(callctx.With(ctx, &callctx.Info{Caller: callctx.Caller{ClientID: clientID, Client: clientID != ""}}), call)
+	}})
 	p.run(s.t,
 		func(ctx context.Context) error { return p.cluster.Run(ctx, nil) },
 		func(ctx context.Context) error {
-			return p.cluster.FollowPushes(ctx, at, func(f peer.PushFrame) error { p.doors.Deliver(f); return nil })
-		})
+			return p.cluster.FollowPushes(ctx, at, func(f peer.PushFrame) error {
+				if !p.feeds.Deliver(f) {
+					p.doors.Deliver(f)
+				}
+				return nil
+			})
+		},
+		p.feeds.Run)
 	s.put(s.gates, name, p)
 }
 

@@ -1,0 +1,153 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/xiaonanln/goverse/goverseapi"
+	"github.com/xiaonanln/goverse/goversetest"
+)
+
+// Tally counts, shows its count, and publishes it.
+type Tally struct {
+	goverseapi.BaseObject
+	n int64
+}
+
+// Kept and fleeting tallies.
+type (
+	KeptTally     struct{ Tally }
+	FleetingTally struct{ Tally }
+)
+
+func (c *Tally) Add(ctx context.Context, _ *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error) {
+	c.n++
+	return wrapperspb.Int64(c.n), goverseapi.Publish(ctx, wrapperspb.Int64(c.n))
+}
+
+func (c *Tally) Look(context.Context, *wrapperspb.Int64Value) (*wrapperspb.Int64Value, error) {
+	return wrapperspb.Int64(c.n), nil
+}
+
+func (c *Tally) OnSubscribe(context.Context) (proto.Message, error) {
+	return wrapperspb.Int64(c.n), nil
+}
+
+func (c *Tally) ToData() (proto.Message, error) { return wrapperspb.Int64(c.n), nil }
+
+func (c *Tally) FromData(m proto.Message) error {
+	if v, ok := m.(*wrapperspb.Int64Value); ok {
+		c.n = v.Value
+	}
+	return nil
+}
+
+// watcher is a client that follows one tally, and checks each word that it hears.
+type watcher struct {
+	t       *testing.T
+	ref     string
+	n       int64
+	version uint64
+	told    bool
+	resets  int
+	mu      sync.Mutex // protects n, version and resets
+}
+
+func (o *watcher) watch(ctx context.Context, s *goversetest.Subscription) {
+	for {
+		p, ok := s.Next(ctx)
+		if !ok {
+			return
+		}
+		v := new(wrapperspb.Int64Value)
+		if p.Err != nil || p.Any.UnmarshalTo(v) != nil {
+			o.t.Errorf("%s: %+v", o.ref, p)
+			return
+		}
+		o.mu.Lock()
+		switch {
+		case p.Snapshot && p.Reset != o.told:
+			o.t.Errorf("%s: reset is %v", o.ref, p.Reset)
+		case p.Reset:
+			o.resets++
+		case !p.Snapshot && (p.Version != o.version+1 || v.Value != o.n+1):
+			o.t.Errorf("%s: behind %d at version %d came %d at %d", o.ref, o.n, o.version, v.Value, p.Version)
+		}
+		o.n, o.version, o.told = v.Value, p.Version, true
+		o.mu.Unlock()
+	}
+}
+
+func (o *watcher) at() (n int64, resets int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.n, o.resets
+}
+
+// Whatever becomes of nodes, each subscription is a state and every change behind it, or
+// the state anew; a planned move of live state is not seen; and in the end all is known.
+func TestSubscriptionsThroughMovesAndKills(t *testing.T) {
+	types := []goversetest.Type{
+		goversetest.Of((*KeptTally)(nil), goverseapi.ReadOnlyMethods("Look")),
+		goversetest.Of((*FleetingTally)(nil), goverseapi.ReadOnlyMethods("Look"), goverseapi.WithDurability(goverseapi.Volatile)),
+	}
+	goversetest.Sim(t, goversetest.Cluster{Nodes: 3, Types: types}, func(w *goversetest.World) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		defer cancel()
+		var all []*watcher
+		c := w.Connect()
+		for _, typ := range []string{"KeptTally", "FleetingTally"} {
+			for _, id := range []string{"0", "1", "2", "3", "4", "5"} {
+				o := &watcher{t: t, ref: typ + "/" + id}
+				all = append(all, o)
+				s := w.Connect().Subscribe(o.ref)
+				watching.Go(func() { defer s.Close(); o.watch(ctx, s) })
+			}
+		}
+		add := func(times int) {
+			for range times {
+				for _, o := range all {
+					_, _ = c.TryCall(o.ref, "Add", wrapperspb.Int64(0)) // one that a kill interrupts may fail
+				}
+			}
+		}
+		agree := func(when string) (resets int) {
+			w.Settle()
+			time.Sleep(30 * time.Second) // of the bubble: renewals have come and gone
+			for _, o := range all {
+				want := c.Call(o.ref, "Look", wrapperspb.Int64(0)).(*wrapperspb.Int64Value).Value
+				n, again := o.at()
+				if n != want {
+					t.Errorf("%s: a client has %s at %d, which is at %d", when, o.ref, n, want)
+				}
+				if o.ref[0] == 'F' {
+					resets += again
+				}
+			}
+			return resets
+		}
+		add(3)
+		agree("at first")
+		w.AddNode()
+		add(3)
+		w.Stop("node1")
+		add(3)
+		if resets := agree("after moves"); resets != 0 {
+			t.Errorf("a planned move was seen by %d subscriptions", resets)
+		}
+		w.Kill("node2")
+		add(3)
+		if resets := agree("after a kill"); resets == 0 {
+			t.Error("no subscription saw the kill")
+		}
+		add(2)
+		agree("in the end")
+	})
+}
