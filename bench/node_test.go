@@ -210,7 +210,7 @@ func BenchmarkListening(b *testing.B) {
 	quiet := logger.New(slog.New(logger.NewTextHandler(io.Discard, slog.LevelInfo)))
 	for _, typ := range []string{"Typed", "Echo"} {
 		b.Run(typ, func(b *testing.B) {
-			nodes := [...]*node.Node{startNode(b), startHeard(b, telemetry.Log(quiet, telemetry.LogOptions{}))}
+			nodes := [...]*node.Node{startNode(b), startHeard(b, event.Tee(telemetry.Log(quiet, telemetry.LogOptions{}), telemetry.NewMetrics(nil).Listener()))}
 			c := callOf(typ, "hot", "Say")
 			turn := func(n *node.Node) float64 {
 				began := time.Now()

@@ -55,7 +55,6 @@ func Lists(old, now *File) (list []Change) {
 		old, now any
 		counts   string
 	}{
-		{"cluster.auto_load_objects", old.Cluster.AutoLoad, now.Cluster.AutoLoad, Restart},
 		{"object_access_rules", old.Access, now.Access, Now},
 		{"object_lifecycle_rules", old.Lifecycle, now.Lifecycle, Now},
 	} {

@@ -20,7 +20,6 @@ func (d *Document) check(known Problems) Problems {
 	if n := d.Cluster.Shards; n < 0 || n > sharding.NumShards {
 		c.wrong("cluster.shards", "%d shards are not possible; want 1 to %d", n, sharding.NumShards)
 	}
-	c.autoLoad()
 	c.members()
 	c.rules()
 	return c.problems
@@ -54,21 +53,6 @@ func (c *checker) wrong(path, format string, args ...any) {
 
 func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
-}
-
-func (c *checker) autoLoad() {
-	for i, o := range c.d.Cluster.AutoLoad {
-		at := fmt.Sprintf("cluster.auto_load_objects[%d]", i)
-		if o.Type == "" || o.ID == "" {
-			c.wrong(at, "an object has a type and an id")
-		}
-		if o.PerShard && o.PerNode {
-			c.wrong(at, "per_shard and per_node exclude each other")
-		}
-		if (o.PerShard || o.PerNode) && strings.Contains(o.ID, "/") {
-			c.wrong(at+".id", "%q is the end of an id, after shard#N/ or host:port/; leave the / out", o.ID)
-		}
-	}
 }
 
 // member is what nodes and gates have in common.

@@ -34,21 +34,12 @@ type Cluster struct {
 	DeleteTimeout time.Duration `yaml:"default_delete_timeout" flag:"delete-timeout" default:"0s" doc:"The same for deleting an object; 0 is as for calls."`
 	LogLevel      string        `yaml:"log_level" flag:"log-level" oneof:"debug,info,warn,error,off" reload:"now" default:"info" doc:"What is logged: debug, info, warn, error or off."`
 	LogFormat     string        `yaml:"log_format" flag:"log-format" oneof:"text,json" default:"text" doc:"How lines are written to standard error: text or json."`
-	AutoLoad      []AutoLoad    `yaml:"auto_load_objects" doc:"Objects that live without being called: they are activated when their shard is taken up, and again when they ended."`
 }
 
 // Etcd is where the cluster's keys are.
 type Etcd struct {
 	Endpoints []string `yaml:"endpoints" flag:"etcd" default:"" doc:"host:port of each of its servers."`
 	Prefix    string   `yaml:"prefix" flag:"etcd-prefix" default:"/goverse" doc:"What this cluster's keys begin with."`
-}
-
-// AutoLoad is an object that lives without being called.
-type AutoLoad struct {
-	Type     string `yaml:"type" doc:"The registered name of its type."`
-	ID       string `yaml:"id" doc:"Its id, or with per_shard or per_node the end of its ids."`
-	PerShard bool   `yaml:"per_shard" doc:"One in each shard: shard#N/id."`
-	PerNode  bool   `yaml:"per_node" doc:"One on each node: host:port/id."`
 }
 
 // Postgres is the database of the objects' state; see util/postgres.Config.
