@@ -140,7 +140,7 @@ Exit codes:
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	p.flags.define(root)
-	root.AddCommand(p.nodes(), p.gates(), p.shards(), p.explain(), p.drain(), p.call(), p.db(), p.config(), p.version())
+	root.AddCommand(p.nodes(), p.gates(), p.shards(), p.explain(), p.drain(), p.call(), p.db(), p.config(), p.cert(), p.version())
 	return root
 }
 
