@@ -20,6 +20,8 @@ type Config struct {
 	// DefaultResumeWindow.
 	ResumeWindow time.Duration
 	Listener     event.Listener
+	// Ended hears of each session that has ended, once, and may not wait. Optional.
+	Ended func(s *Session)
 }
 
 // Defaults of Config.
@@ -67,8 +69,12 @@ func New(cfg Config) *Gate {
 // Open begins a session for a new connection, with whose end it ends. It is refused as
 // Overloaded when the gate is full and with Close's reason after Close. A full gate gives
 // up the session that waits for its client for the longest, if there is one.
-func (g *Gate) Open() (*Session, error) {
+func (g *Gate) Open() (*Session, error) { return g.OpenAs(nil) }
+
+// OpenAs is Open for a client that has proved to be who; nil: nobody.
+func (g *Gate) OpenAs(who *CallerIdentity) (*Session, error) {
 	s := newSession(g)
+	s.identity = who
 	g.mu.Lock()
 	displaced, err := g.admitLocked(s)
 	g.mu.Unlock()
@@ -104,6 +110,9 @@ func (g *Gate) opened(s, displaced *Session, err error) error {
 	}
 	if err == nil && !s.resumed && on.SessionOpened != nil {
 		on.SessionOpened(event.SessionOpened{ClientID: s.id})
+	}
+	if err == nil {
+		s.expireWithIdentity()
 	}
 	return err
 }
@@ -166,6 +175,9 @@ func (g *Gate) dropLocked(s *Session) {
 }
 
 func (g *Gate) tellClosed(s *Session, why error) {
+	if g.Ended != nil {
+		g.Ended(s)
+	}
 	if heard := g.Listener.SessionClosed; heard != nil {
 		heard(event.SessionClosed{ClientID: s.id, Reason: reason(why)})
 	}

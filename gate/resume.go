@@ -22,7 +22,14 @@ import (
 // a new session, which begins with a Reset. The error of a client that claims to have pushes
 // which were not sent is Invalid; its session waits on.
 func (g *Gate) OpenResumable(token string, last uint64) (*Session, error) {
+	return g.OpenResumableAs(nil, token, last)
+}
+
+// OpenResumableAs is OpenResumable for a client that has proved to be who; nil: nobody. A
+// session goes on only for the user who opened it.
+func (g *Gate) OpenResumableAs(who *CallerIdentity, token string, last uint64) (*Session, error) {
 	s := newSession(g)
+	s.identity = who
 	g.mu.Lock()
 	old, err := g.resumeLocked(s, token, last)
 	var displaced *Session
@@ -52,7 +59,7 @@ func lostBefore(token string, last uint64) *Reset {
 
 // resumeLocked makes s the connection of the token's session in place of old.
 func (g *Gate) resumeLocked(s *Session, token string, last uint64) (old *Session, err error) {
-	if old = g.holderLocked(token); old == nil || g.stopped != nil {
+	if old = g.holderLocked(token); old == nil || g.stopped != nil || !old.mayResume(s.identity) {
 		return nil, g.stopped
 	}
 	if !old.trail.connect(s, last) {

@@ -53,11 +53,14 @@ type Session struct {
 	token   string // with which it goes on after this connection
 	resumed bool   // it has had a connection before
 
+	identity *CallerIdentity // of who opened the connection; nil: nobody
+
 	mu     sync.Mutex
 	outbox []Message // in order; taken from the front
 	bytes  int
 	ended  bool
 	why    error
+	lapse  *time.Timer // ends it with its identity; nil: it does not
 }
 
 func newSession(g *Gate) *Session {
@@ -156,6 +159,9 @@ func (s *Session) Disconnect(why error) {
 
 func (s *Session) endLocked(why error) {
 	s.ended, s.why = true, why
+	if s.lapse != nil {
+		s.lapse.Stop()
+	}
 	close(s.done)
 }
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -30,11 +31,15 @@ type calls struct {
 	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
 	sizes    answerSizes
+
+	authority *authority    // nil: nobody asks who clients are
+	rules     *access.Rules // nil: everything is allowed
 }
 
 func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {
+	rules, _ := access.Compile(cfg.ObjectAccessRules, cfg.ObjectLifecycleRules) // Validate has reported what is wrong
 	return &calls{
-		router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls), around: cfg.Interceptors,
+		rules: rules, router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls), around: cfg.Interceptors,
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
 			object.OpSettle: cfg.DefaultCallTimeout,
@@ -54,16 +59,35 @@ func (c *calls) session(ctx context.Context, back *comeback) (*gate.Session, err
 	case <-ctx.Done():
 		return nil, fault.Waited(ctx, "the gate does not hear the cluster's nodes yet")
 	}
-	if back != nil {
-		return c.gate.OpenResumable(back.token, back.last)
+	if c.authority != nil {
+		return c.sessionOf(ctx, back)
 	}
-	return c.gate.Open()
+	return c.open(nil, back)
+}
+
+// sessionOf is session for the visitor of ctx.
+func (c *calls) sessionOf(ctx context.Context, back *comeback) (*gate.Session, error) {
+	if err := c.admit(ctx); err != nil {
+		return nil, err
+	}
+	v := visitorOf(ctx)
+	s, err := c.open(v.identity, back)
+	if err == nil {
+		v.opened(s)
+	}
+	return s, err
+}
+
+func (c *calls) open(who *gate.CallerIdentity, back *comeback) (*gate.Session, error) {
+	if back != nil {
+		return c.gate.OpenResumableAs(who, back.token, back.last)
+	}
+	return c.gate.OpenAs(who)
 }
 
 const latePushes = 5 * time.Second
 
-// do runs one call for the client that calls itself clientID: a registered id is
-// taken as it is, any other is ignored. Without a deadline in ctx the default
+// do runs one call for the client that calls itself clientID; see caller. Without a deadline in ctx the default
 // timeout of the operation holds. The error is always a *fault.Error.
 func (c *calls) do(ctx context.Context, clientID string, call object.Call) (object.Payload, error) {
 	if err := checkNames(&call); err != nil {
@@ -82,12 +106,16 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", c.max).On(call.Op.String(), call.Subject())
 	}
 	defer c.running.Add(-1)
-	ctx, cancel := c.deadline(c.caller(ctx, clientID), call.Op)
+	ctx, cancel := c.deadline(ctx, call.Op)
 	defer cancel()
 	if ctx.Err() != nil {
 		return object.Payload{}, fault.Waited(ctx, "the call's time was over when it arrived").On(call.Op.String(), call.Subject())
 	}
-	reply, err := c.forward(ctx, call)
+	who, err := c.asker(ctx, clientID, &call)
+	if err != nil {
+		return object.Payload{}, named(&call, err)
+	}
+	reply, err := c.forward(callctx.With(ctx, &callctx.Info{Caller: who}), call)
 	if err != nil {
 		return object.Payload{Replayed: reply.Replayed, Unsaved: reply.Unsaved}, named(&call, err)
 	}
@@ -95,6 +123,7 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		c.reached(event.MessageBytes, call.Ref)
 		return reply, err
 	}
+	c.audit(ctx, &who, &call)
 	return reply, nil
 }
 
@@ -110,13 +139,6 @@ func (c *calls) reached(l event.Limit, ref object.Ref) {
 func named(call *object.Call, err error) error {
 	e := *fault.Of(err)
 	return e.On(call.Op.String(), call.Subject())
-}
-
-func (c *calls) caller(ctx context.Context, clientID string) context.Context {
-	if clientID != "" && !c.gate.Knows(clientID) {
-		clientID = ""
-	}
-	return callctx.With(ctx, &callctx.Info{Caller: callctx.Caller{ClientID: clientID, Client: true}})
 }
 
 func (c *calls) deadline(ctx context.Context, op object.Op) (context.Context, context.CancelFunc) {

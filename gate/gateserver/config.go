@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
@@ -54,6 +56,13 @@ type GateServerConfig struct {
 	// AllowedOrigins are web origins, as in "https://chat.example.com", whose pages may
 	// use this gate besides the pages that it serves itself.
 	AllowedOrigins []string
+	// EventHandler says who clients are, on every door; nil: nobody asks. Package gate/auth
+	// has some.
+	EventHandler gate.EventHandler
+	// ObjectAccessRules and ObjectLifecycleRules are the nodes' (see server.ServerConfig),
+	// who enforce theirs: here they only answer earlier.
+	ObjectAccessRules    []access.Rule
+	ObjectLifecycleRules []access.LifecycleRule
 	// Interceptors run around what clients ask, the first outermost.
 	Interceptors []Interceptor
 	// Handler serves the program's own pages at "/" of the HTTP port. Optional.
@@ -153,6 +162,8 @@ func (c *GateServerConfig) Validate() error {
 	if d.Router == nil && d.EtcdAddress != "" {
 		errs = append(errs, d.checkEtcd())
 	}
+	_, wrong := access.Compile(d.ObjectAccessRules, d.ObjectLifecycleRules)
+	errs = append(errs, wrong)
 	for _, origin := range d.AllowedOrigins {
 		errs = append(errs, http.NewCrossOriginProtection().AddTrustedOrigin(origin))
 	}

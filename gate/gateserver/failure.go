@@ -69,6 +69,9 @@ func writeFailure(w http.ResponseWriter, err error, op object.Op) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter(fault.Of(err)))
 	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	body, _ := json.Marshal(f) // strings: it cannot fail
 	writeJSON(w, status, body)
 }

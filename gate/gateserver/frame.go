@@ -33,6 +33,7 @@ import (
 //
 //	{"op":"hello", "token":"...", "last":17}
 //
+// which may also have the "headers" of a client that can set none, as authHeader has them,
 // and now and then, or the gate runs out of room and drops the oldest messages that it
 // keeps: every message up to this seq has come. Closing with 1000 ends the session for good.
 //

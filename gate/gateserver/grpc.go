@@ -33,6 +33,7 @@ type grpcDoor struct {
 
 func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *grpc.Server {
 	s := grpc.NewServer(append(more,
+		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.streams),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

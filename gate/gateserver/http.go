@@ -79,6 +79,11 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, err, object.OpCall)
 		return
 	}
+	r, err := d.calls.receiveRequest(r, path)
+	if err != nil {
+		writeFailure(w, err, object.OpCall)
+		return
+	}
 	rest, isObject := strings.CutPrefix(path, objectsRoot)
 	switch {
 	case isWeb:

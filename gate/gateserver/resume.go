@@ -28,14 +28,16 @@ type helloFrame struct {
 	Op    string `json:"op"`
 	Token string `json:"token"`
 	Last  uint64 `json:"last"`
+
+	Headers json.RawMessage `json:"headers"` // of whoever could set none: as authHeader
 }
 
 // maxHello bounds it, in bytes.
 const maxHello = 64 << 10
 
 // hello waits for the first frame of a client that announced one.
-func (d *socketDoor) hello(conn *websocket.Conn) (*comeback, error) {
-	ctx, cancel := context.WithTimeout(d.life, hush)
+func (d *socketDoor) hello(life context.Context, conn *websocket.Conn) (*comeback, error) {
+	ctx, cancel := context.WithTimeout(life, hush)
 	defer cancel()
 	conn.SetReadLimit(maxHello)
 	kind, data, err := conn.Read(ctx)
@@ -51,6 +53,9 @@ func (d *socketDoor) hello(conn *websocket.Conn) (*comeback, error) {
 	var f helloFrame
 	if err := strictJSON(data, &f); err != nil || f.Op != "hello" {
 		return nil, &farewell{websocket.StatusPolicyViolation, `a first frame that is no {"op":"hello"}`}
+	}
+	if v := visitorOf(life); v != nil && f.Headers != nil {
+		v.addText(f.Headers)
 	}
 	return &comeback{token: f.Token, last: f.Last}, nil
 }

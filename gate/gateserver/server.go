@@ -68,7 +68,7 @@ func NewGateServer(cfg *GateServerConfig) (*GateServer, error) {
 	}
 	s := &GateServer{cfg: *cfg, counters: telemetry.NewMetrics(cfg.MetricsRegistry), done: make(chan struct{})}
 	s.cfg.withDefaults()
-	s.heard = event.Tee(logs(s.cfg.Logger), telemetry.Limits(s.cfg.Logger), s.counters.Listener(), s.cfg.Listener)
+	s.heard = event.Tee(logs(s.cfg.Logger), telemetry.Limits(s.cfg.Logger), telemetry.Audit(s.cfg.Logger), s.counters.Listener(), s.cfg.Listener)
 	return s, nil
 }
 
@@ -218,6 +218,7 @@ func (l listeners) String() string {
 type running struct {
 	server *GateServer
 	gate   *gate.Gate
+	asks   *authority
 	health *health.Server
 	grpc   *grpc.Server
 	http   []*http.Server
@@ -229,12 +230,13 @@ type running struct {
 // serve builds the doors and sets them to work.
 func (s *GateServer) serve(life context.Context) *running {
 	hard, hurry := context.WithCancel(context.WithoutCancel(life))
-	g := gate.New(gate.Config{Address: s.address, MaxSessions: s.cfg.MaxSessions, ResumeWindow: s.cfg.ResumeWindow, Listener: s.heard})
+	asks := newAuthority(s.cfg.EventHandler, &s.heard)
+	g := gate.New(gate.Config{Ended: asks.ended(), Address: s.address, MaxSessions: s.cfg.MaxSessions, ResumeWindow: s.cfg.ResumeWindow, Listener: s.heard})
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
-	c.on = s.heard
+	c.on, c.authority = s.heard, asks
 	c.feeds = gate.NewFeeds(gate.FeedsConfig{Address: s.address, Ask: c.ask})
-	r := &running{server: s, gate: g, health: health.NewServer(), busy: busy, hurry: hurry}
+	r := &running{server: s, gate: g, asks: asks, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
 	r.grpc = newGRPCServer(door, r.health, s.keys.grpc()...)
@@ -308,6 +310,9 @@ func (r *running) stop() {
 		r.server.notice(event.Alarm, "calls or pages that were cancelled do not end; the gate no longer waits for them", nil)
 	}
 	r.parts.Wait()
+	moment, cancel := context.WithTimeout(context.Background(), lastPatience)
+	defer cancel()
+	r.asks.close(moment)
 }
 
 // close closes the listeners and takes no new work; the channel says when the last

@@ -45,13 +45,14 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(d.life, cut)()
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
+	life := stay(d.life, r.Context())
 	var session *gate.Session
 	var back *comeback
 	if r.URL.Query().Get("hello") == "1" {
-		back, err = d.hello(conn)
+		back, err = d.hello(life, conn)
 	}
 	if err == nil {
-		session, err = d.calls.session(d.life, back)
+		session, err = d.calls.session(life, back)
 	}
 	if err != nil {
 		defer time.AfterFunc(lastWords, cut).Stop()
@@ -59,7 +60,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := &socket{door: d, conn: conn, cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(session.ID(), true)}
-	s.run(d.life)
+	s.run(life)
 }
 
 // socket is one connection. run's goroutine reads; one writes; one pings; each call
@@ -373,6 +374,8 @@ func closeCode(why error) websocket.StatusCode {
 		return statusElsewhere
 	case fault.KindOf(why) == fault.Overloaded:
 		return websocket.StatusTryAgainLater
+	case fault.KindOf(why) == fault.Unauthenticated, fault.KindOf(why) == fault.Forbidden, fault.KindOf(why) == fault.Invalid:
+		return websocket.StatusPolicyViolation
 	}
 	return websocket.StatusInternalError
 }

@@ -1,0 +1,134 @@
+package gateserver
+
+import (
+	"context"
+
+	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
+)
+
+// asker is who asks for a call, and may ask for it as far as a gate can tell.
+func (c *calls) asker(ctx context.Context, clientID string, call *object.Call) (callctx.Caller, error) {
+	who, err := c.caller(ctx, clientID, call)
+	if err != nil {
+		return who, err
+	}
+	return who, c.permit(ctx, &who, call)
+}
+
+// caller says who asks. Without an EventHandler a registered client id is taken as it is;
+// with one it counts on the connection that registered it, and for the user who did. An
+// unregistered one is ignored.
+func (c *calls) caller(ctx context.Context, clientID string, call *object.Call) (callctx.Caller, error) {
+	if c.authority == nil {
+		if clientID != "" && !c.gate.Knows(clientID) {
+			clientID = ""
+		}
+		return callctx.Caller{ClientID: clientID, Client: true}, nil
+	}
+	v := visitorOf(ctx)
+	if v == nil {
+		return callctx.Caller{}, errNoVisitor
+	}
+	who, err := v.authorise(ctx)
+	if s := v.ownSession(); s != nil && err == nil {
+		if clientID == "" || clientID == s.ID() { // over its connection
+			return callerOf(who, s.ID()), v.checkExpiry(who, s.ID(), call)
+		}
+	}
+	if err != nil || clientID == "" {
+		return callerOf(who, ""), err
+	}
+	owner, known := c.gate.Owner(clientID)
+	switch {
+	case !known, owner == nil && who == nil: // nobody can prove to be the nobody who opened it
+		clientID = ""
+	case !owner.Is(who):
+		v.deny(event.AccessDenied{Why: event.ByCaller, Client: clientID, User: userOf(who), Type: call.Ref.Type, ID: call.Ref.ID, Method: subjectMethod(call)})
+		return callctx.Caller{}, fault.New(fault.Forbidden, "the client id in the request is another's")
+	}
+	return callerOf(who, clientID), nil
+}
+
+// checkExpiry refuses what comes over a connection whose user is not known any more.
+func (v *visitor) checkExpiry(who *gate.CallerIdentity, clientID string, call *object.Call) error {
+	err := who.Check()
+	if err != nil {
+		v.deny(event.AccessDenied{Why: event.ByExpiry, Client: clientID, User: userOf(who), Type: call.Ref.Type, ID: call.Ref.ID, Method: subjectMethod(call)})
+	}
+	return err
+}
+
+func callerOf(who *gate.CallerIdentity, clientID string) callctx.Caller {
+	c := callctx.Caller{ClientID: clientID, Client: true}
+	if who != nil {
+		c.UserID, c.Roles = who.UserID, who.Roles
+	}
+	return c
+}
+
+func userOf(who *gate.CallerIdentity) string {
+	if who == nil {
+		return ""
+	}
+	return who.UserID
+}
+
+// permit answers early what the nodes would refuse too, if they have the same rules. They
+// decide.
+func (c *calls) permit(ctx context.Context, who *callctx.Caller, call *object.Call) error {
+	if c.rules == nil {
+		return nil
+	}
+	why, v := event.ByRule, c.rules.Call(true, call.Ref.Type, call.Ref.ID, call.Method)
+	switch call.Op {
+	case object.OpCall:
+	case object.OpCreate:
+		why, v = event.ByLifecycle, c.rules.Create(true, call.Ref.Type, call.Ref.ID)
+	case object.OpDelete:
+		why, v = event.ByLifecycle, c.rules.Delete(true, call.Ref.Type, call.Ref.ID)
+	default:
+		return nil // the node knows the type
+	}
+	if v.Allowed {
+		return nil
+	}
+	if on := c.on.AccessDenied; on != nil {
+		e := event.AccessDenied{
+			Where: event.AtGate, Why: why, Client: who.ClientID, User: who.UserID,
+			Type: call.Ref.Type, ID: call.Ref.ID, Method: subjectMethod(call), Rule: v.Rule,
+		}
+		if v := visitorOf(ctx); v != nil {
+			e.Where, e.From = v.door, v.from
+		}
+		on(e)
+	}
+	return fault.New(fault.Forbidden, "an access rule of the gate lets no client do this")
+}
+
+// subjectMethod is what an audit calls a call's method.
+func subjectMethod(call *object.Call) string {
+	if call.Op == object.OpCall {
+		return call.Method
+	}
+	return call.Op.String()
+}
+
+// audit tells of what a client did to objects.
+func (c *calls) audit(ctx context.Context, who *callctx.Caller, call *object.Call) {
+	on := c.on.SensitiveOperation
+	if on == nil || call.Op != object.OpCreate && call.Op != object.OpDelete {
+		return
+	}
+	e := event.SensitiveOperation{Where: event.AtGate, What: event.ClientCreates, Client: who.ClientID, User: who.UserID, Type: call.Ref.Type, ID: call.Ref.ID}
+	if call.Op == object.OpDelete {
+		e.What = event.ClientDeletes
+	}
+	if v := visitorOf(ctx); v != nil {
+		e.Where, e.From = v.door, v.from
+	}
+	on(e)
+}
