@@ -75,6 +75,7 @@ var house = []room{
 
 	// 3: coordination.
 	{3, "cluster", nil},
+	{3, "gate/auth", nil}, // handlers for a gate, of whoever runs one
 	{3, "cluster/diagnosis", nil},
 
 	// 4: assemblies. They build the parts and own the life of the process.
