@@ -19,6 +19,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/xiaonanln/goverse/client"
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/node"
@@ -40,6 +41,8 @@ type (
 	Object = object.Object
 	// BaseObject is embedded by every object type.
 	BaseObject = object.BaseObject
+	// BaseClient is embedded by older programs' client objects, in its place.
+	BaseClient = client.BaseClient
 	// TypeOption changes how the objects of a type live.
 	TypeOption = object.TypeOption
 	// Caller makes calls: what a typed reference needs of its world.

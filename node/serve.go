@@ -72,7 +72,7 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 	}
 	defer c.stay.end()
 	if c.op == object.OpCall {
-		if c.message, err = decodeRequest(c.method, req.Payload); err != nil {
+		if c.message, err = decodeAsked(c.method, req.Payload, req.ReadOnly); err != nil {
 			return object.Payload{}, err
 		}
 		if n.copies != nil && req.Payload.Form == object.FormMessage {

@@ -89,8 +89,8 @@ func checkJSON(b []byte) error {
 }
 
 // jsonQuery makes an object of query parameters: a string each, a list of strings
-// for one that comes several times. protojson reads numbers and booleans from
-// strings where the field is a number; a boolean needs a POST.
+// for one that comes several times. The node, which has the message, makes of it what
+// the message says.
 func jsonQuery(query string) (object.Payload, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
