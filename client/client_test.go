@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/client"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -48,11 +49,15 @@ func TestBaseClient(t *testing.T) {
 	}
 	c := typ.New().(*ChatClient)
 	var w world
-	if _, err := typ.Methods["Join"].Invoke(object.WithRuntime(t.Context(), &w), c, wrapperspb.String("general")); err != nil {
+	asked := callctx.With(object.WithRuntime(t.Context(), &w), &callctx.Info{Caller: callctx.Caller{ClientID: "gate:1/ann", Client: true}})
+	if _, err := typ.Methods["Join"].Invoke(asked, c, wrapperspb.String("general")); err != nil {
 		t.Fatal(err)
 	}
-	if len(w.pushed) != 1 || w.pushed[0].Broadcast || len(w.pushed[0].ClientIDs) != 1 || w.pushed[0].ClientIDs[0] != c.ClientID() || c.ClientID() != c.Id() {
+	if len(w.pushed) != 1 || w.pushed[0].Broadcast || len(w.pushed[0].ClientIDs) != 1 || w.pushed[0].ClientIDs[0] != "gate:1/ann" || c.ClientID(asked) != "gate:1/ann" {
 		t.Errorf("%+v", w.pushed)
+	}
+	if err := c.PushMessage(object.WithRuntime(t.Context(), &w), wrapperspb.String("x")); fault.KindOf(err) != fault.Invalid || len(w.pushed) != 1 {
+		t.Errorf("without a client: %v", err)
 	}
 	err := c.PushMessage(t.Context(), wrapperspb.String("x"))
 	if fault.KindOf(err) != fault.NotReady || fault.OutcomeOf(err) != fault.NotExecuted {

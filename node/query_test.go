@@ -61,12 +61,12 @@ func searchMessage(t testing.TB) protoreflect.MessageDescriptor {
 	return file.Messages().Get(0)
 }
 
-func methodOf(d protoreflect.MessageDescriptor) *object.Method {
+func searching(d protoreflect.MessageDescriptor) *object.Method {
 	return &object.Method{Name: "Find", ReadOnly: true, Request: dynamicpb.NewMessageType(d).Zero().Interface()}
 }
 
 func TestRequestFromAQuery(t *testing.T) {
-	m := methodOf(searchMessage(t))
+	m := searching(searchMessage(t))
 	for query, want := range map[string]string{
 		`{}`: `{}`,
 		`{"text":"a.b","limit":"5","ratio":"0.5","words":"one","flags":["true","false"]}`: `{"text":"a.b","limit":"5","ratio":0.5,"words":["one"],"flags":[true,false]}`,
@@ -96,7 +96,7 @@ func TestRequestFromAQuery(t *testing.T) {
 }
 
 func TestQueriesThatAreRefused(t *testing.T) {
-	m := methodOf(searchMessage(t))
+	m := searching(searchMessage(t))
 	for query, why := range map[string]string{
 		`{"txt":"a"}`:                          `"txt" is not a field of search.Search, which has: text, onlyNew, limit`,
 		`{"inner.txt":"a"}`:                    `"inner.txt" is not a field`,
