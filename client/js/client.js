@@ -203,6 +203,7 @@ export class Client {
       case "message":
         return this.#takePush(link, frame);
       case "published":
+      case "unsubscribed":
         for (const subscription of [...this.#subscriptions]) subscription.take(link, frame);
         return;
       case "reset": {

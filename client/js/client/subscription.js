@@ -1,3 +1,4 @@
+import { errorOf } from "./error.js";
 import { Stream } from "./stream.js";
 
 /**
@@ -48,8 +49,13 @@ export class Subscription {
   }
 
   /** Takes a frame of the link, if it is of this subscription. */
-  take(link, { subscription, version, snapshot, change, reset, reason }) {
+  take(link, frame) {
+    const { subscription, version, snapshot, change, reset, reason } = frame;
     if (link !== this.#link || subscription !== this.#number) return;
+    if (frame.op === "unsubscribed") {
+      this.#number = 0;
+      return this.stream.end(errorOf(frame));
+    }
     const now = BigInt(version);
     if (snapshot !== undefined) {
       const why = reset ? (reason ?? "changes are missing") : this.#why;

@@ -78,6 +78,15 @@ test("a refusal ends the subscription, and so does the client", needsWebSocket, 
   assert.equal((await room.next()).done, true);
 });
 
+test("a gate may end a subscription", needsWebSocket, async (t) => {
+  const { gate, client } = await published(t);
+  const room = client.subscribe("Room", "tea");
+  await room.next();
+  gate.say({ op: "unsubscribed", subscription: 1, error: "no longer", code: "ACCESS_DENIED", outcome: "NotExecuted" });
+  assert.equal((await errorFrom(room.next())).code, "ACCESS_DENIED");
+  assert.equal((await room.next()).done, true);
+});
+
 test("without a WebSocket there are no subscriptions", async (t) => {
   const { client } = await published(t, { transport: "sse" });
   assert.equal((await errorFrom(client.subscribe("Room", "tea").next())).code, "NOT_SUPPORTED");
