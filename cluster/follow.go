@@ -45,11 +45,14 @@ func (c *Cluster) PushesReady() <-chan struct{} { return c.pushes.ready }
 
 // FollowPushes hands deliver all that the cluster's nodes push to the clients of
 // gate, until ctx ends. It keeps a stream to every live node and opens a lost one
-// again. deliver is called for one frame of a node at a time, in order, and for
-// several nodes at once; when it fails, that node's stream is opened anew. It is also
+// again, where it broke off. What is lost nevertheless is announced by a frame with Gap,
+// to everybody where it is not known to whom. deliver is called for one frame of a node at
+// a time, in order, and for several nodes at once; when it fails, that node's stream is
+// opened anew. It is also
 // told when a stream is up, and when it is not any more.
 func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(peer.PushFrame) error) error {
 	streams := map[string]func(){}
+	ending := map[string]chan struct{}{} // closed when the node's last stream is over
 	var running sync.WaitGroup
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -57,18 +60,25 @@ func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(pe
 	for {
 		v := c.View()
 		members := v.Members()
-		for node, stop := range streams {
+		for node, leave := range streams {
 			if !members.Has(node) {
-				stop()
+				leave()
 				delete(streams, node)
 			}
 		}
 		for _, m := range members {
 			if streams[m.Address] == nil {
-				stream, stop := context.WithCancel(ctx)
-				ended := make(chan struct{})
-				streams[m.Address] = func() { stop(); <-ended }
-				running.Go(func() { defer close(ended); c.followNode(stream, m.Address, gate, deliver) })
+				h := newHearer(c, m.Address, gate, deliver)
+				member, leave := context.WithCancel(ctx)
+				before, ended := ending[m.Address], make(chan struct{})
+				streams[m.Address], ending[m.Address] = leave, ended
+				running.Go(func() {
+					defer close(ended)
+					if before != nil {
+						<-before
+					}
+					h.run(ctx, member)
+				})
 			}
 		}
 		c.checkPushes(v)
@@ -78,36 +88,6 @@ func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(pe
 			return nil
 		}
 	}
-}
-
-// followNode keeps one node's stream open.
-func (c *Cluster) followNode(ctx context.Context, node, gate string, deliver func(peer.PushFrame) error) {
-	for attempt := 0; ctx.Err() == nil; attempt++ {
-		opened := time.Now()
-		err := c.stream(ctx, node, gate, deliver)
-		c.pushes.set(node, false)
-		_ = deliver(peer.PushFrame{Stream: &peer.Stream{Node: node}}) // there is no stream any more that could end
-		if ctx.Err() != nil {
-			return
-		}
-		c.step("pushes", node, err)
-		if time.Since(opened) > pushBackoff.Max {
-			attempt = 0
-		}
-		pushBackoff.Wait(ctx, attempt)
-	}
-}
-
-func (c *Cluster) stream(ctx context.Context, node, gate string, deliver func(peer.PushFrame) error) error {
-	conn, err := c.conns.to(node)
-	if err != nil {
-		return err
-	}
-	return conn.ServePushes(ctx, gate, func() {
-		_ = deliver(peer.PushFrame{Stream: &peer.Stream{Node: node, Up: true}}) // it fails again with the first push
-		c.pushes.set(node, true)
-		c.checkPushes(c.View())
-	}, deliver)
 }
 
 // PushesUp says whether FollowPushes has a stream to every live node now.

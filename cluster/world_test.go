@@ -540,11 +540,11 @@ func (h *host) Catalog(ctx context.Context, known string) (object.Catalog, error
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }
 
-func (h *host) ServePushes(ctx context.Context, gate string, ready func(), deliver func(peer.PushFrame) error) error {
-	h.set(func() { h.gates[gate] = deliver })
-	ready()
+func (h *host) ServePushes(ctx context.Context, hearing peer.Hearing, ready func(peer.Opening), deliver func(peer.PushFrame) error) error {
+	h.set(func() { h.gates[hearing.Gate] = deliver })
+	ready(peer.Opening{})
 	<-ctx.Done()
-	h.set(func() { delete(h.gates, gate) })
+	h.set(func() { delete(h.gates, hearing.Gate) })
 	return ctx.Err()
 }
 

@@ -152,21 +152,26 @@ func do(ctx context.Context, call object.Call) (object.Payload, error) {
 // leaves with the method's commit, and is lost if the node dies right then. From a call
 // with an id it is recorded in that commit: the next holder sends it, so that it may
 // arrive twice. A client that is gone gets nothing; that is no error.
-func PushMessageToClient(ctx context.Context, clientID string, msg proto.Message) error {
-	return push(ctx, object.Push{ClientIDs: []string{clientID}, Message: msg})
+func PushMessageToClient(ctx context.Context, clientID string, msg proto.Message, opts ...PushOption) error {
+	return push(ctx, object.Push{ClientIDs: []string{clientID}, Message: msg}, opts)
 }
 
 // PushMessageToClients sends msg to several clients.
-func PushMessageToClients(ctx context.Context, clientIDs []string, msg proto.Message) error {
-	return push(ctx, object.Push{ClientIDs: clientIDs, Message: msg})
+func PushMessageToClients(ctx context.Context, clientIDs []string, msg proto.Message, opts ...PushOption) error {
+	return push(ctx, object.Push{ClientIDs: clientIDs, Message: msg}, opts)
 }
 
 // BroadcastToAllClients sends msg to every client of every gate.
-func BroadcastToAllClients(ctx context.Context, msg proto.Message) error {
-	return push(ctx, object.Push{Broadcast: true, Message: msg})
+func BroadcastToAllClients(ctx context.Context, msg proto.Message, opts ...PushOption) error {
+	return push(ctx, object.Push{Broadcast: true, Message: msg}, opts)
 }
 
-func push(ctx context.Context, p object.Push) error {
+func push(ctx context.Context, p object.Push, opts []PushOption) error {
+	for _, o := range opts {
+		if o != nil {
+			o(&p)
+		}
+	}
 	rt, err := runtimeOf(ctx)
 	if err != nil {
 		return err

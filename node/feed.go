@@ -186,6 +186,6 @@ func (p *pushes) sendTo(gate string, frame peer.PushFrame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if o := p.outlets[gate]; o != nil {
-		p.put(o, frame)
+		o.put(frame)
 	}
 }

@@ -69,7 +69,7 @@ func listen(w *world, gate string) *follower {
 	ready := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = w.ServePushes(ctx, gate, func() { close(ready) }, func(f peer.PushFrame) error {
+		_ = w.ServePushes(ctx, peer.Hearing{Gate: gate}, func(peer.Opening) { close(ready) }, func(f peer.PushFrame) error {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.heard = append(e.heard, spell(f))

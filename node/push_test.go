@@ -35,7 +35,7 @@ func (w *world) gate(name string) *gateSide {
 	ready := make(chan struct{})
 	go func() {
 		defer close(g.ended)
-		g.err = w.ServePushes(ctx, name, func() { close(ready) }, func(f peer.PushFrame) error {
+		g.err = w.ServePushes(ctx, peer.Hearing{Gate: name}, func(peer.Opening) { close(ready) }, func(f peer.PushFrame) error {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.frames = append(g.frames, f)
@@ -251,7 +251,7 @@ func TestSlowGate(t *testing.T) {
 		stuck, ended := make(chan struct{}), make(chan error, 1)
 		ready := make(chan struct{})
 		go func() {
-			ended <- w.ServePushes(bg, "g:1", func() { close(ready) }, func(peer.PushFrame) error { <-stuck; return nil })
+			ended <- w.ServePushes(bg, peer.Hearing{Gate: "g:1"}, func(peer.Opening) { close(ready) }, func(peer.PushFrame) error { <-stuck; return nil })
 		}()
 		<-ready
 		big := wrapperspb.String(strings.Repeat("x", 1<<20))
@@ -276,7 +276,7 @@ func TestDeliverFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t)
 		ended := begin(func() (int64, error) {
-			return 0, w.ServePushes(bg, "g:1", func() {}, func(peer.PushFrame) error { return errUser })
+			return 0, w.ServePushes(bg, peer.Hearing{Gate: "g:1"}, func(peer.Opening) {}, func(peer.PushFrame) error { return errUser })
 		})
 		synctest.Wait()
 		w.must(push(object.WithRuntime(bg, w.Node), "*", "x"))

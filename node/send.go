@@ -79,9 +79,11 @@ func (f *frame) recordPush(p *encodedPush) error {
 	if p.frame.Broadcast {
 		return nil
 	}
-	payload, err := proto.Marshal(&goverse_pb.StoredPush{Message: p.frame.Message, Json: p.frame.JSON})
+	stored := &goverse_pb.StoredPush{Message: p.frame.Message, Json: p.frame.JSON, Slow: uint32(p.frame.Slow), Key: p.frame.Key}
+	payload, err := proto.Marshal(stored)
 	if err == nil && len(payload) > maxResultBytes { // without its JSON, then
-		payload, err = proto.Marshal(&goverse_pb.StoredPush{Message: p.frame.Message})
+		stored.Json = nil
+		payload, err = proto.Marshal(stored)
 	}
 	switch {
 	case err != nil:
@@ -90,8 +92,8 @@ func (f *frame) recordPush(p *encodedPush) error {
 		f.act.node.reached(event.MessageBytes, f.act.ref)
 		return fault.New(fault.TooLarge, "the message has %d bytes; at most %d can be recorded", len(payload), maxResultBytes).On("Push", "")
 	}
-	for _, ids := range p.byGate {
-		for _, id := range ids {
+	for _, frames := range p.byGate {
+		for _, id := range namedIn(frames) {
 			if object.ValidID(id) != nil {
 				continue // no session has such an id
 			}
@@ -100,6 +102,13 @@ func (f *frame) recordPush(p *encodedPush) error {
 		}
 	}
 	return nil
+}
+
+func namedIn(frames []peer.PushFrame) (ids []string) {
+	for i := range frames {
+		ids = append(ids, frames[i].ClientIDs...)
+	}
+	return ids
 }
 
 // gather puts together what is to be recorded with the outermost frame's state; an inner
@@ -230,8 +239,10 @@ func (o *outbox) repush(e *object.Effect) error {
 		return fault.New(fault.Invalid, "the record of the push cannot be read: %w", err)
 	}
 	gate := gateOf(e.Target.ID)
-	o.node.pushes.send(&encodedPush{
-		frame: peer.PushFrame{Message: stored.Message, JSON: stored.Json}, byGate: map[string][]string{gate: {e.Target.ID}},
-	})
+	p := &encodedPush{frame: peer.PushFrame{Message: stored.Message, JSON: stored.Json, Slow: peer.Slow(stored.Slow), Key: stored.Key}}
+	if err := p.address(map[string][]string{gate: {e.Target.ID}}); err != nil {
+		return err
+	}
+	o.node.pushes.send(p)
 	return nil
 }

@@ -280,7 +280,7 @@ func (w *world) counts(t *testing.T, address string) *atomic.Int32 {
 	t.Cleanup(cancel)
 	var got atomic.Int32
 	go func() {
-		_ = w.ServePushes(ctx, address, func() {}, func(peer.PushFrame) error { got.Add(1); return nil })
+		_ = w.ServePushes(ctx, peer.Hearing{Gate: address}, func(peer.Opening) {}, func(peer.PushFrame) error { got.Add(1); return nil })
 	}()
 	synctest.Wait()
 	return &got

@@ -271,7 +271,7 @@ func (w *world) listen(gate string) *ear {
 	done, open := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		w.ServePushes(ctx, gate, func() { close(open) }, func(f peer.PushFrame) error {
+		w.ServePushes(ctx, peer.Hearing{Gate: gate}, func(peer.Opening) { close(open) }, func(f peer.PushFrame) error {
 			m, err := f.Message.UnmarshalNew()
 			if err != nil {
 				return err

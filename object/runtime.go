@@ -55,6 +55,10 @@ type Push struct {
 	ClientIDs []string
 	Broadcast bool // to every client of every gate; ClientIDs is empty
 	Message   proto.Message
+	// What becomes of it at a client that does not keep up, and has a resumable session. By
+	// default the oldest messages are dropped, and the client is told.
+	Disconnect bool   // its session ends instead
+	Key        string // the message takes the place of one that still waits, with the same key; at most 256 bytes
 }
 
 // Runtime is what an object may ask of its world, and what a program outside any

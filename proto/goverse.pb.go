@@ -1697,7 +1697,10 @@ func (x *CatalogMethod) GetResponse() string {
 
 type PushesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"` // the gate's advertise address: the prefix of its client ids
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`            // the gate's advertise address: the prefix of its client ids
+	Resumable     bool                   `protobuf:"varint,2,opt,name=resumable,proto3" json:"resumable,omitempty"` // the gate goes on behind the frame last of the queue, if it is still there
+	Queue         string                 `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`          // "": it has heard nothing of this node
+	Last          uint64                 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1739,12 +1742,38 @@ func (x *PushesRequest) GetGate() string {
 	return ""
 }
 
+func (x *PushesRequest) GetResumable() bool {
+	if x != nil {
+		return x.Resumable
+	}
+	return false
+}
+
+func (x *PushesRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *PushesRequest) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 type PushFrame struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientIds     []string               `protobuf:"bytes,1,rep,name=client_ids,json=clientIds,proto3" json:"client_ids,omitempty"` // empty with broadcast
 	Broadcast     bool                   `protobuf:"varint,2,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
 	Message       *anypb.Any             `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"`      // the same in protojson, for clients that speak JSON
+	Seq           uint64                 `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`       // in the queue of this node for the gate
+	Slow          uint32                 `protobuf:"varint,6,opt,name=slow,proto3" json:"slow,omitempty"`     // what becomes of it at a client that does not keep up: see peer.Slow
+	Key           string                 `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`        // it takes the place of one that waits, with the same key
+	Gap           bool                   `protobuf:"varint,8,opt,name=gap,proto3" json:"gap,omitempty"`       // instead of a message: some to these clients are lost. In the first frame: to any
+	Queue         string                 `protobuf:"bytes,9,opt,name=queue,proto3" json:"queue,omitempty"`    // in the first frame: where seq counts; it is followed by seq + 1
 	Change        *Change                `protobuf:"bytes,20,opt,name=change,proto3" json:"change,omitempty"` // instead of clients: the message is a change of this object
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1806,6 +1835,41 @@ func (x *PushFrame) GetJson() []byte {
 		return x.Json
 	}
 	return nil
+}
+
+func (x *PushFrame) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *PushFrame) GetSlow() uint32 {
+	if x != nil {
+		return x.Slow
+	}
+	return 0
+}
+
+func (x *PushFrame) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PushFrame) GetGap() bool {
+	if x != nil {
+		return x.Gap
+	}
+	return false
+}
+
+func (x *PushFrame) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
 }
 
 func (x *PushFrame) GetChange() *Change {
@@ -2249,6 +2313,8 @@ type StoredPush struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Message       *anypb.Any             `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`
+	Slow          uint32                 `protobuf:"varint,3,opt,name=slow,proto3" json:"slow,omitempty"` // as in PushFrame
+	Key           string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2295,6 +2361,20 @@ func (x *StoredPush) GetJson() []byte {
 		return x.Json
 	}
 	return nil
+}
+
+func (x *StoredPush) GetSlow() uint32 {
+	if x != nil {
+		return x.Slow
+	}
+	return 0
+}
+
+func (x *StoredPush) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 var File_proto_goverse_proto protoreflect.FileDescriptor
@@ -2424,15 +2504,23 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\tR\arequest\x12\x1a\n" +
-	"\bresponse\x18\x04 \x01(\tR\bresponse\"#\n" +
+	"\bresponse\x18\x04 \x01(\tR\bresponse\"k\n" +
 	"\rPushesRequest\x12\x12\n" +
-	"\x04gate\x18\x01 \x01(\tR\x04gate\"\xb5\x01\n" +
+	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x1c\n" +
+	"\tresumable\x18\x02 \x01(\bR\tresumable\x12\x14\n" +
+	"\x05queue\x18\x03 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\"\x95\x02\n" +
 	"\tPushFrame\x12\x1d\n" +
 	"\n" +
 	"client_ids\x18\x01 \x03(\tR\tclientIds\x12\x1c\n" +
 	"\tbroadcast\x18\x02 \x01(\bR\tbroadcast\x12.\n" +
 	"\amessage\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
-	"\x04json\x18\x04 \x01(\fR\x04json\x12'\n" +
+	"\x04json\x18\x04 \x01(\fR\x04json\x12\x10\n" +
+	"\x03seq\x18\x05 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04slow\x18\x06 \x01(\rR\x04slow\x12\x10\n" +
+	"\x03key\x18\a \x01(\tR\x03key\x12\x10\n" +
+	"\x03gap\x18\b \x01(\bR\x03gap\x12\x14\n" +
+	"\x05queue\x18\t \x01(\tR\x05queue\x12'\n" +
 	"\x06change\x18\x14 \x01(\v2\x0f.goverse.ChangeR\x06change\"~\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
@@ -2466,11 +2554,13 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"StoredSend\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12.\n" +
 	"\arequest\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12'\n" +
-	"\x06caller\x18\x03 \x01(\v2\x0f.goverse.CallerR\x06caller\"P\n" +
+	"\x06caller\x18\x03 \x01(\v2\x0f.goverse.CallerR\x06caller\"v\n" +
 	"\n" +
 	"StoredPush\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json*T\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\x12\x12\n" +
+	"\x04slow\x18\x03 \x01(\rR\x04slow\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key*T\n" +
 	"\x12ReliableCallStatus\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aPENDING\x10\x01\x12\v\n" +

@@ -87,7 +87,13 @@ func (r *assembly) start(ctx context.Context) error {
 
 	r.cluster.Store(c)
 	close(r.joined)
-	r.run("cluster", func(ctx context.Context) error { return c.Run(ctx, host) })
+	r.run("cluster", func(ctx context.Context) error {
+		err := c.Run(ctx, host)
+		if err == nil { // everything is handed over, and the gates need not fear for what they did not hear
+			r.Node.EndPushes()
+		}
+		return err
+	})
 	for _, companion := range r.cfg.Companions {
 		r.run("companion", func(ctx context.Context) error { return companion(ctx, c) })
 	}

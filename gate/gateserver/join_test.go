@@ -54,8 +54,8 @@ func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, 
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }
 
-func (h *host) ServePushes(ctx context.Context, _ string, ready func(), deliver func(peer.PushFrame) error) error {
-	ready()
+func (h *host) ServePushes(ctx context.Context, _ peer.Hearing, ready func(peer.Opening), deliver func(peer.PushFrame) error) error {
+	ready(peer.Opening{})
 	for {
 		select {
 		case f := <-h.pushes:

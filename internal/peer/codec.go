@@ -242,38 +242,75 @@ func decodeReply(asked object.Form, m *goverse_pb.CallReply) (object.Payload, er
 	return object.Payload{Message: message, Replayed: m.Replayed, Unsaved: m.Unsaved}, nil
 }
 
-// encodePush is a push in frames that fit: one, unless it has very many addressees.
+// encodePush is a push in frames that fit: one, unless it has very many addressees. One
+// with a number has been split by SplitPush.
 func encodePush(f PushFrame) ([]*goverse_pb.PushFrame, error) {
 	if size := len(f.Message.GetValue()); size > MaxPayload || len(f.JSON) > 3*MaxPayload {
 		return nil, fault.New(fault.TooLarge, "the push has %d bytes and %d in JSON, at most %d and %d are carried",
 			size, len(f.JSON), MaxPayload, 3*MaxPayload)
 	}
 	frame := func(ids []string) *goverse_pb.PushFrame {
-		return &goverse_pb.PushFrame{ClientIds: ids, Broadcast: f.Broadcast, Message: f.Message, Json: f.JSON, Change: encodeChange(f.Change)}
+		return &goverse_pb.PushFrame{ClientIds: ids, Broadcast: f.Broadcast, Message: f.Message, Json: f.JSON,
+			Seq: f.Seq, Slow: uint32(f.Slow), Key: f.Key, Gap: f.Gap, Change: encodeChange(f.Change)}
 	}
-	if f.Broadcast || f.Change != nil {
+	if f.Broadcast || f.Change != nil || f.Gap && len(f.ClientIDs) == 0 {
 		return []*goverse_pb.PushFrame{frame(nil)}, nil
 	}
 	var frames []*goverse_pb.PushFrame
-	var ids []string
-	size := 0
-	for _, id := range f.ClientIDs {
-		if len(id) > maxFault || strings.ToValidUTF8(id, "") != id {
-			continue // no session has such an id
-		}
-		if size += len(id) + 8; size > maxEnvelope/2 {
-			frames, ids, size = append(frames, frame(ids)), nil, len(id)+8
-		}
-		ids = append(ids, id)
-	}
-	if len(ids) > 0 {
+	for _, ids := range splitIDs(f.ClientIDs) {
 		frames = append(frames, frame(ids))
 	}
 	return frames, nil
 }
 
+// SplitPush is a push as pushes that take one frame each. A push that is too large for any
+// is an error.
+func SplitPush(f PushFrame) ([]PushFrame, error) {
+	if _, err := encodePush(PushFrame{Broadcast: true, Message: f.Message, JSON: f.JSON}); err != nil {
+		return nil, err
+	}
+	if f.Broadcast {
+		return []PushFrame{f}, nil
+	}
+	var frames []PushFrame
+	for _, ids := range splitIDs(f.ClientIDs) {
+		one := f
+		one.ClientIDs = ids
+		frames = append(frames, one)
+	}
+	return frames, nil
+}
+
+// splitIDs leaves out what no session is called.
+func splitIDs(all []string) (parts [][]string) {
+	var ids []string
+	size := 0
+	for _, id := range all {
+		if len(id) > maxFault || strings.ToValidUTF8(id, "") != id {
+			continue
+		}
+		if size += len(id) + 8; size > maxEnvelope/2 {
+			parts, ids, size = append(parts, ids), nil, len(id)+8
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) > 0 {
+		parts = append(parts, ids)
+	}
+	return parts
+}
+
 func decodePush(m *goverse_pb.PushFrame) PushFrame {
-	return PushFrame{ClientIDs: m.ClientIds, Broadcast: m.Broadcast, Message: m.Message, JSON: m.Json, Change: decodeChange(m.Change)}
+	return PushFrame{ClientIDs: m.ClientIds, Broadcast: m.Broadcast, Message: m.Message, JSON: m.Json,
+		Seq: m.Seq, Slow: Slow(min(m.Slow, math.MaxUint8)), Key: m.Key, Gap: m.Gap, Change: decodeChange(m.Change)}
+}
+
+func encodeOpening(o Opening) *goverse_pb.PushFrame {
+	return &goverse_pb.PushFrame{Queue: o.Queue, Seq: o.Last, Gap: o.Lost}
+}
+
+func decodeOpening(m *goverse_pb.PushFrame) Opening {
+	return Opening{Queue: m.Queue, Last: m.Seq, Lost: m.Gap}
 }
 
 // isReady recognises the first frame of a stream of pushes.

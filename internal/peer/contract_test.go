@@ -155,8 +155,8 @@ func (f fake) ServeStage(ctx context.Context, stage *Stage) error { return f.sta
 
 func (f fake) ServeProbe(context.Context, *Probe) ([]string, error) { return nil, nil }
 
-func (f fake) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {
-	return f.pushes(ctx, gate, ready, deliver)
+func (f fake) ServePushes(ctx context.Context, h Hearing, ready func(Opening), deliver func(PushFrame) error) error {
+	return f.pushes(ctx, h.Gate, func() { ready(Opening{}) }, deliver)
 }
 
 func echo(_ context.Context, req *Request) (object.Payload, error) { return req.Payload, nil }
@@ -488,7 +488,7 @@ func TestNobodyListens(t *testing.T) {
 		if !fault.KindOf(err).Row().Reroutes {
 			t.Error("the router must try elsewhere")
 		}
-		err = conn.ServePushes(t.Context(), "gate:1", func() { t.Error("ready") }, nil)
+		err = conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) { t.Error("ready") }, nil)
 		want(t, err, fault.NotReady, fault.NotExecuted)
 	})
 }
@@ -514,7 +514,9 @@ func TestClose(t *testing.T) {
 		}
 		conn := w.connect(t, svc)
 		ready, pushes := make(chan struct{}), make(chan error, 1)
-		go func() { pushes <- conn.ServePushes(t.Context(), "gate:1", func() { close(ready) }, nil) }()
+		go func() {
+			pushes <- conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) { close(ready) }, nil)
+		}()
 		<-ready
 		if w.wire { // a closed loopback lets its calls end by themselves
 			go func() { <-svc.entered; _ = conn.Close() }()
@@ -531,7 +533,7 @@ func TestClose(t *testing.T) {
 		}
 		_, err := conn.ServeCall(t.Context(), callOf(text("x")))
 		want(t, err, fault.NotReady, fault.NotExecuted)
-		want(t, conn.ServePushes(t.Context(), "gate:1", func() {}, nil), fault.NotReady, fault.NotExecuted)
+		want(t, conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, nil), fault.NotReady, fault.NotExecuted)
 	})
 }
 
@@ -580,7 +582,7 @@ func TestPushesComeInOrderAfterReady(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		isReady, next := false, 0
-		err := conn.ServePushes(ctx, "gate:1", func() { isReady = true }, func(f PushFrame) error {
+		err := conn.ServePushes(ctx, Hearing{Gate: "gate:1"}, func(Opening) { isReady = true }, func(f PushFrame) error {
 			switch {
 			case !isReady:
 				t.Error("delivered before ready")
@@ -615,7 +617,7 @@ func TestDeliverFails(t *testing.T) {
 			}
 		}})
 		full := errors.New("full")
-		err := conn.ServePushes(t.Context(), "gate:1", func() {}, func(PushFrame) error { return full })
+		err := conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, func(PushFrame) error { return full })
 		if !errors.Is(err, full) {
 			t.Errorf("ended with %v", err)
 		}
@@ -630,11 +632,11 @@ func TestThePeerEndsThePushes(t *testing.T) {
 			ready()
 			return ends
 		}})
-		if err := conn.ServePushes(t.Context(), "gate:1", func() {}, nil); err != nil {
+		if err := conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, nil); err != nil {
 			t.Errorf("got %v", err)
 		}
 		ends = fault.New(fault.Overloaded, "too many gates")
-		want(t, conn.ServePushes(t.Context(), "gate:1", func() {}, nil), fault.Overloaded, fault.NotExecuted)
+		want(t, conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, nil), fault.Overloaded, fault.NotExecuted)
 	})
 }
 
@@ -650,7 +652,7 @@ func TestVeryManyAddressees(t *testing.T) {
 			return deliver(PushFrame{ClientIDs: ids, Message: &anypb.Any{Value: make([]byte, MaxPayload)}})
 		}})
 		var got []string
-		err := conn.ServePushes(t.Context(), "gate:1", func() {}, func(f PushFrame) error {
+		err := conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, func(f PushFrame) error {
 			got = append(got, f.ClientIDs...)
 			return nil
 		})
@@ -666,7 +668,7 @@ func TestATooLargePush(t *testing.T) {
 			ready()
 			return deliver(PushFrame{Broadcast: true, Message: &anypb.Any{Value: make([]byte, MaxPayload+1)}})
 		}})
-		err := conn.ServePushes(t.Context(), "gate:1", func() {}, nil)
+		err := conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, nil)
 		want(t, err, fault.TooLarge, fault.NotExecuted)
 	})
 }
@@ -690,7 +692,7 @@ func TestAGateThatDoesNotRead(t *testing.T) {
 		defer cancel()
 		done := make(chan error, 1)
 		go func() {
-			done <- conn.ServePushes(ctx, "gate:1", func() {}, func(PushFrame) error { close(stuck); <-ctx.Done(); return ctx.Err() })
+			done <- conn.ServePushes(ctx, Hearing{Gate: "gate:1"}, func(Opening) {}, func(PushFrame) error { close(stuck); <-ctx.Done(); return ctx.Err() })
 		}()
 		<-stuck
 		if _, err := conn.ServeCall(t.Context(), callOf(text("x"))); err != nil {

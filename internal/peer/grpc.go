@@ -90,8 +90,8 @@ func (s *grpcService) Catalog(ctx context.Context, m *goverse_pb.CatalogRequest)
 
 func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStreamingServer[goverse_pb.PushFrame]) error {
 	var failed error // of the frame that says ready
-	err := s.svc.ServePushes(stream.Context(), m.Gate,
-		func() { failed = stream.Send(new(goverse_pb.PushFrame)) },
+	err := s.svc.ServePushes(stream.Context(), Hearing{Gate: m.Gate, Resumable: m.Resumable, Queue: m.Queue, Last: m.Last},
+		func(o Opening) { failed = stream.Send(encodeOpening(o)) },
 		func(f PushFrame) error {
 			frames, err := encodePush(f)
 			if err = errors.Join(failed, err); err != nil {
@@ -279,10 +279,10 @@ func unreachable(address, why string) *fault.Error {
 	return fault.New(fault.NotReady, "%s %w: %s", address, ErrUnreachable, why)
 }
 
-func (c *grpcConn) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {
+func (c *grpcConn) ServePushes(ctx context.Context, h Hearing, ready func(Opening), deliver func(PushFrame) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	frame, err := proto.Marshal(&goverse_pb.PushesRequest{Gate: gate})
+	frame, err := proto.Marshal(&goverse_pb.PushesRequest{Gate: h.Gate, Resumable: h.Resumable, Queue: h.Queue, Last: h.Last})
 	if err != nil {
 		return fault.New(fault.Invalid, "the gate's address: %w", err)
 	}
@@ -296,7 +296,7 @@ func (c *grpcConn) ServePushes(ctx context.Context, gate string, ready func(), d
 	return c.receivePushes(ctx, stream, ready, deliver)
 }
 
-func (c *grpcConn) receivePushes(ctx context.Context, stream grpc.ClientStream, ready func(), deliver func(PushFrame) error) error {
+func (c *grpcConn) receivePushes(ctx context.Context, stream grpc.ClientStream, ready func(Opening), deliver func(PushFrame) error) error {
 	for first := true; ; first = false {
 		m := new(goverse_pb.PushFrame)
 		if err := stream.RecvMsg(m); err != nil {
@@ -306,7 +306,7 @@ func (c *grpcConn) receivePushes(ctx context.Context, stream grpc.ClientStream, 
 		case first && !isReady(m):
 			return fault.New(fault.Invalid, "%s speaks another protocol: its first push is not empty", c.address)
 		case first:
-			ready()
+			ready(decodeOpening(m))
 		default:
 			if err := deliver(decodePush(m)); err != nil {
 				return fault.Of(err)

@@ -39,14 +39,15 @@ func (l *loopback) ServeCall(ctx context.Context, req *Request) (object.Payload,
 	return l.svc.ServeCall(ctx, req)
 }
 
-func (l *loopback) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {
+func (l *loopback) ServePushes(ctx context.Context, h Hearing, ready func(Opening), deliver func(PushFrame) error) error {
 	if l.ctx.Err() != nil {
 		return closed()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
-	return l.svc.ServePushes(ctx, gate, sync.OnceFunc(ready), deliver)
+	var once sync.Once
+	return l.svc.ServePushes(ctx, h, func(o Opening) { once.Do(func() { ready(o) }) }, deliver)
 }
 
 func (l *loopback) ServeStage(ctx context.Context, stage *Stage) error {

@@ -190,7 +190,7 @@ func TestMemPushesThroughAPartition(t *testing.T) {
 		began := time.Now()
 		ended := make(chan error, 1)
 		go func() {
-			ended <- conn.ServePushes(t.Context(), "gate:1", func() {}, func(f PushFrame) error {
+			ended <- conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) {}, func(f PushFrame) error {
 				got, at = append(got, f.ClientIDs...), append(at, time.Since(began))
 				return nil
 			})
@@ -217,7 +217,7 @@ func TestMemPushesEndWithThePeer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		address, stop := memWorld(n).listen(t, pushing(nil))
 		conn := memWorld(n).dial(t, address)
-		err := conn.ServePushes(t.Context(), "gate:1", stop, nil)
+		err := conn.ServePushes(t.Context(), Hearing{Gate: "gate:1"}, func(Opening) { stop() }, nil)
 		want(t, err, fault.Indeterminate, fault.OutcomeUnknown)
 	})
 }

@@ -26,7 +26,7 @@ type pushStream struct {
 	ended  chan error // the node's last word
 }
 
-func (c *memConn) ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error {
+func (c *memConn) ServePushes(ctx context.Context, h Hearing, ready func(Opening), deliver func(PushFrame) error) error {
 	ctx, cancel := c.attached(ctx)
 	defer cancel()
 	l, err := c.connect(ctx)
@@ -36,7 +36,7 @@ func (c *memConn) ServePushes(ctx context.Context, gate string, ready func(), de
 	if err := c.reach(ctx, l); err != nil {
 		return c.broke(ctx, err)
 	}
-	s := c.open(ctx, l, gate)
+	s := c.open(ctx, l, h)
 	for first := true; ; first = false {
 		frame, err := c.next(ctx, s, l)
 		switch {
@@ -45,7 +45,7 @@ func (c *memConn) ServePushes(ctx context.Context, gate string, ready func(), de
 		case frame == nil:
 			return <-s.ended
 		case first:
-			ready()
+			ready(decodeOpening(frame))
 			continue
 		}
 		if err := deliver(decodePush(frame)); err != nil {
@@ -55,7 +55,7 @@ func (c *memConn) ServePushes(ctx context.Context, gate string, ready func(), de
 }
 
 // open runs the node's end of the stream until the gate's end or the node's.
-func (c *memConn) open(caller context.Context, l *listener, gate string) *pushStream {
+func (c *memConn) open(caller context.Context, l *listener, h Hearing) *pushStream {
 	s := &pushStream{frames: make(chan parcel, afloat), ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(l.ctx)
 	unlink := context.AfterFunc(caller, func() {
@@ -64,8 +64,8 @@ func (c *memConn) open(caller context.Context, l *listener, gate string) *pushSt
 	})
 	go func() {
 		defer cancel()
-		err := l.svc.ServePushes(ctx, gate,
-			func() { _ = s.send(ctx, c.n.latency(), new(goverse_pb.PushFrame)) }, // the next deliver says the same
+		err := l.svc.ServePushes(ctx, h,
+			func(o Opening) { _ = s.send(ctx, c.n.latency(), encodeOpening(o)) }, // the next deliver says the same
 			func(f PushFrame) error { return s.push(ctx, c.n.latency(), f) })
 		unlink()
 		if err != nil {

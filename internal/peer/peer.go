@@ -23,8 +23,24 @@ type Request struct {
 	Relay string // set: the receiver passes it on to the node at this address
 }
 
+// Hearing is a gate's wish to hear a node's pushes, behind what it has heard.
+type Hearing struct {
+	Gate      string // its advertised address
+	Resumable bool   // it goes on where an earlier stream broke off
+	Queue     string // which the node named; "": it has heard nothing of the node
+	Last      uint64 // the last frame of Queue that it has heard
+}
+
+// Opening is the beginning of a stream of pushes.
+type Opening struct {
+	Queue string // where frames have their numbers; "" where they have none
+	Last  uint64 // the next frame has the next number
+	Lost  bool   // pushes to clients of this gate were lost before
+}
+
 // PushFrame is a pushed message on its way to a gate.
 type PushFrame struct {
+	Seq       uint64   // in the queue of its Opening; 0 where there are no numbers
 	ClientIDs []string // of this gate; empty with Broadcast
 	Broadcast bool
 	Message   *anypb.Any
@@ -104,9 +120,10 @@ type Service interface {
 	// ServeCall runs a call on an object of this node.
 	ServeCall(ctx context.Context, req *Request) (object.Payload, error)
 	// ServePushes hands deliver, one at a time and in order, what this node's objects
-	// push to the clients of gate, until ctx ends or deliver fails. ready is called
-	// once, when pushes made from then on will be delivered.
-	ServePushes(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
+	// push to the clients of a gate, until ctx ends or deliver fails; nil: the node has
+	// nothing more to say. ready is called once, when pushes made from then on will be
+	// delivered.
+	ServePushes(ctx context.Context, h Hearing, ready func(Opening), deliver func(PushFrame) error) error
 	// ServeStage keeps state aside until its shard is this node's, or is not. It may
 	// come twice. nil means that all of it is kept.
 	ServeStage(ctx context.Context, stage *Stage) error
