@@ -140,7 +140,11 @@ func pushed(m gate.Message) *gate_pb.GateFrame {
 
 func (c *conversation) goodbye() *gate_pb.Goodbye {
 	if why := c.session.Err(); why != nil {
-		return &gate_pb.Goodbye{Status: statusBytes(why)}
+		g := &gate_pb.Goodbye{Status: statusBytes(why)}
+		if fault.KindOf(why) == fault.NotReady {
+			g.Gates = c.door.calls.otherGates(false)
+		}
+		return g
 	}
 	return &gate_pb.Goodbye{}
 }

@@ -90,7 +90,7 @@ func TestMembersTalk(t *testing.T) {
 		t.Errorf("%v, %v", p, err)
 	}
 	pushed := 0
-	if err := conn.ServePushes(t.Context(), "g:1", func() {}, func(PushFrame) error { pushed++; return nil }); err != nil || pushed != 1 {
+	if err := conn.ServePushes(t.Context(), Hearing{Gate: "g:1"}, func(Opening) {}, func(PushFrame) error { pushed++; return nil }); err != nil || pushed != 1 {
 		t.Errorf("%d pushes, %v", pushed, err)
 	}
 	if heard := e.String(); heard != "" {
