@@ -45,9 +45,9 @@ var (
 	_ func(ctx context.Context, objType, objID string) error                                                                     = goverseapi.DeleteObject
 	_ func(ctx context.Context, objType, id, method string, req proto.Message) (proto.Message, error)                            = goverseapi.CallObject
 	_ func(context.Context, string, string, string, string, proto.Message) (proto.Message, goverse_pb.ReliableCallStatus, error) = goverseapi.ReliableCallObject
-	_ func(ctx context.Context, clientID string, msg proto.Message) error                                                        = goverseapi.PushMessageToClient
-	_ func(ctx context.Context, clientIDs []string, msg proto.Message) error                                                     = goverseapi.PushMessageToClients
-	_ func(ctx context.Context, msg proto.Message) error                                                                         = goverseapi.BroadcastToAllClients
+	_ func(ctx context.Context, clientID string, msg proto.Message, opts ...goverseapi.PushOption) error                         = goverseapi.PushMessageToClient
+	_ func(ctx context.Context, clientIDs []string, msg proto.Message, opts ...goverseapi.PushOption) error                      = goverseapi.PushMessageToClients
+	_ func(ctx context.Context, msg proto.Message, opts ...goverseapi.PushOption) error                                          = goverseapi.BroadcastToAllClients
 	_ func() <-chan bool                                                                                                         = goverseapi.ClusterReady
 	_ func(context.Context) string                                                                                               = goverseapi.CallerClientID
 	_ func(context.Context) bool                                                                                                 = goverseapi.CallerIsClient
