@@ -26,7 +26,8 @@ type feed struct {
 	users    int
 	due      time.Time // the next renewal
 	renewing bool
-	hurried  bool // to be renewed at once
+	hurried  bool      // to be renewed at once
+	doubted  time.Time // since when the holder does not have what is missing; belongs to who renews
 
 	mu          sync.Mutex       // protects following fields
 	incarnation uint64           // of the activation; 0: not known
@@ -125,6 +126,24 @@ func (f *feed) setEarlyLocked(rest []peer.PushFrame) {
 	if len(rest) == 0 {
 		f.early = nil
 	}
+}
+
+// mayCome says that what is missing may still be on its way: the object has just moved, and
+// the streams of two holders have no order between them.
+func (f *feed) mayCome(now time.Time) bool {
+	if f.doubted.IsZero() {
+		f.doubted = now
+	}
+	return now.Sub(f.doubted) < lateWithin
+}
+
+// hasAll says that nothing is missing although the holder could not go on from where it
+// was asked to: the question waited while the object moved, and the answer came later than
+// the changes in between.
+func (f *feed) hasAll(reply *goverse_pb.SubscribeReply) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return reply.Incarnation == f.incarnation && reply.Version <= f.version
 }
 
 // goOn takes what was missed; false: something still is.

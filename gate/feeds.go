@@ -36,6 +36,7 @@ const (
 const (
 	renewEvery  = 10 * time.Second // a third of the time after which a holder forgets the gate
 	renewWithin = 10 * time.Second
+	lateWithin  = time.Second            // what is missing may still come on the last holder's stream
 	renewAgain  = 250 * time.Millisecond // after a renewal that failed, or did not close the gap
 	maxRenewals = 1024                   // at once
 	askWithin   = 30 * time.Second
@@ -215,11 +216,15 @@ func (s *Feeds) renew(ctx context.Context, f *feed) {
 		defer cancel()
 		reply, err := s.ask(asking, "", f.ref, &goverse_pb.SubscribeRequest{Renew: true, Incarnation: incarnation, Version: version})
 		switch {
-		case err == nil && reply.Continued:
+		case err == nil && (reply.Continued || f.hasAll(reply)):
+			f.doubted = time.Time{}
 			if !f.goOn(reply) {
 				next = renewAgain
 			}
+		case err == nil && reply.Incarnation == incarnation && f.mayCome(time.Now()):
+			next = renewAgain
 		case err == nil:
+			f.doubted = time.Time{}
 			f.beginAnew(reply)
 		case passes(err):
 			next = renewAgain + rand.N(4*renewAgain)

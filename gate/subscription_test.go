@@ -59,6 +59,7 @@ func (h *holder) ask(ctx context.Context, clientID string, call object.Call) (ob
 	}
 	h.mu.Lock()
 	reply, err, wait := h.answerLocked(clientID, req), h.fails, h.wait
+	parked := wait != nil && req.Renew && h.keeps == 0
 	h.mu.Unlock()
 	if wait != nil {
 		select {
@@ -66,6 +67,11 @@ func (h *holder) ask(ctx context.Context, clientID string, call object.Call) (ob
 		case <-ctx.Done():
 			return object.Payload{}, fault.Waited(ctx, "slow")
 		}
+	}
+	if parked { // the next holder answers
+		h.mu.Lock()
+		reply.Incarnation, reply.Version, reply.Continued, reply.Missed = h.incarnation, h.version, false, nil
+		h.mu.Unlock()
 	}
 	if err != nil {
 		return object.Payload{}, err
@@ -303,9 +309,19 @@ func TestAGapIsClosedOrAnnounced(t *testing.T) {
 		h.publish(h.keeps + 1)
 		h.set(func() { h.deaf = false })
 		h.publish(1)
+		time.Sleep(5 * lookEvery)
 		a.want("!20")
+		// A renewal that waits while changes come is older than they are.
+		h.set(func() { h.wait, h.keeps = make(chan struct{}), 0 })
+		time.Sleep(renewEvery)
+		synctest.Wait()
+		h.publish(3)
+		close(h.wait)
+		h.set(func() { h.wait, h.keeps = nil, 10 })
+		time.Sleep(2 * lookEvery)
+		a.want("21 22 23")
 		h.publish(1)
-		a.want("21")
+		a.want("24")
 	})
 }
 

@@ -136,7 +136,9 @@ func TestSubscriptionsThroughMovesAndKills(t *testing.T) {
 		add(3)
 		agree("at first")
 		w.AddNode()
+		agree("after a node came") // the gates have followed what moved, before it moves again
 		add(3)
+		agree("before a node leaves")
 		w.Stop("node1")
 		add(3)
 		if resets := agree("after moves"); resets != 0 {
