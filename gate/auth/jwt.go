@@ -60,16 +60,16 @@ func (c JWTConfig) Validate() error {
 	c = c.withDefaults()
 	var errs []error
 	if c.Issuer == "" {
-		errs = append(errs, errors.New("Issuer is empty: say whose tokens are taken"))
+		errs = append(errs, errors.New("the Issuer is empty: say whose tokens are taken"))
 	}
 	if c.Audience == "" {
-		errs = append(errs, errors.New("Audience is empty: without it a token that was made for another service would be taken here"))
+		errs = append(errs, errors.New("the Audience is empty: without it a token that was made for another service would be taken here"))
 	}
 	if (c.KeysFile == "") == (c.KeysURL == "") {
 		errs = append(errs, errors.New("give the issuer's keys as one of KeysFile and KeysURL"))
 	}
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
-		errs = append(errs, fmt.Errorf("Leeway is %v; it is at most %v", c.Leeway, maxLeeway))
+		errs = append(errs, fmt.Errorf("the Leeway is %v; it is at most %v", c.Leeway, maxLeeway))
 	}
 	if c.KeysURL != "" {
 		errs = append(errs, checkURL(c.KeysURL))
