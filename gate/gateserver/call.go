@@ -31,6 +31,7 @@ type calls struct {
 	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
 	sizes    answerSizes
+	visitors *guests
 
 	authority *authority    // nil: nobody asks who clients are
 	rules     *access.Rules // nil: everything is allowed
@@ -38,19 +39,26 @@ type calls struct {
 
 func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {
 	rules, _ := access.Compile(cfg.ObjectAccessRules, cfg.ObjectLifecycleRules) // Validate has reported what is wrong
-	return &calls{
+	c := &calls{
 		rules: rules, router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls), around: cfg.Interceptors,
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
 			object.OpSettle: cfg.DefaultCallTimeout,
 		},
 	}
+	c.visitors = newVisitors(cfg, func(l event.Limit) { c.reached(l, object.Ref{}) })
+	return c
 }
 
 // session opens a session once pushes to it will arrive, so that none is missed while
 // the gate starts. When the cluster lets that wait too long, the client comes in
 // without. back is what a client says that may come back; nil: it does not.
 func (c *calls) session(ctx context.Context, back *comeback) (*gate.Session, error) {
+	if a := askerOf(ctx); a != nil {
+		if refusal := a.address.session(); refusal != nil {
+			return nil, refusal
+		}
+	}
 	late := time.NewTimer(latePushes)
 	defer late.Stop()
 	select {
@@ -100,6 +108,11 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		return object.Payload{}, named(&call, errStopping)
 	}
 	defer c.busy.leave()
+	guest, refusal := c.count(askerOf(ctx), clientID)
+	if refusal != nil {
+		return object.Payload{}, named(&call, refusal)
+	}
+	defer guest.done()
 	if c.running.Add(1) > c.max {
 		c.running.Add(-1)
 		c.reached(event.GateCalls, call.Ref)
@@ -125,6 +138,17 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	}
 	c.audit(ctx, &who, &call)
 	return reply, nil
+}
+
+// count lets a call in by what its client and its address may do.
+func (c *calls) count(a *asker, clientID string) (*guest, *fault.Error) {
+	if a == nil || a.address == nil {
+		return nil, nil
+	}
+	if a.stream || clientID != "" && !c.gate.Knows(clientID) {
+		clientID = ""
+	}
+	return a.call(clientID)
 }
 
 // reached tells of a limit.

@@ -50,6 +50,8 @@ type GateServerConfig struct {
 	TLS, ClientTLS, EtcdTLS TLSConfig
 	RequireTLS              bool
 
+	Limits Limits // what else clients may do
+
 	// ListenFlag is what this program calls the flag for ListenAddress, for the words of
 	// errors; default "--listen".
 	ListenFlag string
@@ -151,7 +153,7 @@ func (c *GateServerConfig) Validate() error {
 		apart(d.ListenFlag, d.ListenAddress, "--http-listen", d.HTTPListenAddress),
 		apart(d.ListenFlag, d.ListenAddress, "--ops-listen", d.OpsListenAddress),
 		apart("--http-listen", d.HTTPListenAddress, "--ops-listen", d.OpsListenAddress),
-		d.positive(), d.checkTLS(),
+		d.positive(), d.checkTLS(), d.Limits.check(),
 	}
 	if d.NumShards < 0 || d.NumShards > sharding.NumShards {
 		errs = append(errs, fmt.Errorf("NumShards is %d; it is 1 to %d, or 0 for what the cluster has", d.NumShards, sharding.NumShards))

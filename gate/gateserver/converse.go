@@ -58,6 +58,7 @@ type converseStream = grpc.BidiStreamingServer[gate_pb.ClientBatch, gate_pb.Gate
 type conversation struct {
 	door    *grpcDoor
 	stream  converseStream
+	ctx     context.Context  // of the calls
 	session *gate.Session    // set when open is closed
 	subs    *gate.Subscriber // likewise
 	back    *comeback        // what the client's greeting says of a session that may be resumed; before greeted
@@ -99,7 +100,7 @@ type answered struct {
 
 func newConversation(d *grpcDoor, stream converseStream) *conversation {
 	return &conversation{
-		door: d, stream: stream, greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
+		door: d, stream: stream, ctx: asStream(stream.Context(), stream.Context()), greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
 		wake: make(chan struct{}, 1), stuck: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
 		calls: map[uint64]*question{},
 	}
@@ -258,7 +259,7 @@ func (c *conversation) take(f *gate_pb.ClientFrame) error {
 	if refusal != nil {
 		return c.refuse(f.Call, refusal)
 	}
-	ctx := c.stream.Context()
+	ctx := c.ctx
 	if f.TimeoutMicros > 0 {
 		ctx, q.cancel = context.WithTimeout(ctx, time.Duration(min(f.TimeoutMicros, math.MaxInt64/1000))*time.Microsecond)
 	} else {

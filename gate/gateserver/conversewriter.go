@@ -13,7 +13,9 @@ import (
 	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/batch"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // rouse sees to it that what waits is sent.
@@ -27,6 +29,7 @@ func (c *conversation) rouse() {
 // write sends until the stream ends.
 func (c *conversation) write() {
 	stalled := newStall(c.door.patient, func() {
+		c.door.calls.reached(event.SlowReaders, object.Ref{})
 		c.session.Disconnect(errStalled)
 		close(c.stuck)
 	})

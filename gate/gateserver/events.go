@@ -112,9 +112,6 @@ func (e *eventStream) send(event string, data any) error {
 	if err != nil {
 		return err
 	}
-	if err := e.control.SetWriteDeadline(time.Now().Add(e.patient)); err != nil {
-		return err
-	}
 	id := ""
 	if e.token != "" {
 		id = fmt.Sprintf("id: %s/%d\n", e.token, e.last)

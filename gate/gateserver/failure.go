@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
@@ -105,8 +104,7 @@ func retryAfter(e *fault.Error) string {
 	return strconv.Itoa(max(1, int(math.Ceil(e.RetryAfter.Seconds()))))
 }
 
-// writeJSON answers with body. A client that does not take it within half a minute
-// is given up.
+// writeJSON answers with body. A client that takes nothing of it is given up: doorConn.
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	if len(body) == 0 {
 		body = []byte("{}")
@@ -116,8 +114,6 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	// Errors here mean that the client is gone, and there is nobody left to tell.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(30 * time.Second))
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) // an error means that the client is gone, and nobody is left to tell
 }

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -18,6 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/batch"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -32,11 +32,8 @@ type grpcDoor struct {
 }
 
 func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *grpc.Server {
-	s := grpc.NewServer(append(more,
-		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.streams),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.ForceServerCodecV2(newCodec()),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	s := grpc.NewServer(append(append(more, d.calls.visitors.serverOptions()...),
+		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.streams), grpc.ForceServerCodecV2(newCodec()),
 	)...)
 	gate_pb.RegisterGateServiceServer(s, d)
 	grpc_health_v1.RegisterHealthServer(s, h)
@@ -183,7 +180,7 @@ func (d *grpcDoor) pump(s *gate.Session, stream grpc.ServerStreamingServer[anypb
 	if err != nil {
 		return err
 	}
-	stalled := newStall(d.patient, func() { s.Close(errStalled) })
+	stalled := newStall(d.patient, func() { d.calls.reached(event.SlowReaders, object.Ref{}); s.Close(errStalled) })
 	defer stalled.done()
 	send := func(a *anypb.Any) error {
 		stalled.begin()

@@ -2,9 +2,7 @@ package gateserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -41,13 +39,10 @@ type httpDoor struct {
 // newHTTPServer serves h. Every request's context ends with life.
 func newHTTPServer(life context.Context, h http.Handler, complain func(string)) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		BaseContext:       func(net.Listener) context.Context { return life },
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.New(complaints(complain), "", 0),
+		Handler:     h,
+		BaseContext: func(net.Listener) context.Context { return life },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ErrorLog:    log.New(complaints(complain), "", 0),
 	}
 }
 
@@ -156,38 +151,14 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 
 // read is readBody, and tells of one that is too large.
 func (d *httpDoor) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := readBody(w, r)
-	if err != nil && fault.KindOf(err) == fault.TooLarge {
+	body, err := readBody(w, r, d.calls.visitors.BodyRate)
+	switch fault.KindOf(err) {
+	case fault.TooLarge:
 		d.calls.reached(event.MessageBytes, object.Ref{})
+	case fault.Deadline:
+		d.calls.reached(event.SlowRequests, object.Ref{})
 	}
 	return body, err
-}
-
-// readBody reads a whole body of at most maxMessage bytes. A body that trickles in
-// is given up after half a minute.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxMessage {
-		return nil, tooLarge()
-	}
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second)) // a test's recorder has none
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
-	_ = c.SetReadDeadline(time.Time{})
-	var big *http.MaxBytesError
-	var slow net.Error
-	switch {
-	case err == nil:
-		return body, nil
-	case errors.As(err, &big):
-		return nil, tooLarge()
-	case errors.As(err, &slow) && slow.Timeout():
-		return nil, fault.New(fault.Deadline, "the request's body did not arrive within 30 s").With(fault.NotExecuted)
-	}
-	return nil, fault.New(fault.Invalid, "the request's body broke off: %w", err)
-}
-
-func tooLarge() error {
-	return fault.New(fault.TooLarge, "the request's body has more than %d bytes", maxMessage)
 }
 
 func forbidden(format string, args ...any) error {

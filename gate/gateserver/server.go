@@ -240,19 +240,19 @@ func (s *GateServer) serve(life context.Context) *running {
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
 	r.grpc = newGRPCServer(door, r.health, s.keys.grpc()...)
-	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(s.listen.grpc)) })
+	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(c.counted(s.listen.grpc, s.cfg.WriteTimeout))) })
 
 	name, _, _ := net.SplitHostPort(s.address)
 	guard := newGuard(s.cfg.AllowedOrigins, name)
 	if s.listen.http != nil {
-		r.serveHTTP(hard, "HTTP", s.listen.http, &httpDoor{
+		r.serveHTTP(hard, "HTTP", c.counted(s.listen.http, s.cfg.WriteTimeout), c.visitors, &httpDoor{
 			calls: c, guard: guard, describer: types, web: newWebDoor(door, types), pages: s.pages(), heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout,
 			sockets: &socketDoor{calls: c, life: hard, heartbeat: s.cfg.HeartbeatInterval, patient: s.cfg.WriteTimeout},
 		}, s.keys.https())
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", s.listen.ops, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler(), nil)
+		r.serveHTTP(hard, "operations", uncounted(s.listen.ops, s.cfg.WriteTimeout), c.visitors, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler(), nil)
 	}
 	r.parts.Go(func() { s.follow(hard, g, c.feeds) })
 	r.parts.Go(func() { s.fail("following objects", c.feeds.Run(hard)) })
@@ -260,7 +260,7 @@ func (s *GateServer) serve(life context.Context) *running {
 	return r
 }
 
-func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h http.Handler, encrypt *tls.Config) {
+func (r *running) serveHTTP(life context.Context, name string, l net.Listener, v *guests, h http.Handler, encrypt *tls.Config) {
 	counted := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !r.busy.enter() {
 			writeFailure(w, errStopping, object.OpCall)
@@ -270,6 +270,7 @@ func (r *running) serveHTTP(life context.Context, name string, l net.Listener, h
 		h.ServeHTTP(w, req)
 	})
 	server := newHTTPServer(life, counted, func(text string) { r.server.notice(event.Warn, text, nil) })
+	v.bound(server)
 	r.http = append(r.http, server)
 	serve := server.Serve
 	if encrypt != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -45,7 +46,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(d.life, cut)()
 	defer conn.CloseNow()
 	conn.SetReadLimit(-1) // socket.receive bounds messages and can still say why
-	life := stay(d.life, r.Context())
+	life := asStream(stay(d.life, r.Context()), r.Context())
 	var session *gate.Session
 	var back *comeback
 	if r.URL.Query().Get("hello") == "1" {
@@ -59,7 +60,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
 		return
 	}
-	s := &socket{door: d, conn: conn, cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(session.ID(), true)}
+	s := &socket{door: d, conn: conn, wire: connOf(r), cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(session.ID(), true)}
 	s.run(life)
 }
 
@@ -71,6 +72,8 @@ type socket struct {
 	cut     func() // ends the connection at once, whoever uses it
 	session *gate.Session
 	subs    *gate.Subscriber
+	wire    net.Conn // below conn
+	stalled *stall
 
 	replies chan answer
 	heard   tally        // what the client has sent
@@ -88,6 +91,12 @@ type answer struct {
 
 func (s *socket) run(life context.Context) {
 	ctx, cancel := context.WithCancel(life)
+	s.stalled = newStall(s.door.patient, func() {
+		s.door.calls.reached(event.SlowReaders, object.Ref{})
+		s.session.Disconnect(errStalled) // first: the end of ctx closes the connection, and the reader would say why
+		cancel()
+	})
+	watch(s.wire, s.stalled.taken)
 	var parts sync.WaitGroup
 	parts.Go(func() { defer cancel(); s.write(ctx) })
 	parts.Go(func() { defer cancel(); s.ping(ctx) })
@@ -251,14 +260,9 @@ func (s *socket) write(ctx context.Context) {
 }
 
 func (s *socket) send(ctx context.Context, frame []byte) error {
-	wait, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stalled := time.AfterFunc(s.door.patient, func() {
-		s.session.Disconnect(errStalled) // first: the end of wait closes the connection, and the reader would say why
-		cancel()
-	})
-	defer stalled.Stop()
-	return s.conn.Write(wait, websocket.MessageText, frame)
+	s.stalled.begin()
+	defer s.stalled.done()
+	return s.conn.Write(ctx, websocket.MessageText, frame)
 }
 
 func (s *socket) sendAnswer(ctx context.Context, a answer) error {

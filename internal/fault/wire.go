@@ -1,15 +1,18 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
@@ -79,6 +82,11 @@ func toStatus(e *Error) *status.Status {
 	p := &spb.Status{Code: int32(e.Kind.Row().GRPC), Message: utf8Text(e.Error())}
 	if detail, err := anypb.New(ToWire(e)); err == nil {
 		p.Details = append(p.Details, detail)
+	}
+	if e.Kind == Overloaded {
+		if detail, err := anypb.New(&errdetails.RetryInfo{RetryDelay: durationpb.New(cmp.Or(e.RetryAfter, time.Second))}); err == nil {
+			p.Details = append(p.Details, detail)
+		}
 	}
 	return status.FromProto(p)
 }

@@ -62,6 +62,7 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.IntVar(&c.MaxClientCalls, "max-client-calls", 256, "`calls` under way at once of one client's stream, which holds back what is more")
 	secure.ClusterFlags(fs, &c.TLS, &c.EtcdTLS, &c.RequireTLS)
 	secure.DoorFlags(fs, &c.ClientTLS)
+	addLimits(fs, &c.Limits)
 	fs.StringVar(&l.level, "log-level", "info", "what is logged: debug, info, warn, error or off")
 	fs.StringVar(&l.format, "log-format", "text", "how lines are written to standard error: text or json")
 	return l

@@ -1,0 +1,34 @@
+package gateconfig
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/xiaonanln/goverse/gate/gateserver"
+)
+
+// addLimits defines the flags of what clients may do; docs/limits.md has the others.
+func addLimits(fs *flag.FlagSet, l *gateserver.Limits) {
+	fs.IntVar(&l.Connections, "max-connections", 60_000, "`connections` of clients that are open at once; -1 for no limit, here and below")
+	fs.IntVar(&l.AddressConnections, "max-address-connections", 2000, "`connections` of one address; clients on loopback, and trusted proxies, have none")
+	fs.IntVar(&l.AddressCalls, "max-address-calls", 256, "`calls` under way at once of one address that belong to no session")
+	fs.IntVar(&l.OpenRate, "open-rate", 20, "`connections`, and likewise sessions, that one address opens per second; at once 100, or as many")
+	fs.IntVar(&l.ClientRate, "client-rate", 20_000, "`calls` that one client makes per second on its stream")
+	fs.IntVar(&l.AddressRate, "address-rate", 50_000, "`calls` that one address makes per second")
+	fs.Var((*list)(&l.TrustedProxies), "trusted-proxies", "`networks`, as 10.1.0.0/16, of proxies whose X-Forwarded-For names the client; several separated by commas")
+}
+
+// list is a flag of several values with commas between them.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(text string) error {
+	*l = nil
+	for one := range strings.SplitSeq(text, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			*l = append(*l, one)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package gateserver
+
+import (
+	"container/list"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+)
+
+// guests knows who is here, by address and, for calls beside their session, by client id,
+// and keeps what each may do. It remembers those who have left as long as it has room. All
+// methods may be called concurrently.
+type guests struct {
+	Limits
+	proxies     []netip.Prefix
+	clientCalls int
+	tell        func(event.Limit)
+
+	mu     sync.Mutex // protects following fields, and those of each guest
+	all    map[who]*guest
+	recent list.List // of *guest, the latest first
+	open   int       // connections
+	cut    int       // of these, those that were refused and hear why
+}
+
+// who is an address, or a client id.
+type who struct {
+	address netip.Addr
+	client  string
+}
+
+// maxVisitors are remembered at once. More are only those who are here.
+const maxVisitors = 1 << 16
+
+// guest is one of them. A nil guest may do everything.
+type guest struct {
+	of              *guests
+	who             who
+	place           *list.Element
+	uses            int // connections and requests that hold it
+	connections     int
+	calls           int           // beside sessions
+	connects, opens *rate.Limiter // of connections and sessions
+	rate            *rate.Limiter // of calls
+}
+
+func newVisitors(cfg *GateServerConfig, tell func(event.Limit)) *guests {
+	t := &guests{Limits: cfg.Limits.withDefaults(), clientCalls: cfg.MaxClientCalls, tell: tell, all: map[who]*guest{}}
+	t.proxies, _ = networks(cfg.Limits.TrustedProxies) // Validate has reported a bad one
+	return t
+}
+
+// bucket is nil where there is no limit.
+func bucket(each, burst int) *rate.Limiter {
+	if each < 0 || burst < 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(each), burst)
+}
+
+func allow(b *rate.Limiter) bool { return b == nil || b.Allow() }
+
+// addressOf is how an address is counted; not valid: it is not.
+func (t *guests) addressOf(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	switch {
+	case !ip.IsValid() || ip.IsLoopback() && !t.LimitLoopback || t.trusts(ip):
+		return netip.Addr{}
+	case ip.Is6():
+		p, _ := ip.Prefix(64) // it has so many bits
+		return p.Addr()
+	}
+	return ip
+}
+
+func (t *guests) trusts(ip netip.Addr) bool {
+	for _, p := range t.proxies {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// remoteIP is the address at the other end.
+func remoteIP(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// forwarded is the client that proxies at ip name: the last in X-Forwarded-For that is no
+// trusted proxy itself. What stands before it anybody can have written. Not valid: ip is
+// no trusted proxy, or it names none.
+func (t *guests) forwarded(ip netip.Addr, headers []string) netip.Addr {
+	if len(headers) == 0 || !t.trusts(ip) {
+		return netip.Addr{}
+	}
+	hops := strings.Split(strings.Join(headers, ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return netip.Addr{}
+		}
+		if hop = hop.Unmap(); !t.trusts(hop) {
+			return hop
+		}
+	}
+	return netip.Addr{}
+}
+
+// visit is the guest of an address, held until leave; nil where nothing is counted.
+func (t *guests) visit(ip netip.Addr) *guest {
+	address := t.addressOf(ip)
+	if !address.IsValid() {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.holdLocked(who{address: address})
+}
+
+func (t *guests) holdLocked(w who) *guest {
+	v := t.all[w]
+	if v == nil {
+		v = t.newLocked(w)
+	}
+	v.uses++
+	t.recent.MoveToFront(v.place)
+	return v
+}
+
+func (t *guests) newLocked(w who) *guest {
+	t.forgetLocked()
+	v := &guest{of: t, who: w, rate: bucket(t.ClientRate, t.ClientBurst)}
+	if w.address.IsValid() {
+		v.rate = bucket(t.AddressRate, t.AddressBurst)
+		v.connects, v.opens = bucket(t.OpenRate, t.OpenBurst), bucket(t.OpenRate, t.OpenBurst)
+	}
+	v.place = t.recent.PushFront(v)
+	t.all[w] = v
+	return v
+}
+
+// forgetLocked makes room for one more: whoever has been away the longest is forgotten.
+// Those who are here are passed over, and are the latest then.
+func (t *guests) forgetLocked() {
+	for range min(8, t.recent.Len()) {
+		if len(t.all) < maxVisitors {
+			return
+		}
+		oldest := t.recent.Back().Value.(*guest)
+		if oldest.uses > 0 {
+			t.recent.MoveToFront(oldest.place)
+			continue
+		}
+		t.recent.Remove(oldest.place)
+		delete(t.all, oldest.who)
+	}
+}
+
+// leave gives up a hold.
+func (v *guest) leave() {
+	if v == nil {
+		return
+	}
+	v.of.mu.Lock()
+	defer v.of.mu.Unlock()
+	v.uses--
+}
+
+// connect lets a connection in, or says why not; then it may still be told.
+func (t *guests) connect(ip netip.Addr) (v *guest, refusal *fault.Error) {
+	v = t.visit(ip)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open++
+	switch {
+	case t.Connections >= 0 && t.open > t.Connections:
+		return v, t.refuse(event.Connections, "the gate has its %d connections; connect to another gate, or come again later", t.Connections)
+	case v == nil:
+		return nil, nil
+	}
+	v.connections++
+	switch {
+	case t.AddressConnections >= 0 && v.connections > t.AddressConnections:
+		return v, t.refuse(event.AddressConnections, "your address has its %d connections; close one before the next", t.AddressConnections)
+	case !allow(v.connects):
+		return v, t.refuse(event.AddressOpens, "your address opens more than %d connections per second; come again in a moment", t.OpenRate)
+	}
+	return v, nil
+}
+
+func (t *guests) refuse(l event.Limit, format string, n int) *fault.Error {
+	if t.tell != nil {
+		t.tell(l)
+	}
+	e := fault.New(fault.Overloaded, format, n)
+	e.RetryAfter = time.Second
+	return e
+}
+
+// disconnect ends what connect began.
+func (t *guests) disconnect(v *guest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open--
+	if v != nil {
+		v.connections--
+		v.uses--
+	}
+}
+
+// session lets a session in.
+func (v *guest) session() *fault.Error {
+	if v == nil || allow(v.opens) {
+		return nil
+	}
+	return v.of.refuse(event.AddressOpens, "your address opens more than %d sessions per second; come again in a moment", v.of.OpenRate)
+}
+
+// asker is who makes the calls of a request or a stream. It is in their context; without
+// one nothing is counted.
+type asker struct {
+	of      *guests
+	address *guest
+	stream  bool          // it counts its calls itself
+	rate    *rate.Limiter // of a stream
+	here    func() bool   // stops the clock of a request that is to arrive; may be nil
+}
+
+type askerKey struct{}
+
+// streaming is the asker of a stream at the same address.
+func (a *asker) streaming() *asker {
+	if a == nil {
+		return nil
+	}
+	s := &asker{of: a.of, address: a.address, stream: true}
+	if a.address != nil {
+		s.rate = bucket(a.of.ClientRate, a.of.ClientBurst)
+	}
+	return s
+}
+
+// call lets a call in, until done, or says why not. client is a session's id that is known
+// to be one, or empty.
+func (a *asker) call(client string) (v *guest, refusal *fault.Error) {
+	if a == nil || a.address == nil {
+		return nil, nil
+	}
+	if !allow(a.rate) {
+		return nil, a.of.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", a.of.ClientRate)
+	}
+	if !allow(a.address.rate) {
+		return nil, a.of.refuse(event.AddressRate, "your address makes more than %d calls per second; come again in a moment", a.of.AddressRate)
+	}
+	if a.stream {
+		return nil, nil
+	}
+	return a.of.callBeside(a.address, client)
+}
+
+// callBeside counts a call that comes by itself.
+func (t *guests) callBeside(address *guest, client string) (*guest, *fault.Error) {
+	w, limit, reached := address.who, t.AddressCalls, event.AddressCalls
+	if client != "" {
+		w, limit, reached = who{client: client}, t.clientCalls, event.SessionCalls
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := t.holdLocked(w)
+	switch {
+	case limit >= 0 && v.calls >= limit:
+		v.uses--
+		e := t.refuse(reached, "you have %d calls under way; wait for an answer before the next", limit)
+		e.RetryAfter = 100 * time.Millisecond
+		return nil, e
+	case client != "" && !allow(v.rate):
+		v.uses--
+		return nil, t.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", t.ClientRate)
+	}
+	v.calls++
+	return v, nil
+}
+
+// done ends a call.
+func (v *guest) done() {
+	if v == nil {
+		return
+	}
+	v.of.mu.Lock()
+	defer v.of.mu.Unlock()
+	v.calls--
+	v.uses--
+}
