@@ -33,7 +33,6 @@ type holder struct {
 	keeps       int // changes for who missed some
 	follows     bool
 	deaf        bool // frames are lost
-	behind      []peer.PushFrame
 	fails       error // of what is asked
 	asked       int   // for snapshots
 	renewed     int

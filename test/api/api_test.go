@@ -328,17 +328,23 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.SettleResponse{}:             {"status=1", "response=2", "error=3", "failure=4"},
 		&gate_pb.ClientBatch{}:                {"frames=1"},
 		&gate_pb.ClientFrame{}: {"call=1", "timeout_micros=2", "hello=3", "call_object=4", "create_object=5", "delete_object=6",
-			"reliable_call_object=7", "settle=8", "cancel=9", "ack=10"},
+			"reliable_call_object=7", "settle=8", "cancel=9", "ack=10", "subscribe=20", "unsubscribe=21"},
 		&gate_pb.Hello{}:     {"resumable=1", "token=2", "last=3"},
 		&gate_pb.Ack{}:       {"seq=1"},
 		&gate_pb.Cancel{}:    nil,
 		&gate_pb.GateBatch{}: {"frames=1"},
 		&gate_pb.GateFrame{}: {"call=1", "welcome=2", "push=3", "goodbye=4", "call_object=5", "create_object=6", "delete_object=7",
-			"reliable_call_object=8", "settle=9", "failure=10", "reset=11"},
-		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2", "unix_millis=3", "token=4", "resumed=5", "resume_millis=6"},
+			"reliable_call_object=8", "settle=9", "failure=10", "reset=11", "subscribed=20", "unsubscribed=21", "published=22"},
+		&gate_pb.Welcome{}: {"client_id=1", "max_calls=2", "unix_millis=3", "token=4", "resumed=5", "resume_millis=6", "subscriptions=20"},
 		&gate_pb.Push{}:    {"message=1", "seq=2"},
 		&gate_pb.Reset{}:   {"from=1", "to=2", "reason=3"},
 		&gate_pb.Goodbye{}: {"status=1", "gates=2"},
+
+		&gate_pb.SubscribeRequest{}:    {"type=1", "id=2"},
+		&gate_pb.SubscribeResponse{}:   {"subscription=1"},
+		&gate_pb.UnsubscribeRequest{}:  {"subscription=1"},
+		&gate_pb.UnsubscribeResponse{}: nil,
+		&gate_pb.Published{}:           {"subscription=1", "version=2", "snapshot=3", "change=4", "reset=5", "reason=6", "failure=7"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()
