@@ -32,7 +32,7 @@ type holder struct {
 	version     uint64
 	keeps       int // changes for who missed some
 	follows     bool
-	deaf        bool // frames are lost
+	deaf        bool  // frames are lost
 	fails       error // of what is asked
 	asked       int   // for snapshots
 	renewed     int

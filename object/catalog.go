@@ -27,7 +27,7 @@ type Catalog struct {
 type CatalogType struct {
 	Name       string
 	MustCreate bool
-	Methods    []CatalogMethod // in the order of their names
+	Methods    []CatalogMethod // that clients may call, in the order of their names
 }
 
 // CatalogMethod is one callable method. Its messages go by their full protobuf names.
@@ -86,6 +86,9 @@ func (t *Type) catalog(files *fileSet) CatalogType {
 	c := CatalogType{Name: t.Name, MustCreate: t.MustCreate}
 	for _, name := range t.MethodNames() {
 		m := t.Methods[name]
+		if m.Internal {
+			continue // whoever knows types by their catalog asks for clients
+		}
 		c.Methods = append(c.Methods, CatalogMethod{Name: name, ReadOnly: m.ReadOnly, Request: files.of(m.Request), Response: files.of(m.Response)})
 	}
 	return c

@@ -31,6 +31,7 @@ func TestCatalog(t *testing.T) {
 	for _, err := range []error{
 		ts.Register((*Room)(nil), object.MustCreate(), object.ReadOnlyMethods("History")),
 		ts.Register((*Chatty)(nil), hall().TypeOption()),
+		ts.Register((*Room)(nil), object.WithName("Safe"), object.InternalMethods("Join")), // which no client sees
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +40,8 @@ func TestCatalog(t *testing.T) {
 	c := catalogOf(t, ts)
 	const req, resp = "google.protobuf.StringValue", "google.protobuf.Int64Value"
 	methods := []object.CatalogMethod{{Name: "History", ReadOnly: true, Request: req, Response: resp}, {Name: "Join", Request: req, Response: resp}}
-	want := []object.CatalogType{{Name: "Hall", Methods: methods}, {Name: "Room", MustCreate: true, Methods: methods}}
+	want := []object.CatalogType{{Name: "Hall", Methods: methods}, {Name: "Room", MustCreate: true, Methods: methods},
+		{Name: "Safe", Methods: []object.CatalogMethod{{Name: "History", Request: req, Response: resp}}}}
 	if !reflect.DeepEqual(c.Types, want) {
 		t.Errorf("%+v", c.Types)
 	}

@@ -79,5 +79,5 @@ func (d *httpDoor) openapi(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, err, object.OpCall)
 		return
 	}
-	writeJSON(w, http.StatusOK, types.Document(openapi.Options{}))
+	writeJSON(w, http.StatusOK, types.Document(openapi.Options{Authenticated: d.calls.authority != nil}))
 }
