@@ -86,7 +86,7 @@ func TestAGateHearsWhatAStreamLost(t *testing.T) {
 		says(t, o.all(t, s2), "5:e")
 		p.close(o, s2, true)
 		time.Sleep(61 * time.Second)
-		if len(p.outlets) != 0 {
+		if n, _, _ := p.counted(); n != 0 {
 			t.Error("a queue is kept for ever")
 		}
 		if _, _, late := p.open(h); late.Queue == h.Queue {
@@ -125,6 +125,14 @@ func TestAQueueForAGateThatOverflows(t *testing.T) {
 	}
 }
 
+// counted is how many queues there are, how many of them for gates that nobody has seen, and
+// whether there was no place for one.
+func (p *pushes) counted() (queues, unheard int, overlooked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.outlets), p.unheard, p.overlooked
+}
+
 // A node that just came hears of gates by the pushes to their clients.
 func TestPushesBeforeTheGatesFirstStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -150,13 +158,13 @@ func TestPushesBeforeTheGatesFirstStream(t *testing.T) {
 		for i := range 2 * maxUnheard {
 			p.toClient(t, fmt.Sprintf("nowhere:%d/a", i), "a")
 		}
-		if p.unheard != maxUnheard || !p.overlooked {
-			t.Errorf("%d queues for gates that nobody has seen", p.unheard)
+		if _, unheard, overlooked := p.counted(); unheard != maxUnheard || !overlooked {
+			t.Errorf("%d queues for gates that nobody has seen", unheard)
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if p.unheard != 0 || len(p.outlets) != 3 {
-			t.Errorf("%d queues, %d for gates that nobody has seen", len(p.outlets), p.unheard)
+		if n, unheard, _ := p.counted(); unheard != 0 || n != 3 {
+			t.Errorf("%d queues, %d for gates that nobody has seen", n, unheard)
 		}
 	})
 }
