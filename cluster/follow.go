@@ -66,6 +66,15 @@ func (c *Cluster) FollowPushes(ctx context.Context, gate string, deliver func(pe
 				delete(streams, node)
 			}
 		}
+		for node, ended := range ending {
+			select {
+			case <-ended:
+				if streams[node] == nil {
+					delete(ending, node)
+				}
+			default:
+			}
+		}
 		for _, m := range members {
 			if streams[m.Address] == nil {
 				h := newHearer(c, m.Address, gate, deliver)

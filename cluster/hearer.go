@@ -26,6 +26,8 @@ type hearer struct {
 	queue  string     // of the node, in which the gate has heard up to last; "": none
 	last   uint64
 	broken *time.Timer // while it has no stream
+	ended  bool        // the node has said everything
+	old    bool        // the node is of a version without queues
 }
 
 func newHearer(c *Cluster, node, gate string, deliver func(peer.PushFrame) error) *hearer {
@@ -83,6 +85,7 @@ func (h *hearer) begin(o peer.Opening) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stopLocked()
+	h.ended, h.old = false, o.Queue == ""
 	goesOn := o.Queue == h.queue && o.Last <= h.last
 	if o.Lost || h.queue != "" && !goesOn {
 		h.loseLocked()
@@ -122,8 +125,8 @@ func (h *hearer) broke(err error) {
 	switch {
 	case err == nil:
 		h.stopLocked()
-		h.queue, h.last = "", 0
-	case h.queue != "" && h.broken == nil:
+		h.queue, h.last, h.ended = "", 0, true
+	case !h.ended && !h.old && h.broken == nil: // also before the first stream: the node may push for its clients
 		h.broken = time.AfterFunc(brokenFor, func() {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -158,7 +161,7 @@ func (h *hearer) end(gone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stopLocked()
-	if gone && h.queue != "" {
+	if gone && !h.ended && !h.old {
 		h.loseLocked()
 	}
 }

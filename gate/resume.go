@@ -62,7 +62,10 @@ func (g *Gate) resumeLocked(s *Session, token string, last uint64) (old *Session
 	if old = g.holderLocked(token); old == nil || g.stopped != nil || !old.mayResume(s.identity) {
 		return nil, g.stopped
 	}
-	if !old.trail.connect(s, last) {
+	switch ok, here := old.trail.connect(s, last); {
+	case !here: // it ends in this moment
+		return nil, nil
+	case !ok:
 		return nil, fault.New(fault.Invalid, "the client resumes a session behind message %d, which it was never sent", last)
 	}
 	s.id, s.trail, s.resumed = old.id, old.trail, true

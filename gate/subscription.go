@@ -66,8 +66,10 @@ type Subscription struct {
 	feed   *feed
 	number uint64
 
-	started     bool       // its number is told
-	asking      bool       // for a snapshot
+	started     bool // its number is told
+	asking      bool // for a snapshot
+	resting     bool // until it asks again, so that others may meanwhile
+	pause       time.Duration
 	snapshot    *Published // not taken yet
 	shown       bool       // the client has had one
 	incarnation uint64     // which the client knows, or is to get; 0: none
@@ -75,14 +77,15 @@ type Subscription struct {
 	reason      string // why the client needs a snapshot
 	err         error  // it has ended
 
-	dirty bool // it is in client.marked; belongs to Subscriber.mu
+	dirty  bool // it is in client.marked; belongs to Subscriber.mu
+	hungry bool // it is in client.hungry; likewise
 }
 
 // Open begins the subscriptions of a client; json says in which form it takes snapshots.
-// They end with Close.
-func (s *Feeds) Open(clientID string, json bool) *Subscriber {
+// They end with Close; what ctx says of the client counts for all that is asked for it.
+func (s *Feeds) Open(ctx context.Context, clientID string, json bool) *Subscriber {
 	c := &Subscriber{of: s, id: clientID, json: json, ready: make(chan struct{}, 1), all: map[uint64]*Subscription{}}
-	c.life, c.end = context.WithCancel(context.Background())
+	c.life, c.end = context.WithCancel(context.WithoutCancel(ctx))
 	return c
 }
 
@@ -296,7 +299,7 @@ func (s *Subscription) take() (p Published, more, ok bool) {
 		return p, false, false
 	case s.err != nil:
 		return Published{Subscription: s.number, Err: s.err}, false, true
-	case s.asking:
+	case s.asking || s.resting:
 		return p, false, false
 	case s.lagsLocked():
 		s.dropLocked()
@@ -360,7 +363,10 @@ func (c *Subscriber) seat(s *Subscription) bool {
 	case c.closed:
 		return false
 	case c.under >= maxAsks:
-		c.hungry = append(c.hungry, s)
+		if !s.hungry {
+			s.hungry = true
+			c.hungry = append(c.hungry, s)
+		}
 		return false
 	}
 	c.under++
@@ -373,6 +379,7 @@ func (c *Subscriber) yield() {
 	defer c.mu.Unlock()
 	c.under--
 	for _, s := range c.hungry {
+		s.hungry = false
 		c.markLocked(s)
 	}
 	c.hungry = nil
@@ -382,23 +389,45 @@ func (c *Subscriber) yield() {
 	}
 }
 
-// ask asks until there is an answer that counts.
+// ask asks once. Where there is no answer that counts it is done again, after a rest.
 func (s *Subscription) ask(ctx context.Context) {
-	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 5*time.Second) {
-		asking, cancel := context.WithTimeout(ctx, askWithin)
-		reply, err := s.client.of.ask(asking, s.client.id, s.feed.ref, &goverse_pb.SubscribeRequest{Json: s.client.json})
-		cancel()
-		switch {
-		case err == nil && s.begin(reply):
-			return
-		case err != nil && !passes(err):
-			s.fail(err)
-			return
-		}
-		waiting, cancel := context.WithTimeout(ctx, pause/2+rand.N(pause/2))
-		<-waiting.Done()
-		cancel()
+	asking, cancel := context.WithTimeout(ctx, askWithin)
+	reply, err := s.client.of.ask(asking, s.client.id, s.feed.ref, &goverse_pb.SubscribeRequest{Json: s.client.json})
+	cancel()
+	switch {
+	case err == nil && s.begin(reply):
+	case err != nil && !passes(err):
+		s.fail(err)
+	default:
+		s.rest(ctx)
 	}
+}
+
+// Pauses between questions for one snapshot.
+const (
+	firstRest = 50 * time.Millisecond
+	longRest  = 5 * time.Second
+)
+
+// rest leaves its place among those that ask to others, for a while.
+func (s *Subscription) rest(ctx context.Context) {
+	f := s.feed
+	f.mu.Lock()
+	if !s.asking { // it was ended meanwhile
+		f.mu.Unlock()
+		return
+	}
+	s.asking, s.resting = false, true
+	s.pause = min(max(2*s.pause, firstRest), longRest)
+	waiting, cancel := context.WithTimeout(ctx, s.pause/2+rand.N(s.pause/2))
+	f.mu.Unlock()
+	defer cancel()
+	s.client.yield()
+	<-waiting.Done()
+	f.mu.Lock()
+	s.resting = false
+	f.mu.Unlock()
+	s.client.mark(s)
 }
 
 // begin takes the object's answer; false: what follows its snapshot is not here any more.
@@ -421,7 +450,7 @@ func (s *Subscription) settle(reply *goverse_pb.SubscribeReply) (ask, begun bool
 	if !f.reachesLocked(reply.Version) {
 		return ask, false
 	}
-	s.asking = false
+	s.asking, s.pause = false, 0
 	s.incarnation, s.version = reply.Incarnation, reply.Version
 	s.snapshot = &Published{Subscription: s.number, Version: reply.Version, Snapshot: true, Any: reply.Snapshot, JSON: reply.Json, Reset: s.shown}
 	if s.shown {

@@ -156,7 +156,7 @@ type reader struct {
 }
 
 func (h *holder) reader(name string, json bool) *reader {
-	r := &reader{t: h.t, c: h.feeds.Open("g:1/"+name, json)}
+	r := &reader{t: h.t, c: h.feeds.Open(h.t.Context(), "g:1/"+name, json)}
 	h.t.Cleanup(r.c.Close)
 	return r
 }

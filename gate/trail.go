@@ -62,19 +62,22 @@ func newTrail(g *Gate, opening *Reset) *trail {
 	return &trail{maxMessages: g.MaxMessages, maxBytes: g.MaxBytes, opening: opening}
 }
 
-// connect gives s the pushes after last, which its client has. false: the client claims
-// to have what was not sent.
-func (t *trail) connect(s *Session, last uint64) bool {
+// connect gives s the pushes after last, which its client has. ok: the client does not
+// claim to have what was not sent; here: the session is not over.
+func (t *trail) connect(s *Session, last uint64) (ok, here bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if last > t.last {
-		return false
+	switch {
+	case t.ended:
+		return false, false
+	case last > t.last:
+		return false, true
 	}
 	t.current, t.cursor, t.floor = s, last, last
 	t.greet = last == 0 && t.opening != nil
 	t.forgetLocked(last)
 	s.rouse()
-	return true
+	return true, true
 }
 
 // forgetLocked lets go of what was acknowledged.
@@ -206,7 +209,11 @@ func (s *Session) offerToTrail(m Message, f *peer.PushFrame) (lost int) {
 		return 0
 	}
 	if e := t.byKey[f.Key]; e != nil && f.Key != "" {
+		before := e.Prev()
 		t.takeLocked(e)
+		if before != nil && before.Value.(*parcel).lost > 0 {
+			t.mergeLocked(before)
+		}
 	}
 	if !t.makeRoomLocked(m.size(), f.Slow == peer.Disconnect) {
 		lost = t.messages + 1

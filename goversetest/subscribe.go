@@ -21,7 +21,7 @@ func (c *Client) Subscribe(ref string) *Subscription {
 	if !simulated {
 		c.t.Fatalf("Subscribe(%s) is for the simulated world", ref)
 	}
-	f := &Subscription{client: c, feed: s.gate.feeds.Open(s.ID(), false)}
+	f := &Subscription{client: c, feed: s.gate.feeds.Open(context.Background(), s.ID(), false)}
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	begun, err := f.feed.Subscribe(ctx, parse(c.t, ref))

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"github.com/xiaonanln/goverse/internal/access"
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
@@ -19,6 +21,9 @@ func (n *Node) permit(req *peer.Request, info *callctx.Info) error {
 	rules, client := n.rules.Load(), info.ByClient()
 	if rules == nil || req.Op == object.OpSettle { // permitSettle
 		return nil
+	}
+	if req.Op == object.OpCall && req.Method == object.SubscribeMethod && info.Chain.ID == (callctx.ChainID{}) {
+		client = true // a gate renews what its clients follow
 	}
 	why := event.ByLifecycle
 	var v access.Verdict
@@ -86,4 +91,9 @@ func (n *Node) deny(req *peer.Request, info *callctx.Info, why event.Denial, rul
 		})
 	}
 	return err
+}
+
+// methodsFor is the methods that there are for who asks.
+func methodsFor(typ *object.Type, info *callctx.Info) []string {
+	return slices.DeleteFunc(typ.MethodNames(), func(name string) bool { return info.ByClient() && typ.Methods[name].Internal })
 }

@@ -73,6 +73,7 @@ func (o *outlet) attach(s *outletStream, h peer.Hearing, ended bool) peer.Openin
 	o.limit = maxOutletBytes
 	if h.Queue == o.name {
 		o.waitB, o.sent, o.sentB = o.waitB+o.sentB, 0, 0
+		o.lost = false // who names the queue has heard how it was opened
 		o.forgetLocked(h.Last)
 	} else {
 		o.beginLocked()
@@ -81,8 +82,14 @@ func (o *outlet) attach(s *outletStream, h peer.Hearing, ended bool) peer.Openin
 	if len(o.queue) > 0 {
 		opening.Last = o.queue[0].Seq - 1
 	}
-	o.lost = false
 	return opening
+}
+
+// holds says whether anything is here that the gate may not have heard.
+func (o *outlet) holds() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost || len(o.queue) > 0
 }
 
 // forgetLocked lets go of what the gate has heard.

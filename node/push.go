@@ -134,6 +134,7 @@ func (p *pushes) expire(o *outlet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.outlets[o.gate] == o && o.stream == nil {
+		p.overlooked = p.overlooked || o.holds() // a gate that comes after all hears of it
 		p.removeLocked(o)
 	}
 }

@@ -173,7 +173,7 @@ func (n *Node) understand(ctx context.Context, req *peer.Request, c *call) error
 		return nil
 	}
 	if c.method = methodOf(typ, req.Method); c.method == nil {
-		return fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(typ.MethodNames(), ", "))
+		return fault.New(fault.UnknownMethod, "type %s has no callable method %q; it has: %s", typ.Name, req.Method, strings.Join(methodsFor(typ, info), ", "))
 	}
 	if err := n.permitMethod(req, info, c.method); err != nil {
 		return err

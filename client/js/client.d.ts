@@ -89,7 +89,8 @@ export type Verdict<R = any> =
 export type Published<S = any, C = S> =
   | { version: string; snapshot: S; reset?: undefined; change?: undefined }
   | { version: string; snapshot: S; reset: true; reason: string; change?: undefined }
-  | { version: string; change: C; snapshot?: undefined; reset?: undefined };
+  | { version: string; change: C; snapshot?: undefined; reset?: undefined }
+  | { version: string; payload: string; change?: undefined; snapshot?: undefined; reset?: undefined }; // the base64 of an Any that no node could write as JSON
 
 /** Ends what it was returned for. */
 export type Stop = () => void;

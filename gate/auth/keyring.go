@@ -71,6 +71,10 @@ func (r *keyring) find(ctx context.Context, id string) (*key, error) {
 	if k := r.now.Load().find(id); k != nil {
 		return k, nil
 	}
+	if id != "" && len(r.reading) == 0 {
+		// Whoever makes key ids up does not have everybody's places wait for the issuer.
+		return nil, fault.New(fault.NotReady, "the token is signed with a key that is not known here, and the keys of the issuer are being read; come again in a moment")
+	}
 	if id != "" && r.refresh(ctx, betweenGets) == nil {
 		if k := r.now.Load().find(id); k != nil {
 			return k, nil

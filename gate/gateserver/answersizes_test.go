@@ -54,7 +54,7 @@ func converseUnread(t *testing.T) *unread {
 	if u.session, err = door.calls.gate.Open(); err != nil {
 		t.Fatal(err)
 	}
-	u.subs = gate.NewFeeds(gate.FeedsConfig{}).Open(u.session.ID(), false)
+	u.subs = gate.NewFeeds(gate.FeedsConfig{}).Open(context.Background(), u.session.ID(), false)
 	return u
 }
 

@@ -130,6 +130,9 @@ func (t *guests) bound(s *http.Server) {
 			defer a.address.leave()
 			r = r.WithContext(context.WithValue(r.Context(), askerKey{}, a))
 		}
+		if r.ContentLength != 0 { // also where nobody reads it; who does has a clock of its own
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(grace + time.Duration(maxMessage/t.BodyRate)*time.Second))
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type authority struct {
 	places  chan struct{} // of OnClientAuthorise
 	on      *event.Listener
 
+	requestOnly map[string]bool // lower-case names that only a request's own headers say
+
 	mu       sync.Mutex
 	waiting  []*gate.Session // whose OnClientDisconnect is yet to be called
 	at       int             // calls of it
@@ -37,11 +40,15 @@ type authority struct {
 	idle     chan struct{}   // closed when nothing waits or runs, for who stops; nil: nobody does
 }
 
-func newAuthority(h gate.EventHandler, on *event.Listener) *authority {
+func newAuthority(h gate.EventHandler, requestOnly []string, on *event.Listener) *authority {
 	if h == nil {
 		return nil
 	}
-	return &authority{handler: h, places: make(chan struct{}, maxAuthorise), on: on}
+	only := map[string]bool{"host": true}
+	for _, name := range requestOnly {
+		only[strings.ToLower(name)] = true
+	}
+	return &authority{handler: h, requestOnly: only, places: make(chan struct{}, maxAuthorise), on: on}
 }
 
 // ended is what hears of sessions that have ended; nil: nobody.

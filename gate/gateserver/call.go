@@ -108,6 +108,10 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		return object.Payload{}, named(&call, errStopping)
 	}
 	defer c.busy.leave()
+	who, err := c.asker(ctx, clientID, &call) // first: nobody spends what another client may do
+	if err != nil {
+		return object.Payload{}, named(&call, err)
+	}
 	guest, refusal := c.count(askerOf(ctx), clientID)
 	if refusal != nil {
 		return object.Payload{}, named(&call, refusal)
@@ -123,10 +127,6 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 	defer cancel()
 	if ctx.Err() != nil {
 		return object.Payload{}, fault.Waited(ctx, "the call's time was over when it arrived").On(call.Op.String(), call.Subject())
-	}
-	who, err := c.asker(ctx, clientID, &call)
-	if err != nil {
-		return object.Payload{}, named(&call, err)
 	}
 	reply, err := c.forward(callctx.With(ctx, &callctx.Info{Caller: who}), call)
 	if err != nil {

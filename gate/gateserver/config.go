@@ -61,6 +61,10 @@ type GateServerConfig struct {
 	// EventHandler says who clients are, on every door; nil: nobody asks. Package gate/auth
 	// has some.
 	EventHandler gate.EventHandler
+	// RequestHeaders are names that count only as headers of a request itself, and are
+	// refused in X-Goverse-Auth and in a WebSocket's hello, where no proxy sees them: name
+	// here what a proxy sets and EventHandler trusts.
+	RequestHeaders []string
 	// ObjectAccessRules and ObjectLifecycleRules are the nodes' (see server.ServerConfig),
 	// who enforce theirs: here they only answer earlier.
 	ObjectAccessRules    []access.Rule

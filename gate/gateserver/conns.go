@@ -23,7 +23,7 @@ type door struct {
 
 // Connections that are refused get toldWithin to hear why, maxTold of them at once.
 const (
-	toldWithin = 2 * time.Second
+	toldWithin = 4 * time.Second
 	maxTold    = 256
 )
 

@@ -70,7 +70,8 @@ type conversation struct {
 	done    chan struct{}    // closed when goodbye is said and everything answered
 	over    chan struct{}    // closed when the stream ends
 	running sync.WaitGroup
-	parted  bool // goodbye is said; the writer's
+	parted  bool            // goodbye is said; the writer's
+	taken   *gate.Published // to be sent behind answers that came meanwhile; the writer's
 
 	mu       sync.Mutex           // protects following fields
 	calls    map[uint64]*question // not answered, or the answer is not sent yet
@@ -126,7 +127,7 @@ func (c *conversation) welcome() error {
 	}
 	var err error
 	if c.session, err = c.door.calls.session(c.stream.Context(), c.back); err == nil {
-		c.subs = c.door.calls.feeds.Open(c.session.ID(), false)
+		c.subs = c.door.calls.feeds.Open(c.stream.Context(), c.session.ID(), false)
 	}
 	return err
 }

@@ -28,10 +28,11 @@ func (c *conversation) rouse() {
 
 // write sends until the stream ends.
 func (c *conversation) write() {
+	stuck := sync.OnceFunc(func() { close(c.stuck) }) // a client may stall again while the stream ends
 	stalled := newStall(c.door.patient, func() {
 		c.door.calls.reached(event.SlowReaders, object.Ref{})
 		c.session.Disconnect(errStalled)
-		close(c.stuck)
+		stuck()
 	})
 	defer stalled.done()
 	message := &batch.Watched{Taken: stalled.taken}

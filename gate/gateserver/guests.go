@@ -47,6 +47,7 @@ type guest struct {
 	uses            int // connections and requests that hold it
 	connections     int
 	calls           int           // beside sessions
+	asks            int           // who it is: of the EventHandler, at once
 	connects, opens *rate.Limiter // of connections and sessions
 	rate            *rate.Limiter // of calls
 }
@@ -183,14 +184,14 @@ func (t *guests) connect(ip netip.Addr) (v *guest, refusal *fault.Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open++
+	if v != nil {
+		v.connections++ // whatever comes of it: disconnect counts it out
+	}
 	switch {
 	case t.Connections >= 0 && t.open > t.Connections:
 		return v, t.refuse(event.Connections, "the gate has its %d connections; connect to another gate, or come again later", t.Connections)
 	case v == nil:
 		return nil, nil
-	}
-	v.connections++
-	switch {
 	case t.AddressConnections >= 0 && v.connections > t.AddressConnections:
 		return v, t.refuse(event.AddressConnections, "your address has its %d connections; close one before the next", t.AddressConnections)
 	case !allow(v.connects):
@@ -218,6 +219,33 @@ func (t *guests) disconnect(v *guest) {
 		v.uses--
 	}
 }
+
+// ask lets one more request of an address ask the EventHandler who it comes from: nobody
+// takes all its places.
+func (v *guest) ask() *fault.Error {
+	if v == nil {
+		return nil
+	}
+	v.of.mu.Lock()
+	defer v.of.mu.Unlock()
+	if v.asks >= maxAddressAsks {
+		return v.of.refuse(event.AddressCalls, "%d requests of your address are being authenticated; come again in a moment", maxAddressAsks)
+	}
+	v.asks++
+	return nil
+}
+
+// asked ends what ask began.
+func (v *guest) asked() {
+	if v == nil {
+		return
+	}
+	v.of.mu.Lock()
+	defer v.of.mu.Unlock()
+	v.asks--
+}
+
+const maxAddressAsks = maxAuthorise / 8
 
 // session lets a session in.
 func (v *guest) session() *fault.Error {

@@ -386,7 +386,7 @@ func TestASessionEndsWithItsIdentity(t *testing.T) {
 	var said diary
 	left := make(chan string, 1)
 	s := start(t, newCluster(echo), func(c *GateServerConfig) {
-		c.EventHandler, c.Listener = &doorman{lasts: time.Second, left: left}, said.listener()
+		c.EventHandler, c.Listener = &doorman{lasts: 3 * time.Second, left: left}, said.listener()
 	})
 	id, stream := register(t, grpcAs(t, "ann"), dial(t, s))
 	_, err := stream.Recv()
@@ -430,7 +430,7 @@ func TestTheHandlerHearsOfEverySession(t *testing.T) {
 // A handler that panics or hangs costs its own clients their answer and nobody else.
 func TestAHandlerThatFails(t *testing.T) {
 	var panics []string
-	a := newAuthority(&doorman{}, &event.Listener{MethodPanicked: func(e event.MethodPanicked) { panics = append(panics, e.Method) }})
+	a := newAuthority(&doorman{}, nil, &event.Listener{MethodPanicked: func(e event.MethodPanicked) { panics = append(panics, e.Method) }})
 	if _, why, err := a.authorise(t.Context(), map[string][]string{"authorization": {"mad"}}); fault.KindOf(err) != fault.Unauthenticated || why != event.HandlerFail || strings.Contains(err.Error(), "mad") {
 		t.Error(why, err)
 	}
@@ -439,7 +439,7 @@ func TestAHandlerThatFails(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	hang := make(chan struct{})
-	a = newAuthority(hanging{hang, cancel}, &event.Listener{})
+	a = newAuthority(hanging{hang, cancel}, nil, &event.Listener{})
 	if _, why, err := a.authorise(ctx, nil); fault.KindOf(err) != fault.Canceled || why != event.HandlerFail || fault.OutcomeOf(err) != fault.NotExecuted {
 		t.Error(why, err)
 	}

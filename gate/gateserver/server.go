@@ -230,7 +230,7 @@ type running struct {
 // serve builds the doors and sets them to work.
 func (s *GateServer) serve(life context.Context) *running {
 	hard, hurry := context.WithCancel(context.WithoutCancel(life))
-	asks := newAuthority(s.cfg.EventHandler, &s.heard)
+	asks := newAuthority(s.cfg.EventHandler, s.cfg.RequestHeaders, &s.heard)
 	g := gate.New(gate.Config{Ended: asks.ended(), Address: s.address, MaxSessions: s.cfg.MaxSessions, ResumeWindow: s.cfg.ResumeWindow, Listener: s.heard})
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)

@@ -60,7 +60,7 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
 		return
 	}
-	s := &socket{door: d, conn: conn, wire: connOf(r), cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(session.ID(), true)}
+	s := &socket{door: d, conn: conn, wire: connOf(r), cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(life, session.ID(), true)}
 	s.run(life)
 }
 
@@ -132,6 +132,8 @@ func (s *socket) read(ctx context.Context) {
 // receive reads one message whole. One that is not acceptable ends the session and
 // is nil.
 func (s *socket) receive(kind websocket.MessageType, r io.Reader) ([]byte, error) {
+	late := time.AfterFunc(grace+time.Duration(maxMessage/s.door.calls.visitors.BodyRate)*time.Second, s.cut) // as for a body over HTTP
+	defer late.Stop()
 	r = io.TeeReader(r, &s.heard)
 	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
 	switch {

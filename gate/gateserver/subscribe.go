@@ -131,8 +131,29 @@ func (s *socket) sendPublished(ctx context.Context) error {
 		if err := s.send(ctx, frame); err != nil {
 			return err
 		}
+		select {
+		case <-s.session.Done():
+			return nil
+		default:
+		}
+		if err := s.sendPush(ctx); err != nil { // busy objects do not hold up what is pushed
+			return err
+		}
 	}
 	return nil
+}
+
+// sendPush sends one push, if there is one.
+func (s *socket) sendPush(ctx context.Context) error {
+	m, ok := s.session.Next()
+	if !ok {
+		return nil
+	}
+	frame, err := messageFrame(m)
+	if err != nil {
+		return err
+	}
+	return s.send(ctx, frame)
 }
 
 // sendReady sends the replies that wait.
@@ -197,12 +218,19 @@ func (c *conversation) subscribe(ctx context.Context, q *question, req *gate_pb.
 // addPublished fills a batch with what is published, behind all answers: one of them may
 // tell the number of the subscription.
 func (c *conversation) addPublished(b *[]byte, full int) {
-	for !c.parted && len(*b) < full && !c.hasAnswers() {
-		p, ok := c.subs.Next()
-		if !ok {
+	for !c.parted && len(*b) < full {
+		if c.taken == nil {
+			p, ok := c.subs.Next()
+			if !ok {
+				return
+			}
+			c.taken = &p
+		}
+		if c.hasAnswers() { // looked at behind Next: what it gave may be of a subscription that they begin
 			return
 		}
-		*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Published{Published: publishedOf(&p)}})
+		*b = appendFrame(*b, &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Published{Published: publishedOf(c.taken)}})
+		c.taken = nil
 	}
 }
 

@@ -80,6 +80,9 @@ func (v *visitor) addText(text []byte) {
 // say: a proxy may have set it.
 func (v *visitor) add(more map[string][]string) error {
 	for name := range more {
+		if v.ask.requestOnly[name] || strings.HasPrefix(name, ":") {
+			return errors.New("it names " + name + ", which only the request itself may carry")
+		}
 		if v.headers[name] != nil {
 			return errors.New("it names " + name + ", which is a header of the request already: give it once")
 		}
@@ -175,6 +178,12 @@ func (c *calls) admit(ctx context.Context) error {
 	if v == nil {
 		return errNoVisitor
 	}
+	if a := askerOf(ctx); a != nil {
+		if refusal := a.address.ask(); refusal != nil {
+			return refusal
+		}
+		defer a.address.asked()
+	}
 	_, err := v.authorise(ctx)
 	return err
 }
@@ -196,8 +205,12 @@ func (c *calls) receiveRequest(r *http.Request, path string) (*http.Request, err
 	return r, c.admit(ctx)
 }
 
-// stay is life with the visitor of ctx, who outlives the request that brought him.
+// stay is life with the visitor of ctx, who outlives the request that brought him, and with
+// his connection, whose certificate may say who he is.
 func stay(life, ctx context.Context) context.Context {
+	if conn := ctx.Value(connKey{}); conn != nil {
+		life = context.WithValue(life, connKey{}, conn)
+	}
 	if v := visitorOf(ctx); v != nil {
 		return context.WithValue(life, visitorKey{}, v)
 	}

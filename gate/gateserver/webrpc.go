@@ -35,7 +35,7 @@ const webTalk = 30 * time.Second
 
 func newWebDoor(d *grpcDoor, types *describer) *webDoor {
 	options := connect.WithHandlerOptions(
-		connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage+64<<10),
+		connect.WithReadMaxBytes(maxMessage), // checkReply bounds what is sent, and says that the call ran
 		connect.WithCodec(jsonCodec{"json", types}), connect.WithCodec(jsonCodec{"json; charset=utf-8", types}),
 	)
 	return &webDoor{methods: map[string]http.Handler{

@@ -230,7 +230,7 @@ func TestBrowserThatDoesNotRead(t *testing.T) {
 		t.Errorf("ended: %s", why)
 	}
 	began := time.Now()
-	if err := s.Stop(); err != nil || time.Since(began) > 4*time.Second {
+	if err := s.Stop(); err != nil || time.Since(began) > 7*time.Second {
 		t.Errorf("stopped after %v: %v", time.Since(began), err)
 	}
 }

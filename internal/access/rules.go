@@ -150,10 +150,10 @@ func (r *Rules) learn(n names) []candidate {
 	}
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	if old := *r.known.Load(); len(old) < maxKnown {
-		known := maps.Clone(old)
-		known[n] = found
-		r.known.Store(&known)
+	known := map[names][]candidate{n: found}
+	if old := *r.known.Load(); len(old) < maxKnown { // else it begins anew: a client may have made the names up
+		maps.Copy(known, old)
 	}
+	r.known.Store(&known)
 	return found
 }

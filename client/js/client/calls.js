@@ -31,7 +31,7 @@ export class Calls {
     const call = new Call(ask, body, options, (c) => this.#forget(c));
     if (call.done) return call.promise;
     if (this.#why) call.giveUp("CLOSED", this.#why);
-    else if (this.#waiting.size + this.#pausing.size >= this.#limit) {
+    else if (!ask.op.endsWith("subscribe") && this.#waiting.size + this.#pausing.size >= this.#limit) {
       call.giveUp("OVERLOADED", `${this.#limit} calls wait for the gate; this one was not begun`);
     } else {
       this.#waiting.add(call);
@@ -87,6 +87,10 @@ export class Calls {
     const link = this.#link;
     if (!link) return;
     for (const call of this.#waiting) {
+      if (call.ask.only && call.ask.only !== link) { // its number means something else there
+        call.giveUp("CANCELED", "its connection has ended");
+        continue;
+      }
       if (link.calls.size >= link.maxCalls) return;
       const seq = ++this.#seq;
       this.#waiting.delete(call);

@@ -105,7 +105,7 @@ export class Connection {
   }
 
   #heard(link, frame) {
-    if (this.#leaving.has(link)) return this.#on.frame(link, frame);
+    if (this.#leaving.has(link)) return frame.op === "reply" ? this.#on.frame(link, frame) : undefined; // its pushes are of a session that goes on elsewhere
     if (link !== this.#link) return;
     this.#expect(this.#options.silence, `nothing was heard for ${this.#options.silence} ms`);
     switch (frame.op) {

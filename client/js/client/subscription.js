@@ -63,7 +63,7 @@ export class Subscription {
       this.#why = "";
     } else {
       if (now <= this.#version) return; // it is here already
-      this.stream.put({ version, change });
+      this.stream.put(change === undefined ? { version, payload: frame.payload } : { version, change }); // the node had no JSON
     }
     this.#version = now;
     if (this.stream.size > this.#limit) this.#startOver();
@@ -79,7 +79,7 @@ export class Subscription {
 
   #leave() {
     if (!this.#number) return;
-    this.#make({ op: "unsubscribe", subscription: this.#number }).catch(() => {}); // it ends with the connection, too
+    this.#make({ op: "unsubscribe", subscription: this.#number, only: this.#link }).catch(() => {}); // it ends with the connection, too
     this.#number = 0;
   }
 }
