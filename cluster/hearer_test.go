@@ -123,3 +123,24 @@ func TestANodeThatEndsInGoodOrderLosesNothing(t *testing.T) {
 		heard(t, told, "0", "0")
 	})
 }
+
+// A node that was never heard may have pushed for this gate's clients before it went.
+func TestANodeThatWasNeverHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, told := heardBy()
+		h.broke(errBroken)
+		time.Sleep(2 * brokenFor)
+		synctest.Wait()
+		heard(t, told, "gap")
+		h.end(true)
+		heard(t, told, "gap")
+
+		h, told = heardBy()
+		h.begin(peer.Opening{}) // of a version without queues: it has nothing to go on from
+		h.broke(errBroken)
+		time.Sleep(2 * brokenFor)
+		synctest.Wait()
+		h.end(true)
+		heard(t, told)
+	})
+}

@@ -340,3 +340,31 @@ func TestAGateThatClosesEndsSessionsThatWait(t *testing.T) {
 		time.Sleep(2 * time.Minute) // and nothing happens then
 	})
 }
+
+// A token that comes while its session ends opens another session, and says so.
+func TestAResumeOfASessionThatEnds(t *testing.T) {
+	g := New(Config{Address: "g:1"})
+	defer g.Close(errLate)
+	s := openResumable(t, g, "", 0)
+	s.over(errSlow) // the gate has yet to forget it
+	next := openResumable(t, g, s.Token(), 0)
+	if next.Resumed() || next.ID() == s.ID() {
+		t.Errorf("resumed %v as %s", next.Resumed(), next.ID())
+	}
+	push(t, g, next, "a")
+	tells(t, next, "[1-0] 1:a")
+}
+
+// Losses beside each other are one, however keyed pushes come and go between them.
+func TestGapsBesideEachOther(t *testing.T) {
+	g := New(Config{Address: "g:1"})
+	defer g.Close(errLate)
+	s := openResumable(t, g, "", 0)
+	for range 100 {
+		g.Deliver(peer.PushFrame{ClientIDs: []string{s.ID()}, Message: say(t, "k"), Key: "k"})
+		g.Deliver(peer.PushFrame{ClientIDs: []string{s.ID()}, Gap: true})
+	}
+	if n := s.trail.waiting.Len(); n > 3 {
+		t.Errorf("%d parcels wait for one push", n)
+	}
+}

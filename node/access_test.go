@@ -103,6 +103,24 @@ func TestAccessIsOfWhoeverAsks(t *testing.T) {
 	})
 }
 
+// A gate renews what its clients follow, as they may.
+func TestAGateAsksForItsClients(t *testing.T) {
+	for verdict, rule := range map[bool]access.Access{true: access.External, false: access.Internal} {
+		var denied []event.AccessDenied
+		n := &Node{}
+		r, err := access.Compile([]access.Rule{{Type: "Room", Access: rule}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.SetAccess(r)
+		n.on.AccessDenied = func(e event.AccessDenied) { denied = append(denied, e) }
+		req := &peer.Request{Call: object.Call{Ref: object.Ref{Type: "Room", ID: "1"}, Method: object.SubscribeMethod}}
+		if err := n.permit(req, &callctx.Info{}); (err == nil) != verdict {
+			t.Errorf("under %v: %v, %v", rule, err, denied)
+		}
+	}
+}
+
 // What is refused brings nothing to life, and reads nothing.
 func TestARefusedCallActivatesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,8 +89,14 @@ export type Verdict<R = any> =
 export type Published<S = any, C = S> =
   | { version: string; snapshot: S; reset?: undefined; change?: undefined }
   | { version: string; snapshot: S; reset: true; reason: string; change?: undefined }
-  | { version: string; change: C; snapshot?: undefined; reset?: undefined }
-  | { version: string; payload: string; change?: undefined; snapshot?: undefined; reset?: undefined }; // the base64 of an Any that no node could write as JSON
+  | {
+      version: string;
+      change: C;
+      /** The base64 of the change's Any, where no node could write it as JSON: then change is undefined. */
+      payload?: string;
+      snapshot?: undefined;
+      reset?: undefined;
+    };
 
 /** Ends what it was returned for. */
 export type Stop = () => void;

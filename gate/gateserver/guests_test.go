@@ -329,3 +329,41 @@ func TestClientsOfAProxy(t *testing.T) {
 		t.Errorf("a third: %+v", got)
 	}
 }
+
+// Whoever is refused counts out as he counted in.
+func TestConnectionsAreCountedOut(t *testing.T) {
+	v := visitorsOf(Limits{Connections: 1, AddressConnections: 2})
+	ip := netip.MustParseAddr("192.0.2.1")
+	var here []*guest
+	for i := range 5 {
+		g, refusal := v.connect(ip)
+		if (refusal != nil) != (i > 0) {
+			t.Errorf("connection %d: %v", i, refusal)
+		}
+		here = append(here, g)
+	}
+	for _, g := range here {
+		v.disconnect(g)
+	}
+	if g := here[0]; v.open != 0 || g.connections != 0 || g.uses != 0 {
+		t.Errorf("%d connections, %d of the address, %d holds", v.open, g.connections, g.uses)
+	}
+}
+
+// One address does not take all places where clients are authenticated.
+func TestPlacesOfAnAddress(t *testing.T) {
+	v := visitorsOf(Limits{})
+	g := v.visit(netip.MustParseAddr("192.0.2.1"))
+	for range maxAddressAsks {
+		if e := g.ask(); e != nil {
+			t.Fatal(e)
+		}
+	}
+	if e := g.ask(); fault.KindOf(e) != fault.Overloaded || e.RetryAfter == 0 {
+		t.Error(e)
+	}
+	g.asked()
+	if e := g.ask(); e != nil {
+		t.Error(e)
+	}
+}

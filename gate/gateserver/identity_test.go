@@ -484,6 +484,19 @@ func TestAuthHeader(t *testing.T) {
 	}
 }
 
+// What a proxy sets counts as a header of the request, and in no other way.
+func TestRequestHeaders(t *testing.T) {
+	s := start(t, newCluster(echo), func(c *GateServerConfig) { c.EventHandler, c.RequestHeaders = &doorman{}, []string{"Authorization"} })
+	for _, text := range []string{`{"authorization":"ann"}`, `{"Authorization":["ann"]}`, `{"Host":"x"}`, `{":authority":"x"}`} {
+		if got := request(t, s, "POST", "/api/v1/objects/Room/1/M", "{}", authHeader, text); got.status != 400 || !strings.Contains(got.body, "only the request itself") {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+	if got := request(t, s, "POST", "/api/v1/objects/Room/1/M", "{}", "Authorization", "ann"); got.status != 200 {
+		t.Error(got)
+	}
+}
+
 func FuzzAuthHeader(f *testing.F) {
 	for _, s := range []string{`{"Authorization":"Bearer x"}`, `{"a":["b"]}`, `{`, `{"a":{"b":[]}}`, `{"\u0000":"x"}`} {
 		f.Add(s)

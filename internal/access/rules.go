@@ -19,8 +19,7 @@ type Rules struct {
 	writing sync.Mutex // of who adds to known
 }
 
-// maxKnown bounds known, whose keys a client may name at a gate. What is beyond it is
-// matched each time.
+// maxKnown bounds known, whose keys a client may make up. With one more it begins anew.
 const maxKnown = 1024
 
 // maxRules bounds each kind of rules.

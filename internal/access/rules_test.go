@@ -160,8 +160,8 @@ func TestNamesAreRememberedWithinABound(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := len(*r.known.Load()); n != maxKnown {
-		t.Errorf("%d are remembered, not %d", n, maxKnown)
+	if n := len(*r.known.Load()); n > maxKnown {
+		t.Errorf("%d are remembered, of %d at most", n, maxKnown)
 	}
 	if n := testing.AllocsPerRun(100, func() { r.Call(true, "A0", "1", "Secret") }); n > 0 {
 		t.Errorf("a check allocates %v times", n)

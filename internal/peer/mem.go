@@ -394,6 +394,9 @@ func (c *memConn) roundTrip(ctx context.Context, l *listener, frame []byte, serv
 	if err := c.n.travel(ctx, c.back); err != nil {
 		return nil, c.broke(ctx, err)
 	}
+	if err := ctx.Err(); err != nil { // the answer may be but the other end's word for that
+		return nil, c.broke(ctx, err)
+	}
 	return answer, nil
 }
 
