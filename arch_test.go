@@ -62,6 +62,7 @@ var house = []room{
 	{1, "internal/peer", []string{"internal/secure"}},
 	{1, "internal/archive", nil},
 	{1, "internal/conf", nil},
+	{1, "internal/origin", nil},
 	{1, "internal/telemetry", nil},
 	{1, "internal/openapi", nil},
 	{1, "client", nil},

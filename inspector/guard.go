@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/xiaonanln/goverse/internal/origin"
 )
 
 // cookie keeps a token that was given once in the address.
@@ -48,12 +50,10 @@ var origins = http.NewCrossOriginProtection()
 // foreign says why a request is that of another page, or was led here by a false DNS
 // answer; "": it is not. Whoever is no browser passes.
 func foreign(r *http.Request) string {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if host := hostOf(r.Host); ok && local.IP.IsLoopback() && !isLoopback(host) && !strings.HasSuffix(host, ".localhost") {
+	if host := origin.Host(r); origin.ByLoopback(r) && !isLoopback(host) && !strings.HasSuffix(host, ".localhost") {
 		return fmt.Sprintf("the name %q in the Host header is not this inspector's: use localhost", r.Host)
 	}
-	// A GET is as telling here as a POST: it may open the feed.
-	if origins.Check(&http.Request{Method: http.MethodPost, URL: r.URL, Host: r.Host, Header: r.Header}) != nil && !navigates(r) {
+	if origin.Check(origins, r) != nil && !navigates(r) {
 		return "a page of another origin may not use the inspector"
 	}
 	return ""
@@ -62,11 +62,4 @@ func foreign(r *http.Request) string {
 // navigates says whether a person follows a link to the page.
 func navigates(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" && !strings.HasPrefix(r.URL.Path, "/api/")
-}
-
-func hostOf(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/xiaonanln/goverse/internal/origin"
 )
 
 // guard keeps web pages of others from driving a gate that their reader's browser
@@ -18,11 +20,11 @@ type guard struct {
 
 func newGuard(origins []string, names ...string) *guard {
 	g := &guard{protection: http.NewCrossOriginProtection(), origins: map[string]bool{}, hosts: map[string]bool{}}
-	for _, origin := range origins {
+	for _, one := range origins {
 		// Validate has reported a bad one.
-		if g.protection.AddTrustedOrigin(origin) == nil {
-			g.origins[origin] = true
-			if u, err := url.Parse(origin); err == nil {
+		if g.protection.AddTrustedOrigin(one) == nil {
+			g.origins[one] = true
+			if u, err := url.Parse(one); err == nil {
 				names = append(names, u.Hostname())
 			}
 		}
@@ -36,31 +38,23 @@ func newGuard(origins []string, names ...string) *guard {
 	return g
 }
 
-// check refuses a request that another origin's page made. Unlike CrossOriginProtection
-// alone it holds GET to be as unsafe as the rest: here it may open a session.
+// check refuses a request that another origin's page made.
 func (g *guard) check(r *http.Request) error {
 	if !g.hostIsOurs(r) {
 		return forbidden("the name %q in the Host header is not one of this gate's; a page may have been led here by a false DNS answer: use localhost, or allow the origin with AllowedOrigins", r.Host)
 	}
-	unsafe := &http.Request{Method: http.MethodPost, URL: r.URL, Host: r.Host, Header: r.Header}
-	if err := g.protection.Check(unsafe); err != nil {
+	if err := origin.Check(g.protection, r); err != nil {
 		return forbidden("a page of another origin (%q) may not use this gate; allow it with AllowedOrigins: %v", r.Header.Get("Origin"), err)
 	}
 	return nil
 }
 
-// hostIsOurs defends a gate on loopback against DNS rebinding, where a page's own
-// name is made to resolve to this machine and so looks like the same origin.
+// hostIsOurs says whether the request names this gate, as far as that counts.
 func (g *guard) hostIsOurs(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() || r.Host == "" {
+	if !origin.ByLoopback(r) || r.Host == "" {
 		return true
 	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	host := origin.Host(r)
 	return net.ParseIP(host) != nil || host == "localhost" || strings.HasSuffix(host, ".localhost") || g.hosts[host]
 }
 
@@ -69,11 +63,11 @@ func (g *guard) hostIsOurs(r *http.Request) bool {
 func (g *guard) allow(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
-	origin := r.Header.Get("Origin")
-	if !g.origins[origin] {
+	page := r.Header.Get("Origin")
+	if !g.origins[page] {
 		return false
 	}
-	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Allow-Origin", page)
 	h.Set("Access-Control-Expose-Headers", strings.Join([]string{"Retry-After", statusHeader, replayedHeader, durableHeader, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin"}, ", "))
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
