@@ -1,6 +1,7 @@
 package goverseapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -115,7 +116,7 @@ func Main(opts ...Option) {
 	fs := flag.CommandLine
 	fs.StringVar(&s.Gate.HTTPListenAddress, "http-listen", "localhost:48000", "`host:port` on which clients speak HTTP and WebSocket")
 	fs.StringVar(&s.Gate.ListenAddress, "gate-listen", "localhost:49000", "`host:port` on which clients speak gRPC")
-	fs.StringVar(&s.Inspector, "inspector-listen", or(s.Inspector, "off"), "`host:port` of a page that shows the living cluster; off for none")
+	fs.StringVar(&s.Inspector, "inspector-listen", cmp.Or(s.Inspector, "off"), "`host:port` of a page that shows the living cluster; off for none")
 	secure.DoorFlags(fs, &s.Gate.ClientTLS)
 	l := newConfigLoader(fs, &s.Server)
 	if _, err := l.Load(os.Args[1:]); err != nil {
@@ -156,13 +157,6 @@ func (s *Standalone) validate() error {
 	gate.Router = (*cluster.Cluster)(nil) // Run sets it
 	s.shareKeys(&gate)
 	return errors.Join(s.Server.Validate(), gate.Validate())
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // shareKeys makes the gate show its clients the node's certificate, if it has none of its

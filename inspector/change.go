@@ -34,7 +34,6 @@ const (
 	OfCluster Kind = "cluster"
 	OfShards  Kind = "shards"
 	OfAction  Kind = "action" // an operator's
-	OfTrouble Kind = "trouble"
 )
 
 // someShards is how many shards a change names.

@@ -1,6 +1,7 @@
 package diagnosis
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,7 +102,7 @@ func (e *Explanation) types(v *Picture, name, holder string) {
 
 // cluster states the facts that are the same for all.
 func (e *Explanation) cluster(v *Picture) {
-	e.fact("leader", "%s", or(v.Leader.Address, "none"))
+	e.fact("leader", "%s", cmp.Or(v.Leader.Address, "none"))
 	formed := "formed"
 	if !v.Formed {
 		formed = "not formed"
@@ -277,9 +278,9 @@ func Node(v *Picture, address string) (e *Explanation, known bool) {
 	if l.Out > 0 {
 		e.fact("leaving", "%s", list(to))
 	}
-	e.fact("types", "%s", or(strings.Join(row.Types, ", "), "none"))
-	e.fact("version", "%s", or(row.Version, "not told"))
-	e.fact("store", "%s", or(row.Store, "not told"))
+	e.fact("types", "%s", cmp.Or(strings.Join(row.Types, ", "), "none"))
+	e.fact("version", "%s", cmp.Or(row.Version, "not told"))
+	e.fact("store", "%s", cmp.Or(row.Store, "not told"))
 	e.cluster(v)
 	if lost > 0 {
 		e.note("%s still named after an earlier process with this address, which is gone", are(lost, "shard"))
@@ -320,7 +321,7 @@ func traffic(v *Picture, address string) (to, from map[string]int, lost int) {
 				from["that nobody holds"]++
 			}
 		case s.Current == address && alive && s.Target != address:
-			to["to "+or(s.Target, "nobody")]++
+			to["to "+cmp.Or(s.Target, "nobody")]++
 		}
 	}
 	return to, from, lost
@@ -408,12 +409,4 @@ func (e *Explanation) gone(v *Picture, address string, l Load, lost int) {
 	case slices.Contains(v.Strays, address):
 		e.acts("a person", "deletes the key %s if it stays: it can keep others from leading", v.NodeKey(address))
 	}
-}
-
-// or is s, or what stands for an empty one.
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }

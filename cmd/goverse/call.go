@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -183,7 +184,7 @@ func understood(r request, status int, body []byte) error {
 	if json.Unmarshal(body, &f) != nil || f.Code == "" {
 		return fmt.Errorf("%s answers with HTTP %d and no words of a gate's (%v): is it a gate's HTTP port?", r.gate, status, fault.OutcomeUnknown)
 	}
-	return fmt.Errorf("%s (%s): %s", f.Code, or(f.Outcome, fault.OutcomeUnknown.String()), f.Error)
+	return fmt.Errorf("%s (%s): %s", f.Code, cmp.Or(f.Outcome, fault.OutcomeUnknown.String()), f.Error)
 }
 
 // unanswered says what is known of a call that got no reply.

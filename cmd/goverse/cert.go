@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -85,7 +86,7 @@ clients reach it. With --client alone it is a client's, and no member's.`,
 				return err
 			}
 			if name == "" {
-				name = fileName(or(h.Client, first(hosts)))
+				name = fileName(cmp.Or(h.Client, first(hosts)))
 			}
 			if strings.ContainsAny(name, `/\`) || name == "ca" {
 				return usagef("--name %q: want the name of a file in --dir, other than ca", name)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -223,7 +224,7 @@ func effectiveOf(settings []conf.Setting, all bool) effective {
 func (e effective) table(w io.Writer) {
 	rows := [][]string{{"FLAG", "VALUE", "FROM", "KEY"}}
 	for _, s := range e.Settings {
-		rows = append(rows, []string{s.Flag, or(s.Value, "-"), s.From, or(s.Key, "-")})
+		rows = append(rows, []string{s.Flag, cmp.Or(s.Value, "-"), s.From, cmp.Or(s.Key, "-")})
 	}
 	columns(w, rows)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -189,7 +190,7 @@ func (s stock) table(w io.Writer) {
 	}
 	if s.Schema == s.SchemaWanted {
 		count := func(name string, n int64) { rows = append(rows, []string{name, strconv.FormatInt(n, 10)}) }
-		rows = append(rows, []string{"store", s.StoreID}, []string{"cluster", or(s.Cluster, "none yet")})
+		rows = append(rows, []string{"store", s.StoreID}, []string{"cluster", cmp.Or(s.Cluster, "none yet")})
 		count("objects", s.Objects)
 		count("deleted objects", s.Tombstones)
 		count("call results", s.Calls)

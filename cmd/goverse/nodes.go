@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -81,7 +82,7 @@ func (l nodeList) table(w io.Writer) {
 		if n.Leader {
 			mark = "*"
 		}
-		rows = append(rows, append([]string{n.Address, n.State, or(mark, "-")}, append(cells(n.Load), or(n.Version, "-"), or(strings.Join(n.Types, ","), "-"))...))
+		rows = append(rows, append([]string{n.Address, n.State, cmp.Or(mark, "-")}, append(cells(n.Load), cmp.Or(n.Version, "-"), cmp.Or(strings.Join(n.Types, ","), "-"))...))
 	}
 	columns(w, rows)
 }
@@ -131,7 +132,7 @@ func (p *program) draw(v *picture) []byte {
 		return append(line, '\n')
 	}
 	l.table(&b)
-	fmt.Fprintf(&b, "%d shards: %v\n", v.Table.Len(), or(v.Census().String(), "none"))
+	fmt.Fprintf(&b, "%d shards: %v\n", v.Table.Len(), cmp.Or(v.Census().String(), "none"))
 	for _, w := range l.Warnings {
 		fmt.Fprintln(&b, "note:", clean(w))
 	}

@@ -44,14 +44,6 @@ func columns(w io.Writer, rows [][]string) {
 	t.Flush()
 }
 
-// or is s, or what stands for an empty one.
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
 // clean is s without what would move a terminal's cursor, or worse: what is in etcd
 // may be anything.
 func clean(s string) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -38,7 +39,7 @@ func newBuild(info *debug.BuildInfo) build {
 	if info == nil {
 		return b
 	}
-	b.Version = or(info.Main.Version, b.Version)
+	b.Version = cmp.Or(info.Main.Version, b.Version)
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":

@@ -156,7 +156,7 @@ func httpWay(name string, op object.Op, method, path, body string, header ...str
 		case as != "":
 			h = append(h, "Authorization", as)
 		}
-		got := request(t, s, method, strings.ReplaceAll(path, "TYPE", typ), body, h...)
+		got := request(t, s, method, strings.ReplaceAll(path, "TYPE", typ), strings.ReplaceAll(body, "TYPE", typ), h...)
 		if got.status == 401 && got.header.Get("WWW-Authenticate") == "" {
 			t.Error("401 without WWW-Authenticate")
 		}
@@ -192,6 +192,8 @@ var ways = []way{
 	httpWay("envelope", object.OpCall, "POST", "/api/v1/objects/call/TYPE/1/M", `{}`),
 	httpWay("envelope create", object.OpCreate, "POST", "/api/v1/objects/create/TYPE/1", ``),
 	httpWay("envelope delete", object.OpDelete, "POST", "/api/v1/objects/delete/TYPE/1", ``),
+	httpWay("Connect", object.OpCall, "POST", "/gate.GateService/CallObject", `{"type":"TYPE","id":"1","method":"M"}`, "Content-Type", "application/json"),
+	httpWay("Connect create", object.OpCreate, "POST", "/gate.GateService/CreateObject", `{"type":"TYPE","id":"1"}`, "Content-Type", "application/json"),
 	{name: "Register", session: true, op: object.OpCall, ask: askRegistered},
 	{name: "Converse", session: true, op: object.OpCall, ask: askConversing},
 	{name: "events", session: true, op: object.OpCall, ask: askFollowing},

@@ -279,11 +279,7 @@ func (s *socket) sendAnswer(ctx context.Context, a answer) error {
 // sendPushes empties the outbox. Replies do not wait for all of it.
 func (s *socket) sendPushes(ctx context.Context) error {
 	for m, ok := s.session.Next(); ok; m, ok = s.session.Next() {
-		frame, err := messageFrame(m)
-		if err != nil {
-			return err
-		}
-		if err := s.send(ctx, frame); err != nil {
+		if err := s.sendMessage(ctx, m); err != nil {
 			return err
 		}
 		select {
@@ -295,6 +291,14 @@ func (s *socket) sendPushes(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (s *socket) sendMessage(ctx context.Context, m gate.Message) error {
+	frame, err := messageFrame(m)
+	if err != nil {
+		return err
+	}
+	return s.send(ctx, frame)
 }
 
 // sayGoodbye sends what still waits and closes with the reason. When the gate stops,

@@ -136,24 +136,13 @@ func (s *socket) sendPublished(ctx context.Context) error {
 			return nil
 		default:
 		}
-		if err := s.sendPush(ctx); err != nil { // busy objects do not hold up what is pushed
-			return err
+		if m, ok := s.session.Next(); ok { // busy objects do not hold up what is pushed
+			if err := s.sendMessage(ctx, m); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
-}
-
-// sendPush sends one push, if there is one.
-func (s *socket) sendPush(ctx context.Context) error {
-	m, ok := s.session.Next()
-	if !ok {
-		return nil
-	}
-	frame, err := messageFrame(m)
-	if err != nil {
-		return err
-	}
-	return s.send(ctx, frame)
 }
 
 // sendReady sends the replies that wait.

@@ -58,7 +58,7 @@ type Postgres struct {
 
 // Inspector is the page that shows the cluster.
 type Inspector struct {
-	Address string `yaml:"address" flag:"inspector-address" default:"" doc:"host:port to which members show what they do."`
+	Address string `yaml:"address" flag:"inspector-listen" default:"" doc:"host:port of the page that shows the cluster, in programs that serve one; off for none."`
 }
 
 // Node is one node program.
