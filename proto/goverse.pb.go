@@ -153,6 +153,7 @@ type CallRequest struct {
 	Hops          uint32                 `protobuf:"varint,13,opt,name=hops,proto3" json:"hops,omitempty"`
 	Relay         string                 `protobuf:"bytes,14,opt,name=relay,proto3" json:"relay,omitempty"`                                        // set: the receiver passes the call on to the node at this address
 	CallIdIfKept  bool                   `protobuf:"varint,15,opt,name=call_id_if_kept,json=callIdIfKept,proto3" json:"call_id_if_kept,omitempty"` // call_id counts only where the object's type keeps results
+	Trace         *Trace                 `protobuf:"bytes,16,opt,name=trace,proto3" json:"trace,omitempty"`                                        // set: the call belongs to a trace that is kept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +293,74 @@ func (x *CallRequest) GetCallIdIfKept() bool {
 	return false
 }
 
+func (x *CallRequest) GetTrace() *Trace {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
+// Trace is a place in a trace, as W3C Trace Context has it: a span that is kept.
+type Trace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`       // 16
+	Span          []byte                 `protobuf:"bytes,2,opt,name=span,proto3" json:"span,omitempty"`   // 8
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // a tracestate of at most 512 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trace) Reset() {
+	*x = Trace{}
+	mi := &file_proto_goverse_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trace) ProtoMessage() {}
+
+func (x *Trace) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trace.ProtoReflect.Descriptor instead.
+func (*Trace) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Trace) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Trace) GetSpan() []byte {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *Trace) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 type CallReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Payload       *Payload               `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
@@ -304,7 +373,7 @@ type CallReply struct {
 
 func (x *CallReply) Reset() {
 	*x = CallReply{}
-	mi := &file_proto_goverse_proto_msgTypes[1]
+	mi := &file_proto_goverse_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -316,7 +385,7 @@ func (x *CallReply) String() string {
 func (*CallReply) ProtoMessage() {}
 
 func (x *CallReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[1]
+	mi := &file_proto_goverse_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -329,7 +398,7 @@ func (x *CallReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallReply.ProtoReflect.Descriptor instead.
 func (*CallReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{1}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CallReply) GetPayload() *Payload {
@@ -374,7 +443,7 @@ type Payload struct {
 
 func (x *Payload) Reset() {
 	*x = Payload{}
-	mi := &file_proto_goverse_proto_msgTypes[2]
+	mi := &file_proto_goverse_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +455,7 @@ func (x *Payload) String() string {
 func (*Payload) ProtoMessage() {}
 
 func (x *Payload) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[2]
+	mi := &file_proto_goverse_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +468,7 @@ func (x *Payload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payload.ProtoReflect.Descriptor instead.
 func (*Payload) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{2}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Payload) GetForm() isPayload_Form {
@@ -456,7 +525,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_proto_goverse_proto_msgTypes[3]
+	mi := &file_proto_goverse_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +537,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[3]
+	mi := &file_proto_goverse_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +550,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{3}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Caller) GetClientId() string {
@@ -523,7 +592,7 @@ type Chain struct {
 
 func (x *Chain) Reset() {
 	*x = Chain{}
-	mi := &file_proto_goverse_proto_msgTypes[4]
+	mi := &file_proto_goverse_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +604,7 @@ func (x *Chain) String() string {
 func (*Chain) ProtoMessage() {}
 
 func (x *Chain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[4]
+	mi := &file_proto_goverse_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +617,7 @@ func (x *Chain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chain.ProtoReflect.Descriptor instead.
 func (*Chain) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{4}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Chain) GetId() []byte {
@@ -579,7 +648,7 @@ type Turn struct {
 
 func (x *Turn) Reset() {
 	*x = Turn{}
-	mi := &file_proto_goverse_proto_msgTypes[5]
+	mi := &file_proto_goverse_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +660,7 @@ func (x *Turn) String() string {
 func (*Turn) ProtoMessage() {}
 
 func (x *Turn) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[5]
+	mi := &file_proto_goverse_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +673,7 @@ func (x *Turn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Turn.ProtoReflect.Descriptor instead.
 func (*Turn) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{5}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Turn) GetType() string {
@@ -669,7 +738,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_proto_goverse_proto_msgTypes[6]
+	mi := &file_proto_goverse_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +750,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[6]
+	mi := &file_proto_goverse_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +763,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{6}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Fault) GetKind() uint32 {
@@ -787,7 +856,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +868,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[7]
+	mi := &file_proto_goverse_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +881,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{7}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProbeRequest) GetOrigin() []byte {
@@ -860,7 +929,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +941,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[8]
+	mi := &file_proto_goverse_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +954,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{8}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProbeReply) GetPath() []string {
@@ -918,7 +987,7 @@ type StageRequest struct {
 
 func (x *StageRequest) Reset() {
 	*x = StageRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[9]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +999,7 @@ func (x *StageRequest) String() string {
 func (*StageRequest) ProtoMessage() {}
 
 func (x *StageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[9]
+	mi := &file_proto_goverse_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1012,7 @@ func (x *StageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRequest.ProtoReflect.Descriptor instead.
 func (*StageRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{9}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StageRequest) GetShard() uint32 {
@@ -1011,7 +1080,7 @@ type StageReply struct {
 
 func (x *StageReply) Reset() {
 	*x = StageReply{}
-	mi := &file_proto_goverse_proto_msgTypes[10]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1092,7 @@ func (x *StageReply) String() string {
 func (*StageReply) ProtoMessage() {}
 
 func (x *StageReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[10]
+	mi := &file_proto_goverse_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1105,7 @@ func (x *StageReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageReply.ProtoReflect.Descriptor instead.
 func (*StageReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{10}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StageReply) GetFault() *Fault {
@@ -1063,7 +1132,7 @@ type Staged struct {
 
 func (x *Staged) Reset() {
 	*x = Staged{}
-	mi := &file_proto_goverse_proto_msgTypes[11]
+	mi := &file_proto_goverse_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1144,7 @@ func (x *Staged) String() string {
 func (*Staged) ProtoMessage() {}
 
 func (x *Staged) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[11]
+	mi := &file_proto_goverse_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1157,7 @@ func (x *Staged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Staged.ProtoReflect.Descriptor instead.
 func (*Staged) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{11}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Staged) GetType() string {
@@ -1158,7 +1227,7 @@ type ListObjectsRequest struct {
 
 func (x *ListObjectsRequest) Reset() {
 	*x = ListObjectsRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[12]
+	mi := &file_proto_goverse_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1239,7 @@ func (x *ListObjectsRequest) String() string {
 func (*ListObjectsRequest) ProtoMessage() {}
 
 func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[12]
+	mi := &file_proto_goverse_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1252,7 @@ func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{12}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListObjectsRequest) GetType() string {
@@ -1217,7 +1286,7 @@ type ListObjectsReply struct {
 
 func (x *ListObjectsReply) Reset() {
 	*x = ListObjectsReply{}
-	mi := &file_proto_goverse_proto_msgTypes[13]
+	mi := &file_proto_goverse_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1298,7 @@ func (x *ListObjectsReply) String() string {
 func (*ListObjectsReply) ProtoMessage() {}
 
 func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[13]
+	mi := &file_proto_goverse_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1311,7 @@ func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsReply.ProtoReflect.Descriptor instead.
 func (*ListObjectsReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{13}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListObjectsReply) GetObjects() []*ListedObject {
@@ -1271,7 +1340,7 @@ type ListedObject struct {
 
 func (x *ListedObject) Reset() {
 	*x = ListedObject{}
-	mi := &file_proto_goverse_proto_msgTypes[14]
+	mi := &file_proto_goverse_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1352,7 @@ func (x *ListedObject) String() string {
 func (*ListedObject) ProtoMessage() {}
 
 func (x *ListedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[14]
+	mi := &file_proto_goverse_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1365,7 @@ func (x *ListedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedObject.ProtoReflect.Descriptor instead.
 func (*ListedObject) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{14}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListedObject) GetId() string {
@@ -1337,7 +1406,7 @@ type StoredStateRequest struct {
 
 func (x *StoredStateRequest) Reset() {
 	*x = StoredStateRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[15]
+	mi := &file_proto_goverse_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1418,7 @@ func (x *StoredStateRequest) String() string {
 func (*StoredStateRequest) ProtoMessage() {}
 
 func (x *StoredStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[15]
+	mi := &file_proto_goverse_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1431,7 @@ func (x *StoredStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredStateRequest.ProtoReflect.Descriptor instead.
 func (*StoredStateRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{15}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StoredStateRequest) GetType() string {
@@ -1391,7 +1460,7 @@ type StoredStateReply struct {
 
 func (x *StoredStateReply) Reset() {
 	*x = StoredStateReply{}
-	mi := &file_proto_goverse_proto_msgTypes[16]
+	mi := &file_proto_goverse_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1472,7 @@ func (x *StoredStateReply) String() string {
 func (*StoredStateReply) ProtoMessage() {}
 
 func (x *StoredStateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[16]
+	mi := &file_proto_goverse_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1485,7 @@ func (x *StoredStateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredStateReply.ProtoReflect.Descriptor instead.
 func (*StoredStateReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{16}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StoredStateReply) GetData() []byte {
@@ -1456,7 +1525,7 @@ type CatalogRequest struct {
 
 func (x *CatalogRequest) Reset() {
 	*x = CatalogRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[17]
+	mi := &file_proto_goverse_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1537,7 @@ func (x *CatalogRequest) String() string {
 func (*CatalogRequest) ProtoMessage() {}
 
 func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[17]
+	mi := &file_proto_goverse_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1550,7 @@ func (x *CatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogRequest.ProtoReflect.Descriptor instead.
 func (*CatalogRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{17}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CatalogRequest) GetKnown() string {
@@ -1504,7 +1573,7 @@ type CatalogReply struct {
 
 func (x *CatalogReply) Reset() {
 	*x = CatalogReply{}
-	mi := &file_proto_goverse_proto_msgTypes[18]
+	mi := &file_proto_goverse_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1585,7 @@ func (x *CatalogReply) String() string {
 func (*CatalogReply) ProtoMessage() {}
 
 func (x *CatalogReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[18]
+	mi := &file_proto_goverse_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1598,7 @@ func (x *CatalogReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogReply.ProtoReflect.Descriptor instead.
 func (*CatalogReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{18}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CatalogReply) GetDigest() string {
@@ -1578,7 +1647,7 @@ type CatalogType struct {
 
 func (x *CatalogType) Reset() {
 	*x = CatalogType{}
-	mi := &file_proto_goverse_proto_msgTypes[19]
+	mi := &file_proto_goverse_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1659,7 @@ func (x *CatalogType) String() string {
 func (*CatalogType) ProtoMessage() {}
 
 func (x *CatalogType) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[19]
+	mi := &file_proto_goverse_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1672,7 @@ func (x *CatalogType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogType.ProtoReflect.Descriptor instead.
 func (*CatalogType) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{19}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CatalogType) GetName() string {
@@ -1639,7 +1708,7 @@ type CatalogMethod struct {
 
 func (x *CatalogMethod) Reset() {
 	*x = CatalogMethod{}
-	mi := &file_proto_goverse_proto_msgTypes[20]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1720,7 @@ func (x *CatalogMethod) String() string {
 func (*CatalogMethod) ProtoMessage() {}
 
 func (x *CatalogMethod) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[20]
+	mi := &file_proto_goverse_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1733,7 @@ func (x *CatalogMethod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogMethod.ProtoReflect.Descriptor instead.
 func (*CatalogMethod) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{20}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CatalogMethod) GetName() string {
@@ -1695,6 +1764,1171 @@ func (x *CatalogMethod) GetResponse() string {
 	return ""
 }
 
+type SurveyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyRequest) Reset() {
+	*x = SurveyRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyRequest) ProtoMessage() {}
+
+func (x *SurveyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyRequest.ProtoReflect.Descriptor instead.
+func (*SurveyRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{22}
+}
+
+// SurveyReply is what a node has counted. Two with the same since can be compared.
+type SurveyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Since         uint64                 `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`                       // which counting this is; random
+	AgeNanos      int64                  `protobuf:"varint,2,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"` // of the counting, by the node's clock
+	Objects       int64                  `protobuf:"varint,3,opt,name=objects,proto3" json:"objects,omitempty"`                   // in memory now
+	Executions    int64                  `protobuf:"varint,4,opt,name=executions,proto3" json:"executions,omitempty"`             // calls under way now
+	Commits       uint64                 `protobuf:"varint,5,opt,name=commits,proto3" json:"commits,omitempty"`                   // transactions with the store
+	Types         []*TypeSurvey          `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`
+	Edges         []*EdgeSurvey          `protobuf:"bytes,7,rep,name=edges,proto3" json:"edges,omitempty"`
+	Top           []*ObjectSurvey        `protobuf:"bytes,8,rep,name=top,proto3" json:"top,omitempty"`     // those that are called most, the most first
+	Gates         []*GateSurvey          `protobuf:"bytes,9,rep,name=gates,proto3" json:"gates,omitempty"` // that have reported to this node lately
+	Fault         *Fault                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyReply) Reset() {
+	*x = SurveyReply{}
+	mi := &file_proto_goverse_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyReply) ProtoMessage() {}
+
+func (x *SurveyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyReply.ProtoReflect.Descriptor instead.
+func (*SurveyReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SurveyReply) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *SurveyReply) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *SurveyReply) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *SurveyReply) GetExecutions() int64 {
+	if x != nil {
+		return x.Executions
+	}
+	return 0
+}
+
+func (x *SurveyReply) GetCommits() uint64 {
+	if x != nil {
+		return x.Commits
+	}
+	return 0
+}
+
+func (x *SurveyReply) GetTypes() []*TypeSurvey {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *SurveyReply) GetEdges() []*EdgeSurvey {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
+}
+
+func (x *SurveyReply) GetTop() []*ObjectSurvey {
+	if x != nil {
+		return x.Top
+	}
+	return nil
+}
+
+func (x *SurveyReply) GetGates() []*GateSurvey {
+	if x != nil {
+		return x.Gates
+	}
+	return nil
+}
+
+func (x *SurveyReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type TypeSurvey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Objects       int64                  `protobuf:"varint,2,opt,name=objects,proto3" json:"objects,omitempty"` // in memory now
+	Queued        int64                  `protobuf:"varint,3,opt,name=queued,proto3" json:"queued,omitempty"`   // calls that wait for a turn now
+	Activations   uint64                 `protobuf:"varint,4,opt,name=activations,proto3" json:"activations,omitempty"`
+	Calls         uint64                 `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
+	Errors        uint64                 `protobuf:"varint,6,opt,name=errors,proto3" json:"errors,omitempty"`                                        // of the calls
+	LatencyNanos  []int64                `protobuf:"varint,7,rep,packed,name=latency_nanos,json=latencyNanos,proto3" json:"latency_nanos,omitempty"` // the longest of each bucket, rising
+	LatencyCalls  []uint64               `protobuf:"varint,8,rep,packed,name=latency_calls,json=latencyCalls,proto3" json:"latency_calls,omitempty"` // in it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TypeSurvey) Reset() {
+	*x = TypeSurvey{}
+	mi := &file_proto_goverse_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TypeSurvey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TypeSurvey) ProtoMessage() {}
+
+func (x *TypeSurvey) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TypeSurvey.ProtoReflect.Descriptor instead.
+func (*TypeSurvey) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TypeSurvey) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *TypeSurvey) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *TypeSurvey) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *TypeSurvey) GetActivations() uint64 {
+	if x != nil {
+		return x.Activations
+	}
+	return 0
+}
+
+func (x *TypeSurvey) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *TypeSurvey) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *TypeSurvey) GetLatencyNanos() []int64 {
+	if x != nil {
+		return x.LatencyNanos
+	}
+	return nil
+}
+
+func (x *TypeSurvey) GetLatencyCalls() []uint64 {
+	if x != nil {
+		return x.LatencyCalls
+	}
+	return nil
+}
+
+type EdgeSurvey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // a type, or "client", "program" or "other"
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Calls         uint64                 `protobuf:"varint,3,opt,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EdgeSurvey) Reset() {
+	*x = EdgeSurvey{}
+	mi := &file_proto_goverse_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EdgeSurvey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EdgeSurvey) ProtoMessage() {}
+
+func (x *EdgeSurvey) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EdgeSurvey.ProtoReflect.Descriptor instead.
+func (*EdgeSurvey) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EdgeSurvey) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *EdgeSurvey) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *EdgeSurvey) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+type ObjectSurvey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Calls         uint64                 `protobuf:"varint,3,opt,name=calls,proto3" json:"calls,omitempty"`   // at most
+	Excess        uint64                 `protobuf:"varint,4,opt,name=excess,proto3" json:"excess,omitempty"` // by which calls may be too many
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectSurvey) Reset() {
+	*x = ObjectSurvey{}
+	mi := &file_proto_goverse_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectSurvey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectSurvey) ProtoMessage() {}
+
+func (x *ObjectSurvey) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectSurvey.ProtoReflect.Descriptor instead.
+func (*ObjectSurvey) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ObjectSurvey) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ObjectSurvey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ObjectSurvey) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *ObjectSurvey) GetExcess() uint64 {
+	if x != nil {
+		return x.Excess
+	}
+	return 0
+}
+
+type GateSurvey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Since         uint64                 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`
+	AgeNanos      int64                  `protobuf:"varint,3,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"`
+	Clients       int64                  `protobuf:"varint,4,opt,name=clients,proto3" json:"clients,omitempty"` // now
+	Calls         uint64                 `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
+	Pushes        uint64                 `protobuf:"varint,6,opt,name=pushes,proto3" json:"pushes,omitempty"`                     // to clients
+	AgoNanos      int64                  `protobuf:"varint,7,opt,name=ago_nanos,json=agoNanos,proto3" json:"ago_nanos,omitempty"` // in a survey: when it was reported
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GateSurvey) Reset() {
+	*x = GateSurvey{}
+	mi := &file_proto_goverse_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GateSurvey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GateSurvey) ProtoMessage() {}
+
+func (x *GateSurvey) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GateSurvey.ProtoReflect.Descriptor instead.
+func (*GateSurvey) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GateSurvey) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GateSurvey) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetClients() int64 {
+	if x != nil {
+		return x.Clients
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetPushes() uint64 {
+	if x != nil {
+		return x.Pushes
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetAgoNanos() int64 {
+	if x != nil {
+		return x.AgoNanos
+	}
+	return 0
+}
+
+type ReportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watched       bool                   `protobuf:"varint,1,opt,name=watched,proto3" json:"watched,omitempty"` // somebody surveys: report again within a second
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportReply) Reset() {
+	*x = ReportReply{}
+	mi := &file_proto_goverse_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportReply) ProtoMessage() {}
+
+func (x *ReportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
+func (*ReportReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReportReply) GetWatched() bool {
+	if x != nil {
+		return x.Watched
+	}
+	return false
+}
+
+func (x *ReportReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type LiveObjectsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                            // empty: all
+	Prefix        string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`                        // of the id
+	AfterType     string                 `protobuf:"bytes,3,opt,name=after_type,json=afterType,proto3" json:"after_type,omitempty"` // the object before the first that is listed; empty: from the beginning
+	AfterId       string                 `protobuf:"bytes,4,opt,name=after_id,json=afterId,proto3" json:"after_id,omitempty"`
+	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiveObjectsRequest) Reset() {
+	*x = LiveObjectsRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveObjectsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveObjectsRequest) ProtoMessage() {}
+
+func (x *LiveObjectsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveObjectsRequest.ProtoReflect.Descriptor instead.
+func (*LiveObjectsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *LiveObjectsRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *LiveObjectsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *LiveObjectsRequest) GetAfterType() string {
+	if x != nil {
+		return x.AfterType
+	}
+	return ""
+}
+
+func (x *LiveObjectsRequest) GetAfterId() string {
+	if x != nil {
+		return x.AfterId
+	}
+	return ""
+}
+
+func (x *LiveObjectsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type LiveObjectsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Objects       []*LiveObject          `protobuf:"bytes,1,rep,name=objects,proto3" json:"objects,omitempty"` // in the order of their types and ids
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiveObjectsReply) Reset() {
+	*x = LiveObjectsReply{}
+	mi := &file_proto_goverse_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveObjectsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveObjectsReply) ProtoMessage() {}
+
+func (x *LiveObjectsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveObjectsReply.ProtoReflect.Descriptor instead.
+func (*LiveObjectsReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *LiveObjectsReply) GetObjects() []*LiveObject {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *LiveObjectsReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type LiveObject struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Type              string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id                string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Shard             uint32                 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	LastUsedUnixNanos int64                  `protobuf:"varint,4,opt,name=last_used_unix_nanos,json=lastUsedUnixNanos,proto3" json:"last_used_unix_nanos,omitempty"`
+	Queued            int64                  `protobuf:"varint,5,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *LiveObject) Reset() {
+	*x = LiveObject{}
+	mi := &file_proto_goverse_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveObject) ProtoMessage() {}
+
+func (x *LiveObject) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveObject.ProtoReflect.Descriptor instead.
+func (*LiveObject) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *LiveObject) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *LiveObject) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LiveObject) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *LiveObject) GetLastUsedUnixNanos() int64 {
+	if x != nil {
+		return x.LastUsedUnixNanos
+	}
+	return 0
+}
+
+func (x *LiveObject) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+type LookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	State         bool                   `protobuf:"varint,3,opt,name=state,proto3" json:"state,omitempty"` // its state is wanted, too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookRequest) Reset() {
+	*x = LookRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookRequest) ProtoMessage() {}
+
+func (x *LookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookRequest.ProtoReflect.Descriptor instead.
+func (*LookRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *LookRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *LookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LookRequest) GetState() bool {
+	if x != nil {
+		return x.State
+	}
+	return false
+}
+
+type LookReply struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Live              bool                   `protobuf:"varint,1,opt,name=live,proto3" json:"live,omitempty"`
+	Phase             string                 `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"` // of a live one: "loading", "live", "closing"
+	Shard             uint32                 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	Pinned            bool                   `protobuf:"varint,4,opt,name=pinned,proto3" json:"pinned,omitempty"`   // to the node, by its id: it has no shard
+	Epoch             uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`     // under which the node holds the shard; 0: it does not
+	Version           uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"` // stored; 0: none, or not known
+	Unsaved           bool                   `protobuf:"varint,7,opt,name=unsaved,proto3" json:"unsaved,omitempty"`
+	Mode              string                 `protobuf:"bytes,8,opt,name=mode,proto3" json:"mode,omitempty"`
+	Durability        string                 `protobuf:"bytes,9,opt,name=durability,proto3" json:"durability,omitempty"`
+	CreatedUnixNanos  int64                  `protobuf:"varint,10,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"`
+	LastUsedUnixNanos int64                  `protobuf:"varint,11,opt,name=last_used_unix_nanos,json=lastUsedUnixNanos,proto3" json:"last_used_unix_nanos,omitempty"`
+	Running           []*LookedCall          `protobuf:"bytes,12,rep,name=running,proto3" json:"running,omitempty"`
+	Queue             []*LookedCall          `protobuf:"bytes,13,rep,name=queue,proto3" json:"queue,omitempty"`                    // the first of them
+	Queued            int64                  `protobuf:"varint,14,opt,name=queued,proto3" json:"queued,omitempty"`                 // all of them
+	Recent            []*LookedCall          `protobuf:"bytes,15,rep,name=recent,proto3" json:"recent,omitempty"`                  // the newest first
+	State             []byte                 `protobuf:"bytes,16,opt,name=state,proto3" json:"state,omitempty"`                    // JSON
+	Hidden            []string               `protobuf:"bytes,17,rep,name=hidden,proto3" json:"hidden,omitempty"`                  // paths of fields that are not to be shown
+	NoState           string                 `protobuf:"bytes,18,opt,name=no_state,json=noState,proto3" json:"no_state,omitempty"` // why there is none
+	Fault             *Fault                 `protobuf:"bytes,19,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *LookReply) Reset() {
+	*x = LookReply{}
+	mi := &file_proto_goverse_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookReply) ProtoMessage() {}
+
+func (x *LookReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookReply.ProtoReflect.Descriptor instead.
+func (*LookReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *LookReply) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *LookReply) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *LookReply) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *LookReply) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *LookReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LookReply) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *LookReply) GetUnsaved() bool {
+	if x != nil {
+		return x.Unsaved
+	}
+	return false
+}
+
+func (x *LookReply) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *LookReply) GetDurability() string {
+	if x != nil {
+		return x.Durability
+	}
+	return ""
+}
+
+func (x *LookReply) GetCreatedUnixNanos() int64 {
+	if x != nil {
+		return x.CreatedUnixNanos
+	}
+	return 0
+}
+
+func (x *LookReply) GetLastUsedUnixNanos() int64 {
+	if x != nil {
+		return x.LastUsedUnixNanos
+	}
+	return 0
+}
+
+func (x *LookReply) GetRunning() []*LookedCall {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *LookReply) GetQueue() []*LookedCall {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *LookReply) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *LookReply) GetRecent() []*LookedCall {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+func (x *LookReply) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *LookReply) GetHidden() []string {
+	if x != nil {
+		return x.Hidden
+	}
+	return nil
+}
+
+func (x *LookReply) GetNoState() string {
+	if x != nil {
+		return x.NoState
+	}
+	return ""
+}
+
+func (x *LookReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+type LookedCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	Caller        string                 `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
+	AtUnixNanos   int64                  `protobuf:"varint,3,opt,name=at_unix_nanos,json=atUnixNanos,proto3" json:"at_unix_nanos,omitempty"` // when it began, or began to wait; 0: not known
+	TookNanos     int64                  `protobuf:"varint,4,opt,name=took_nanos,json=tookNanos,proto3" json:"took_nanos,omitempty"`
+	Outcome       string                 `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookedCall) Reset() {
+	*x = LookedCall{}
+	mi := &file_proto_goverse_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookedCall) ProtoMessage() {}
+
+func (x *LookedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookedCall.ProtoReflect.Descriptor instead.
+func (*LookedCall) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *LookedCall) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *LookedCall) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *LookedCall) GetAtUnixNanos() int64 {
+	if x != nil {
+		return x.AtUnixNanos
+	}
+	return 0
+}
+
+func (x *LookedCall) GetTookNanos() int64 {
+	if x != nil {
+		return x.TookNanos
+	}
+	return 0
+}
+
+func (x *LookedCall) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+type DeactivateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"` // also where its state is nowhere else, and lost
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeactivateRequest) Reset() {
+	*x = DeactivateRequest{}
+	mi := &file_proto_goverse_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeactivateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeactivateRequest) ProtoMessage() {}
+
+func (x *DeactivateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeactivateRequest.ProtoReflect.Descriptor instead.
+func (*DeactivateRequest) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DeactivateRequest) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DeactivateRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeactivateRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type DeactivateReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WasLive       bool                   `protobuf:"varint,1,opt,name=was_live,json=wasLive,proto3" json:"was_live,omitempty"`
+	Fault         *Fault                 `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeactivateReply) Reset() {
+	*x = DeactivateReply{}
+	mi := &file_proto_goverse_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeactivateReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeactivateReply) ProtoMessage() {}
+
+func (x *DeactivateReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_goverse_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeactivateReply.ProtoReflect.Descriptor instead.
+func (*DeactivateReply) Descriptor() ([]byte, []int) {
+	return file_proto_goverse_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *DeactivateReply) GetWasLive() bool {
+	if x != nil {
+		return x.WasLive
+	}
+	return false
+}
+
+func (x *DeactivateReply) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 type PushesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`            // the gate's advertise address: the prefix of its client ids
@@ -1707,7 +2941,7 @@ type PushesRequest struct {
 
 func (x *PushesRequest) Reset() {
 	*x = PushesRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[21]
+	mi := &file_proto_goverse_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +2953,7 @@ func (x *PushesRequest) String() string {
 func (*PushesRequest) ProtoMessage() {}
 
 func (x *PushesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[21]
+	mi := &file_proto_goverse_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +2966,7 @@ func (x *PushesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushesRequest.ProtoReflect.Descriptor instead.
 func (*PushesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{21}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PushesRequest) GetGate() string {
@@ -1781,7 +3015,7 @@ type PushFrame struct {
 
 func (x *PushFrame) Reset() {
 	*x = PushFrame{}
-	mi := &file_proto_goverse_proto_msgTypes[22]
+	mi := &file_proto_goverse_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +3027,7 @@ func (x *PushFrame) String() string {
 func (*PushFrame) ProtoMessage() {}
 
 func (x *PushFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[22]
+	mi := &file_proto_goverse_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +3040,7 @@ func (x *PushFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFrame.ProtoReflect.Descriptor instead.
 func (*PushFrame) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{22}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PushFrame) GetClientIds() []string {
@@ -1893,7 +3127,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_proto_goverse_proto_msgTypes[23]
+	mi := &file_proto_goverse_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +3139,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[23]
+	mi := &file_proto_goverse_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +3152,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{23}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Change) GetType() string {
@@ -1960,18 +3194,18 @@ func (x *Change) GetEnded() bool {
 // type has: the object's state, and from then on its changes on the gate's stream.
 type SubscribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`    // who asks: the gate's advertise address
-	Json          bool                   `protobuf:"varint,2,opt,name=json,proto3" json:"json,omitempty"`   // the snapshot is wanted in JSON
-	Renew         bool                   `protobuf:"varint,3,opt,name=renew,proto3" json:"renew,omitempty"` // no snapshot, and OnSubscribe does not run: go on behind incarnation and version
-	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	Gate          string                 `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`                // who asks: the gate's advertise address
+	Json          bool                   `protobuf:"varint,2,opt,name=json,proto3" json:"json,omitempty"`               // the snapshot is wanted in JSON
+	Renew         bool                   `protobuf:"varint,3,opt,name=renew,proto3" json:"renew,omitempty"`             // no snapshot, and OnSubscribe does not run: go on behind incarnation and version
+	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // these are also a client's that has followed the object before:
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`         // what it has missed comes instead of the snapshot, if it is there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_proto_goverse_proto_msgTypes[24]
+	mi := &file_proto_goverse_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +3217,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[24]
+	mi := &file_proto_goverse_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +3230,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{24}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubscribeRequest) GetGate() string {
@@ -2037,10 +3271,10 @@ func (x *SubscribeRequest) GetVersion() uint64 {
 type SubscribeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Incarnation   uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // that the snapshot has
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // that the snapshot has, or the last of missed
 	Snapshot      *anypb.Any             `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"`            // instead
-	Continued     bool                   `protobuf:"varint,5,opt,name=continued,proto3" json:"continued,omitempty"` // of a renewal: nothing is missing but what is in missed or comes on the stream
+	Continued     bool                   `protobuf:"varint,5,opt,name=continued,proto3" json:"continued,omitempty"` // nothing is missing but what is in missed or comes on the stream
 	Missed        []*MissedChange        `protobuf:"bytes,6,rep,name=missed,proto3" json:"missed,omitempty"`
 	Node          string                 `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"` // who holds the object
 	unknownFields protoimpl.UnknownFields
@@ -2049,7 +3283,7 @@ type SubscribeReply struct {
 
 func (x *SubscribeReply) Reset() {
 	*x = SubscribeReply{}
-	mi := &file_proto_goverse_proto_msgTypes[25]
+	mi := &file_proto_goverse_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +3295,7 @@ func (x *SubscribeReply) String() string {
 func (*SubscribeReply) ProtoMessage() {}
 
 func (x *SubscribeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[25]
+	mi := &file_proto_goverse_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +3308,7 @@ func (x *SubscribeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeReply.ProtoReflect.Descriptor instead.
 func (*SubscribeReply) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{25}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SubscribeReply) GetIncarnation() uint64 {
@@ -2137,7 +3371,7 @@ type MissedChange struct {
 
 func (x *MissedChange) Reset() {
 	*x = MissedChange{}
-	mi := &file_proto_goverse_proto_msgTypes[26]
+	mi := &file_proto_goverse_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +3383,7 @@ func (x *MissedChange) String() string {
 func (*MissedChange) ProtoMessage() {}
 
 func (x *MissedChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[26]
+	mi := &file_proto_goverse_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +3396,7 @@ func (x *MissedChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MissedChange.ProtoReflect.Descriptor instead.
 func (*MissedChange) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{26}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MissedChange) GetVersion() uint64 {
@@ -2198,7 +3432,7 @@ type StoredResult struct {
 
 func (x *StoredResult) Reset() {
 	*x = StoredResult{}
-	mi := &file_proto_goverse_proto_msgTypes[27]
+	mi := &file_proto_goverse_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +3444,7 @@ func (x *StoredResult) String() string {
 func (*StoredResult) ProtoMessage() {}
 
 func (x *StoredResult) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[27]
+	mi := &file_proto_goverse_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +3457,7 @@ func (x *StoredResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredResult.ProtoReflect.Descriptor instead.
 func (*StoredResult) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{27}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StoredResult) GetDigest() []byte {
@@ -2253,13 +3487,14 @@ type StoredSend struct {
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	Request       *anypb.Any             `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	Caller        *Caller                `protobuf:"bytes,3,opt,name=caller,proto3" json:"caller,omitempty"`
+	Trace         *Trace                 `protobuf:"bytes,4,opt,name=trace,proto3" json:"trace,omitempty"` // set: it belongs to the trace of the method that sent it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoredSend) Reset() {
 	*x = StoredSend{}
-	mi := &file_proto_goverse_proto_msgTypes[28]
+	mi := &file_proto_goverse_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +3506,7 @@ func (x *StoredSend) String() string {
 func (*StoredSend) ProtoMessage() {}
 
 func (x *StoredSend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[28]
+	mi := &file_proto_goverse_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +3519,7 @@ func (x *StoredSend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredSend.ProtoReflect.Descriptor instead.
 func (*StoredSend) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{28}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StoredSend) GetMethod() string {
@@ -2308,6 +3543,13 @@ func (x *StoredSend) GetCaller() *Caller {
 	return nil
 }
 
+func (x *StoredSend) GetTrace() *Trace {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
 // StoredPush is a message to one client that is to leave.
 type StoredPush struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2321,7 +3563,7 @@ type StoredPush struct {
 
 func (x *StoredPush) Reset() {
 	*x = StoredPush{}
-	mi := &file_proto_goverse_proto_msgTypes[29]
+	mi := &file_proto_goverse_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +3575,7 @@ func (x *StoredPush) String() string {
 func (*StoredPush) ProtoMessage() {}
 
 func (x *StoredPush) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_goverse_proto_msgTypes[29]
+	mi := &file_proto_goverse_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +3588,7 @@ func (x *StoredPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPush.ProtoReflect.Descriptor instead.
 func (*StoredPush) Descriptor() ([]byte, []int) {
-	return file_proto_goverse_proto_rawDescGZIP(), []int{29}
+	return file_proto_goverse_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StoredPush) GetMessage() *anypb.Any {
@@ -2381,7 +3623,7 @@ var File_proto_goverse_proto protoreflect.FileDescriptor
 
 const file_proto_goverse_proto_rawDesc = "" +
 	"\n" +
-	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\xbb\x03\n" +
+	"\x13proto/goverse.proto\x12\agoverse\x1a\x19google/protobuf/any.proto\"\xe1\x03\n" +
 	"\vCallRequest\x12\x1b\n" +
 	"\x02op\x18\x01 \x01(\x0e2\v.goverse.OpR\x02op\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
@@ -2398,7 +3640,12 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x0etimeout_micros\x18\f \x01(\x03R\rtimeoutMicros\x12\x12\n" +
 	"\x04hops\x18\r \x01(\rR\x04hops\x12\x14\n" +
 	"\x05relay\x18\x0e \x01(\tR\x05relay\x12%\n" +
-	"\x0fcall_id_if_kept\x18\x0f \x01(\bR\fcallIdIfKept\"\x93\x01\n" +
+	"\x0fcall_id_if_kept\x18\x0f \x01(\bR\fcallIdIfKept\x12$\n" +
+	"\x05trace\x18\x10 \x01(\v2\x0e.goverse.TraceR\x05trace\"A\n" +
+	"\x05Trace\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04span\x18\x02 \x01(\fR\x04span\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\"\x93\x01\n" +
 	"\tCallReply\x12*\n" +
 	"\apayload\x18\x01 \x01(\v2\x10.goverse.PayloadR\apayload\x12$\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\x12\x1a\n" +
@@ -2504,7 +3751,113 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\tR\arequest\x12\x1a\n" +
-	"\bresponse\x18\x04 \x01(\tR\bresponse\"k\n" +
+	"\bresponse\x18\x04 \x01(\tR\bresponse\"\x0f\n" +
+	"\rSurveyRequest\"\xe4\x02\n" +
+	"\vSurveyReply\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x04R\x05since\x12\x1b\n" +
+	"\tage_nanos\x18\x02 \x01(\x03R\bageNanos\x12\x18\n" +
+	"\aobjects\x18\x03 \x01(\x03R\aobjects\x12\x1e\n" +
+	"\n" +
+	"executions\x18\x04 \x01(\x03R\n" +
+	"executions\x12\x18\n" +
+	"\acommits\x18\x05 \x01(\x04R\acommits\x12)\n" +
+	"\x05types\x18\x06 \x03(\v2\x13.goverse.TypeSurveyR\x05types\x12)\n" +
+	"\x05edges\x18\a \x03(\v2\x13.goverse.EdgeSurveyR\x05edges\x12'\n" +
+	"\x03top\x18\b \x03(\v2\x15.goverse.ObjectSurveyR\x03top\x12)\n" +
+	"\x05gates\x18\t \x03(\v2\x13.goverse.GateSurveyR\x05gates\x12$\n" +
+	"\x05fault\x18\n" +
+	" \x01(\v2\x0e.goverse.FaultR\x05fault\"\xec\x01\n" +
+	"\n" +
+	"TypeSurvey\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\aobjects\x18\x02 \x01(\x03R\aobjects\x12\x16\n" +
+	"\x06queued\x18\x03 \x01(\x03R\x06queued\x12 \n" +
+	"\vactivations\x18\x04 \x01(\x04R\vactivations\x12\x14\n" +
+	"\x05calls\x18\x05 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06errors\x18\x06 \x01(\x04R\x06errors\x12#\n" +
+	"\rlatency_nanos\x18\a \x03(\x03R\flatencyNanos\x12#\n" +
+	"\rlatency_calls\x18\b \x03(\x04R\flatencyCalls\"F\n" +
+	"\n" +
+	"EdgeSurvey\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
+	"\x05calls\x18\x03 \x01(\x04R\x05calls\"`\n" +
+	"\fObjectSurvey\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05calls\x18\x03 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06excess\x18\x04 \x01(\x04R\x06excess\"\xbe\x01\n" +
+	"\n" +
+	"GateSurvey\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x04R\x05since\x12\x1b\n" +
+	"\tage_nanos\x18\x03 \x01(\x03R\bageNanos\x12\x18\n" +
+	"\aclients\x18\x04 \x01(\x03R\aclients\x12\x14\n" +
+	"\x05calls\x18\x05 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06pushes\x18\x06 \x01(\x04R\x06pushes\x12\x1b\n" +
+	"\tago_nanos\x18\a \x01(\x03R\bagoNanos\"M\n" +
+	"\vReportReply\x12\x18\n" +
+	"\awatched\x18\x01 \x01(\bR\awatched\x12$\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x90\x01\n" +
+	"\x12LiveObjectsRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1d\n" +
+	"\n" +
+	"after_type\x18\x03 \x01(\tR\tafterType\x12\x19\n" +
+	"\bafter_id\x18\x04 \x01(\tR\aafterId\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"g\n" +
+	"\x10LiveObjectsReply\x12-\n" +
+	"\aobjects\x18\x01 \x03(\v2\x13.goverse.LiveObjectR\aobjects\x12$\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x8f\x01\n" +
+	"\n" +
+	"LiveObject\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\x12/\n" +
+	"\x14last_used_unix_nanos\x18\x04 \x01(\x03R\x11lastUsedUnixNanos\x12\x16\n" +
+	"\x06queued\x18\x05 \x01(\x03R\x06queued\"G\n" +
+	"\vLookRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\bR\x05state\"\xce\x04\n" +
+	"\tLookReply\x12\x12\n" +
+	"\x04live\x18\x01 \x01(\bR\x04live\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x16\n" +
+	"\x06pinned\x18\x04 \x01(\bR\x06pinned\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\x04R\aversion\x12\x18\n" +
+	"\aunsaved\x18\a \x01(\bR\aunsaved\x12\x12\n" +
+	"\x04mode\x18\b \x01(\tR\x04mode\x12\x1e\n" +
+	"\n" +
+	"durability\x18\t \x01(\tR\n" +
+	"durability\x12,\n" +
+	"\x12created_unix_nanos\x18\n" +
+	" \x01(\x03R\x10createdUnixNanos\x12/\n" +
+	"\x14last_used_unix_nanos\x18\v \x01(\x03R\x11lastUsedUnixNanos\x12-\n" +
+	"\arunning\x18\f \x03(\v2\x13.goverse.LookedCallR\arunning\x12)\n" +
+	"\x05queue\x18\r \x03(\v2\x13.goverse.LookedCallR\x05queue\x12\x16\n" +
+	"\x06queued\x18\x0e \x01(\x03R\x06queued\x12+\n" +
+	"\x06recent\x18\x0f \x03(\v2\x13.goverse.LookedCallR\x06recent\x12\x14\n" +
+	"\x05state\x18\x10 \x01(\fR\x05state\x12\x16\n" +
+	"\x06hidden\x18\x11 \x03(\tR\x06hidden\x12\x19\n" +
+	"\bno_state\x18\x12 \x01(\tR\anoState\x12$\n" +
+	"\x05fault\x18\x13 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x99\x01\n" +
+	"\n" +
+	"LookedCall\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x16\n" +
+	"\x06caller\x18\x02 \x01(\tR\x06caller\x12\"\n" +
+	"\rat_unix_nanos\x18\x03 \x01(\x03R\vatUnixNanos\x12\x1d\n" +
+	"\n" +
+	"took_nanos\x18\x04 \x01(\x03R\ttookNanos\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\"M\n" +
+	"\x11DeactivateRequest\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"R\n" +
+	"\x0fDeactivateReply\x12\x19\n" +
+	"\bwas_live\x18\x01 \x01(\bR\awasLive\x12$\n" +
+	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"k\n" +
 	"\rPushesRequest\x12\x12\n" +
 	"\x04gate\x18\x01 \x01(\tR\x04gate\x12\x1c\n" +
 	"\tresumable\x18\x02 \x01(\bR\tresumable\x12\x14\n" +
@@ -2549,12 +3902,13 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\fStoredResult\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x05reply\x12$\n" +
-	"\x05fault\x18\x03 \x01(\v2\x0e.goverse.FaultR\x05fault\"}\n" +
+	"\x05fault\x18\x03 \x01(\v2\x0e.goverse.FaultR\x05fault\"\xa3\x01\n" +
 	"\n" +
 	"StoredSend\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12.\n" +
 	"\arequest\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\arequest\x12'\n" +
-	"\x06caller\x18\x03 \x01(\v2\x0f.goverse.CallerR\x06caller\"v\n" +
+	"\x06caller\x18\x03 \x01(\v2\x0f.goverse.CallerR\x06caller\x12$\n" +
+	"\x05trace\x18\x04 \x01(\v2\x0e.goverse.TraceR\x05trace\"v\n" +
 	"\n" +
 	"StoredPush\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\amessage\x12\x12\n" +
@@ -2573,7 +3927,7 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\aOP_CALL\x10\x01\x12\r\n" +
 	"\tOP_CREATE\x10\x02\x12\r\n" +
 	"\tOP_DELETE\x10\x03\x12\r\n" +
-	"\tOP_SETTLE\x10\x042\xaa\x03\n" +
+	"\tOP_SETTLE\x10\x042\xd4\x05\n" +
 	"\vPeerService\x120\n" +
 	"\x04Call\x12\x14.goverse.CallRequest\x1a\x12.goverse.CallReply\x126\n" +
 	"\x06Pushes\x12\x16.goverse.PushesRequest\x1a\x12.goverse.PushFrame0\x01\x123\n" +
@@ -2581,7 +3935,13 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x05Probe\x12\x15.goverse.ProbeRequest\x1a\x13.goverse.ProbeReply\x12E\n" +
 	"\vListObjects\x12\x1b.goverse.ListObjectsRequest\x1a\x19.goverse.ListObjectsReply\x12E\n" +
 	"\vStoredState\x12\x1b.goverse.StoredStateRequest\x1a\x19.goverse.StoredStateReply\x129\n" +
-	"\aCatalog\x12\x17.goverse.CatalogRequest\x1a\x15.goverse.CatalogReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
+	"\aCatalog\x12\x17.goverse.CatalogRequest\x1a\x15.goverse.CatalogReply\x126\n" +
+	"\x06Survey\x12\x16.goverse.SurveyRequest\x1a\x14.goverse.SurveyReply\x12E\n" +
+	"\vLiveObjects\x12\x1b.goverse.LiveObjectsRequest\x1a\x19.goverse.LiveObjectsReply\x120\n" +
+	"\x04Look\x12\x14.goverse.LookRequest\x1a\x12.goverse.LookReply\x12B\n" +
+	"\n" +
+	"Deactivate\x12\x1a.goverse.DeactivateRequest\x1a\x18.goverse.DeactivateReply\x123\n" +
+	"\x06Report\x12\x13.goverse.GateSurvey\x1a\x14.goverse.ReportReplyB/Z-github.com/xiaonanln/goverse/proto;goverse_pbb\x06proto3"
 
 var (
 	file_proto_goverse_proto_rawDescOnce sync.Once
@@ -2596,89 +3956,130 @@ func file_proto_goverse_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_goverse_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_proto_goverse_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_proto_goverse_proto_goTypes = []any{
 	(ReliableCallStatus)(0),    // 0: goverse.ReliableCallStatus
 	(Op)(0),                    // 1: goverse.Op
 	(*CallRequest)(nil),        // 2: goverse.CallRequest
-	(*CallReply)(nil),          // 3: goverse.CallReply
-	(*Payload)(nil),            // 4: goverse.Payload
-	(*Caller)(nil),             // 5: goverse.Caller
-	(*Chain)(nil),              // 6: goverse.Chain
-	(*Turn)(nil),               // 7: goverse.Turn
-	(*Fault)(nil),              // 8: goverse.Fault
-	(*ProbeRequest)(nil),       // 9: goverse.ProbeRequest
-	(*ProbeReply)(nil),         // 10: goverse.ProbeReply
-	(*StageRequest)(nil),       // 11: goverse.StageRequest
-	(*StageReply)(nil),         // 12: goverse.StageReply
-	(*Staged)(nil),             // 13: goverse.Staged
-	(*ListObjectsRequest)(nil), // 14: goverse.ListObjectsRequest
-	(*ListObjectsReply)(nil),   // 15: goverse.ListObjectsReply
-	(*ListedObject)(nil),       // 16: goverse.ListedObject
-	(*StoredStateRequest)(nil), // 17: goverse.StoredStateRequest
-	(*StoredStateReply)(nil),   // 18: goverse.StoredStateReply
-	(*CatalogRequest)(nil),     // 19: goverse.CatalogRequest
-	(*CatalogReply)(nil),       // 20: goverse.CatalogReply
-	(*CatalogType)(nil),        // 21: goverse.CatalogType
-	(*CatalogMethod)(nil),      // 22: goverse.CatalogMethod
-	(*PushesRequest)(nil),      // 23: goverse.PushesRequest
-	(*PushFrame)(nil),          // 24: goverse.PushFrame
-	(*Change)(nil),             // 25: goverse.Change
-	(*SubscribeRequest)(nil),   // 26: goverse.SubscribeRequest
-	(*SubscribeReply)(nil),     // 27: goverse.SubscribeReply
-	(*MissedChange)(nil),       // 28: goverse.MissedChange
-	(*StoredResult)(nil),       // 29: goverse.StoredResult
-	(*StoredSend)(nil),         // 30: goverse.StoredSend
-	(*StoredPush)(nil),         // 31: goverse.StoredPush
-	(*anypb.Any)(nil),          // 32: google.protobuf.Any
+	(*Trace)(nil),              // 3: goverse.Trace
+	(*CallReply)(nil),          // 4: goverse.CallReply
+	(*Payload)(nil),            // 5: goverse.Payload
+	(*Caller)(nil),             // 6: goverse.Caller
+	(*Chain)(nil),              // 7: goverse.Chain
+	(*Turn)(nil),               // 8: goverse.Turn
+	(*Fault)(nil),              // 9: goverse.Fault
+	(*ProbeRequest)(nil),       // 10: goverse.ProbeRequest
+	(*ProbeReply)(nil),         // 11: goverse.ProbeReply
+	(*StageRequest)(nil),       // 12: goverse.StageRequest
+	(*StageReply)(nil),         // 13: goverse.StageReply
+	(*Staged)(nil),             // 14: goverse.Staged
+	(*ListObjectsRequest)(nil), // 15: goverse.ListObjectsRequest
+	(*ListObjectsReply)(nil),   // 16: goverse.ListObjectsReply
+	(*ListedObject)(nil),       // 17: goverse.ListedObject
+	(*StoredStateRequest)(nil), // 18: goverse.StoredStateRequest
+	(*StoredStateReply)(nil),   // 19: goverse.StoredStateReply
+	(*CatalogRequest)(nil),     // 20: goverse.CatalogRequest
+	(*CatalogReply)(nil),       // 21: goverse.CatalogReply
+	(*CatalogType)(nil),        // 22: goverse.CatalogType
+	(*CatalogMethod)(nil),      // 23: goverse.CatalogMethod
+	(*SurveyRequest)(nil),      // 24: goverse.SurveyRequest
+	(*SurveyReply)(nil),        // 25: goverse.SurveyReply
+	(*TypeSurvey)(nil),         // 26: goverse.TypeSurvey
+	(*EdgeSurvey)(nil),         // 27: goverse.EdgeSurvey
+	(*ObjectSurvey)(nil),       // 28: goverse.ObjectSurvey
+	(*GateSurvey)(nil),         // 29: goverse.GateSurvey
+	(*ReportReply)(nil),        // 30: goverse.ReportReply
+	(*LiveObjectsRequest)(nil), // 31: goverse.LiveObjectsRequest
+	(*LiveObjectsReply)(nil),   // 32: goverse.LiveObjectsReply
+	(*LiveObject)(nil),         // 33: goverse.LiveObject
+	(*LookRequest)(nil),        // 34: goverse.LookRequest
+	(*LookReply)(nil),          // 35: goverse.LookReply
+	(*LookedCall)(nil),         // 36: goverse.LookedCall
+	(*DeactivateRequest)(nil),  // 37: goverse.DeactivateRequest
+	(*DeactivateReply)(nil),    // 38: goverse.DeactivateReply
+	(*PushesRequest)(nil),      // 39: goverse.PushesRequest
+	(*PushFrame)(nil),          // 40: goverse.PushFrame
+	(*Change)(nil),             // 41: goverse.Change
+	(*SubscribeRequest)(nil),   // 42: goverse.SubscribeRequest
+	(*SubscribeReply)(nil),     // 43: goverse.SubscribeReply
+	(*MissedChange)(nil),       // 44: goverse.MissedChange
+	(*StoredResult)(nil),       // 45: goverse.StoredResult
+	(*StoredSend)(nil),         // 46: goverse.StoredSend
+	(*StoredPush)(nil),         // 47: goverse.StoredPush
+	(*anypb.Any)(nil),          // 48: google.protobuf.Any
 }
 var file_proto_goverse_proto_depIdxs = []int32{
 	1,  // 0: goverse.CallRequest.op:type_name -> goverse.Op
-	4,  // 1: goverse.CallRequest.payload:type_name -> goverse.Payload
-	5,  // 2: goverse.CallRequest.caller:type_name -> goverse.Caller
-	6,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
-	4,  // 4: goverse.CallReply.payload:type_name -> goverse.Payload
-	8,  // 5: goverse.CallReply.fault:type_name -> goverse.Fault
-	32, // 6: goverse.Payload.binary:type_name -> google.protobuf.Any
-	7,  // 7: goverse.Chain.path:type_name -> goverse.Turn
-	8,  // 8: goverse.ProbeReply.fault:type_name -> goverse.Fault
-	13, // 9: goverse.StageRequest.objects:type_name -> goverse.Staged
-	8,  // 10: goverse.StageReply.fault:type_name -> goverse.Fault
-	16, // 11: goverse.ListObjectsReply.objects:type_name -> goverse.ListedObject
-	8,  // 12: goverse.ListObjectsReply.fault:type_name -> goverse.Fault
-	8,  // 13: goverse.StoredStateReply.fault:type_name -> goverse.Fault
-	21, // 14: goverse.CatalogReply.types:type_name -> goverse.CatalogType
-	8,  // 15: goverse.CatalogReply.fault:type_name -> goverse.Fault
-	22, // 16: goverse.CatalogType.methods:type_name -> goverse.CatalogMethod
-	32, // 17: goverse.PushFrame.message:type_name -> google.protobuf.Any
-	25, // 18: goverse.PushFrame.change:type_name -> goverse.Change
-	32, // 19: goverse.SubscribeReply.snapshot:type_name -> google.protobuf.Any
-	28, // 20: goverse.SubscribeReply.missed:type_name -> goverse.MissedChange
-	32, // 21: goverse.MissedChange.message:type_name -> google.protobuf.Any
-	32, // 22: goverse.StoredResult.reply:type_name -> google.protobuf.Any
-	8,  // 23: goverse.StoredResult.fault:type_name -> goverse.Fault
-	32, // 24: goverse.StoredSend.request:type_name -> google.protobuf.Any
-	5,  // 25: goverse.StoredSend.caller:type_name -> goverse.Caller
-	32, // 26: goverse.StoredPush.message:type_name -> google.protobuf.Any
-	2,  // 27: goverse.PeerService.Call:input_type -> goverse.CallRequest
-	23, // 28: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
-	11, // 29: goverse.PeerService.Stage:input_type -> goverse.StageRequest
-	9,  // 30: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
-	14, // 31: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
-	17, // 32: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
-	19, // 33: goverse.PeerService.Catalog:input_type -> goverse.CatalogRequest
-	3,  // 34: goverse.PeerService.Call:output_type -> goverse.CallReply
-	24, // 35: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
-	12, // 36: goverse.PeerService.Stage:output_type -> goverse.StageReply
-	10, // 37: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
-	15, // 38: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
-	18, // 39: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
-	20, // 40: goverse.PeerService.Catalog:output_type -> goverse.CatalogReply
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	5,  // 1: goverse.CallRequest.payload:type_name -> goverse.Payload
+	6,  // 2: goverse.CallRequest.caller:type_name -> goverse.Caller
+	7,  // 3: goverse.CallRequest.chain:type_name -> goverse.Chain
+	3,  // 4: goverse.CallRequest.trace:type_name -> goverse.Trace
+	5,  // 5: goverse.CallReply.payload:type_name -> goverse.Payload
+	9,  // 6: goverse.CallReply.fault:type_name -> goverse.Fault
+	48, // 7: goverse.Payload.binary:type_name -> google.protobuf.Any
+	8,  // 8: goverse.Chain.path:type_name -> goverse.Turn
+	9,  // 9: goverse.ProbeReply.fault:type_name -> goverse.Fault
+	14, // 10: goverse.StageRequest.objects:type_name -> goverse.Staged
+	9,  // 11: goverse.StageReply.fault:type_name -> goverse.Fault
+	17, // 12: goverse.ListObjectsReply.objects:type_name -> goverse.ListedObject
+	9,  // 13: goverse.ListObjectsReply.fault:type_name -> goverse.Fault
+	9,  // 14: goverse.StoredStateReply.fault:type_name -> goverse.Fault
+	22, // 15: goverse.CatalogReply.types:type_name -> goverse.CatalogType
+	9,  // 16: goverse.CatalogReply.fault:type_name -> goverse.Fault
+	23, // 17: goverse.CatalogType.methods:type_name -> goverse.CatalogMethod
+	26, // 18: goverse.SurveyReply.types:type_name -> goverse.TypeSurvey
+	27, // 19: goverse.SurveyReply.edges:type_name -> goverse.EdgeSurvey
+	28, // 20: goverse.SurveyReply.top:type_name -> goverse.ObjectSurvey
+	29, // 21: goverse.SurveyReply.gates:type_name -> goverse.GateSurvey
+	9,  // 22: goverse.SurveyReply.fault:type_name -> goverse.Fault
+	9,  // 23: goverse.ReportReply.fault:type_name -> goverse.Fault
+	33, // 24: goverse.LiveObjectsReply.objects:type_name -> goverse.LiveObject
+	9,  // 25: goverse.LiveObjectsReply.fault:type_name -> goverse.Fault
+	36, // 26: goverse.LookReply.running:type_name -> goverse.LookedCall
+	36, // 27: goverse.LookReply.queue:type_name -> goverse.LookedCall
+	36, // 28: goverse.LookReply.recent:type_name -> goverse.LookedCall
+	9,  // 29: goverse.LookReply.fault:type_name -> goverse.Fault
+	9,  // 30: goverse.DeactivateReply.fault:type_name -> goverse.Fault
+	48, // 31: goverse.PushFrame.message:type_name -> google.protobuf.Any
+	41, // 32: goverse.PushFrame.change:type_name -> goverse.Change
+	48, // 33: goverse.SubscribeReply.snapshot:type_name -> google.protobuf.Any
+	44, // 34: goverse.SubscribeReply.missed:type_name -> goverse.MissedChange
+	48, // 35: goverse.MissedChange.message:type_name -> google.protobuf.Any
+	48, // 36: goverse.StoredResult.reply:type_name -> google.protobuf.Any
+	9,  // 37: goverse.StoredResult.fault:type_name -> goverse.Fault
+	48, // 38: goverse.StoredSend.request:type_name -> google.protobuf.Any
+	6,  // 39: goverse.StoredSend.caller:type_name -> goverse.Caller
+	3,  // 40: goverse.StoredSend.trace:type_name -> goverse.Trace
+	48, // 41: goverse.StoredPush.message:type_name -> google.protobuf.Any
+	2,  // 42: goverse.PeerService.Call:input_type -> goverse.CallRequest
+	39, // 43: goverse.PeerService.Pushes:input_type -> goverse.PushesRequest
+	12, // 44: goverse.PeerService.Stage:input_type -> goverse.StageRequest
+	10, // 45: goverse.PeerService.Probe:input_type -> goverse.ProbeRequest
+	15, // 46: goverse.PeerService.ListObjects:input_type -> goverse.ListObjectsRequest
+	18, // 47: goverse.PeerService.StoredState:input_type -> goverse.StoredStateRequest
+	20, // 48: goverse.PeerService.Catalog:input_type -> goverse.CatalogRequest
+	24, // 49: goverse.PeerService.Survey:input_type -> goverse.SurveyRequest
+	31, // 50: goverse.PeerService.LiveObjects:input_type -> goverse.LiveObjectsRequest
+	34, // 51: goverse.PeerService.Look:input_type -> goverse.LookRequest
+	37, // 52: goverse.PeerService.Deactivate:input_type -> goverse.DeactivateRequest
+	29, // 53: goverse.PeerService.Report:input_type -> goverse.GateSurvey
+	4,  // 54: goverse.PeerService.Call:output_type -> goverse.CallReply
+	40, // 55: goverse.PeerService.Pushes:output_type -> goverse.PushFrame
+	13, // 56: goverse.PeerService.Stage:output_type -> goverse.StageReply
+	11, // 57: goverse.PeerService.Probe:output_type -> goverse.ProbeReply
+	16, // 58: goverse.PeerService.ListObjects:output_type -> goverse.ListObjectsReply
+	19, // 59: goverse.PeerService.StoredState:output_type -> goverse.StoredStateReply
+	21, // 60: goverse.PeerService.Catalog:output_type -> goverse.CatalogReply
+	25, // 61: goverse.PeerService.Survey:output_type -> goverse.SurveyReply
+	32, // 62: goverse.PeerService.LiveObjects:output_type -> goverse.LiveObjectsReply
+	35, // 63: goverse.PeerService.Look:output_type -> goverse.LookReply
+	38, // 64: goverse.PeerService.Deactivate:output_type -> goverse.DeactivateReply
+	30, // 65: goverse.PeerService.Report:output_type -> goverse.ReportReply
+	54, // [54:66] is the sub-list for method output_type
+	42, // [42:54] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_proto_goverse_proto_init() }
@@ -2686,7 +4087,7 @@ func file_proto_goverse_proto_init() {
 	if File_proto_goverse_proto != nil {
 		return
 	}
-	file_proto_goverse_proto_msgTypes[2].OneofWrappers = []any{
+	file_proto_goverse_proto_msgTypes[3].OneofWrappers = []any{
 		(*Payload_Binary)(nil),
 		(*Payload_Json)(nil),
 	}
@@ -2696,7 +4097,7 @@ func file_proto_goverse_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_goverse_proto_rawDesc), len(file_proto_goverse_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

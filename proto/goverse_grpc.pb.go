@@ -29,6 +29,11 @@ const (
 	PeerService_ListObjects_FullMethodName = "/goverse.PeerService/ListObjects"
 	PeerService_StoredState_FullMethodName = "/goverse.PeerService/StoredState"
 	PeerService_Catalog_FullMethodName     = "/goverse.PeerService/Catalog"
+	PeerService_Survey_FullMethodName      = "/goverse.PeerService/Survey"
+	PeerService_LiveObjects_FullMethodName = "/goverse.PeerService/LiveObjects"
+	PeerService_Look_FullMethodName        = "/goverse.PeerService/Look"
+	PeerService_Deactivate_FullMethodName  = "/goverse.PeerService/Deactivate"
+	PeerService_Report_FullMethodName      = "/goverse.PeerService/Report"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -53,6 +58,16 @@ type PeerServiceClient interface {
 	StoredState(ctx context.Context, in *StoredStateRequest, opts ...grpc.CallOption) (*StoredStateReply, error)
 	// Catalog is the receiver's object types, for who has none of their messages.
 	Catalog(ctx context.Context, in *CatalogRequest, opts ...grpc.CallOption) (*CatalogReply, error)
+	// Survey is what the receiver has counted. It counts for as long as it is asked.
+	Survey(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyReply, error)
+	// LiveObjects is a page of the objects in the receiver's memory.
+	LiveObjects(ctx context.Context, in *LiveObjectsRequest, opts ...grpc.CallOption) (*LiveObjectsReply, error)
+	// Look is what the receiver knows of one object.
+	Look(ctx context.Context, in *LookRequest, opts ...grpc.CallOption) (*LookReply, error)
+	// Deactivate ends an object's activation, once its state is stored.
+	Deactivate(ctx context.Context, in *DeactivateRequest, opts ...grpc.CallOption) (*DeactivateReply, error)
+	// Report is what a gate has counted, for those who survey the receiver.
+	Report(ctx context.Context, in *GateSurvey, opts ...grpc.CallOption) (*ReportReply, error)
 }
 
 type peerServiceClient struct {
@@ -142,6 +157,56 @@ func (c *peerServiceClient) Catalog(ctx context.Context, in *CatalogRequest, opt
 	return out, nil
 }
 
+func (c *peerServiceClient) Survey(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SurveyReply)
+	err := c.cc.Invoke(ctx, PeerService_Survey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) LiveObjects(ctx context.Context, in *LiveObjectsRequest, opts ...grpc.CallOption) (*LiveObjectsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LiveObjectsReply)
+	err := c.cc.Invoke(ctx, PeerService_LiveObjects_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) Look(ctx context.Context, in *LookRequest, opts ...grpc.CallOption) (*LookReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LookReply)
+	err := c.cc.Invoke(ctx, PeerService_Look_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) Deactivate(ctx context.Context, in *DeactivateRequest, opts ...grpc.CallOption) (*DeactivateReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeactivateReply)
+	err := c.cc.Invoke(ctx, PeerService_Deactivate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) Report(ctx context.Context, in *GateSurvey, opts ...grpc.CallOption) (*ReportReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportReply)
+	err := c.cc.Invoke(ctx, PeerService_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -164,6 +229,16 @@ type PeerServiceServer interface {
 	StoredState(context.Context, *StoredStateRequest) (*StoredStateReply, error)
 	// Catalog is the receiver's object types, for who has none of their messages.
 	Catalog(context.Context, *CatalogRequest) (*CatalogReply, error)
+	// Survey is what the receiver has counted. It counts for as long as it is asked.
+	Survey(context.Context, *SurveyRequest) (*SurveyReply, error)
+	// LiveObjects is a page of the objects in the receiver's memory.
+	LiveObjects(context.Context, *LiveObjectsRequest) (*LiveObjectsReply, error)
+	// Look is what the receiver knows of one object.
+	Look(context.Context, *LookRequest) (*LookReply, error)
+	// Deactivate ends an object's activation, once its state is stored.
+	Deactivate(context.Context, *DeactivateRequest) (*DeactivateReply, error)
+	// Report is what a gate has counted, for those who survey the receiver.
+	Report(context.Context, *GateSurvey) (*ReportReply, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -194,6 +269,21 @@ func (UnimplementedPeerServiceServer) StoredState(context.Context, *StoredStateR
 }
 func (UnimplementedPeerServiceServer) Catalog(context.Context, *CatalogRequest) (*CatalogReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Catalog not implemented")
+}
+func (UnimplementedPeerServiceServer) Survey(context.Context, *SurveyRequest) (*SurveyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Survey not implemented")
+}
+func (UnimplementedPeerServiceServer) LiveObjects(context.Context, *LiveObjectsRequest) (*LiveObjectsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method LiveObjects not implemented")
+}
+func (UnimplementedPeerServiceServer) Look(context.Context, *LookRequest) (*LookReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Look not implemented")
+}
+func (UnimplementedPeerServiceServer) Deactivate(context.Context, *DeactivateRequest) (*DeactivateReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Deactivate not implemented")
+}
+func (UnimplementedPeerServiceServer) Report(context.Context, *GateSurvey) (*ReportReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -335,6 +425,96 @@ func _PeerService_Catalog_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Survey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurveyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Survey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Survey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Survey(ctx, req.(*SurveyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_LiveObjects_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LiveObjectsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).LiveObjects(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_LiveObjects_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).LiveObjects(ctx, req.(*LiveObjectsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_Look_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Look(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Look_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Look(ctx, req.(*LookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_Deactivate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeactivateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Deactivate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Deactivate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Deactivate(ctx, req.(*DeactivateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GateSurvey)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Report(ctx, req.(*GateSurvey))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -365,6 +545,26 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Catalog",
 			Handler:    _PeerService_Catalog_Handler,
+		},
+		{
+			MethodName: "Survey",
+			Handler:    _PeerService_Survey_Handler,
+		},
+		{
+			MethodName: "LiveObjects",
+			Handler:    _PeerService_LiveObjects_Handler,
+		},
+		{
+			MethodName: "Look",
+			Handler:    _PeerService_Look_Handler,
+		},
+		{
+			MethodName: "Deactivate",
+			Handler:    _PeerService_Deactivate_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _PeerService_Report_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -194,6 +194,9 @@ func (p *page) method(s *service, m *protogen.Method) {
 	if idempotency[idempotencyOf(m)].readOnly {
 		p.P("ReadOnly: true,")
 	}
+	if methodOptions(m).GetInternal() {
+		p.P("Internal: true,")
+	}
 	p.P("Request: func() ", message, " { return new(", m.Input.GoIdent, ") },")
 	p.P("Invoke: func(", p.local["ctx"], " ", contextPackage.Ident("Context"), ", ", p.local["o"], " ", objectPackage.Ident("Object"), ", ", p.local["req"], " ", message, ") (", message, ", error) {")
 	p.P(p.local["reply"], ", ", p.local["err"], " := ", p.local["o"], ".(", s.object(), ").", m.GoName, "(", p.local["ctx"], ", ", p.local["req"], ".(*", m.Input.GoIdent, "))")

@@ -197,7 +197,8 @@ func TestGoldenOptions(t *testing.T) {
 	if v := typ(`strong "room"`); v.Durability != object.Durable || v.IdleTimeout != -1 || !v.Transactional || v.Mode != object.Sequential {
 		t.Errorf("%+v", v)
 	}
-	if l := typ("Journal"); l.Durability.Interval() != 1500*time.Millisecond || l.IdleTimeout != 1 {
+	if l := typ("Journal"); l.Durability.Interval() != 1500*time.Millisecond || l.IdleTimeout != 1 ||
+		l.Methods["Put"].Internal || !l.Methods["Trim"].Internal || !l.Methods["Swap"].Internal {
 		t.Errorf("%+v", l)
 	}
 	if err := types.Register(room.NewVaultType((*Hollow)(nil), goverseapi.WithName("Hollow"))); err == nil || !strings.Contains(err.Error(), "neither a State nor ToData") {
@@ -213,6 +214,9 @@ type Hollow struct{ goverseapi.BaseObject }
 func (k *Hollow) Put(context.Context, *room.JoinRequest) (*room.Nothing, error) { return nil, nil }
 
 type Kept struct{ Hollow }
+
+func (k *Kept) Trim(context.Context, *room.JoinRequest) (*room.Nothing, error) { return nil, nil }
+func (k *Kept) Swap(context.Context, *room.JoinRequest) (*room.Nothing, error) { return nil, nil }
 
 func (k *Kept) ToData() (proto.Message, error) { return &room.Nothing{}, nil }
 func (k *Kept) FromData(proto.Message) error   { return nil }

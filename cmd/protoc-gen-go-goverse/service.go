@@ -89,10 +89,18 @@ func checkMethod(m *protogen.Method) error {
 	if m.Desc.IsStreamingClient() || m.Desc.IsStreamingServer() {
 		return fmt.Errorf("it streams, and a method of an object takes one message and returns one; push to clients instead; %s", otherwise)
 	}
+	if len(methodOptions(m).ProtoReflect().GetUnknown()) > 0 {
+		return errors.New("option (goverse.method) says things that are not known here; upgrade protoc-gen-go-goverse")
+	}
 	if slices.Contains(reserved, m.GoName) {
 		return fmt.Errorf("%s is what every object has already: give the method another name", m.GoName)
 	}
 	return nil
+}
+
+// methodOptions is what the .proto file says of who may call a method; nil if nothing.
+func methodOptions(m *protogen.Method) *options_pb.MethodOptions {
+	return proto.GetExtension(m.Desc.Options(), options_pb.E_Method).(*options_pb.MethodOptions)
 }
 
 // idempotency says what a level means: whether the method leaves the object as it is,

@@ -741,6 +741,8 @@ type ClientFrame struct {
 	//	*ClientFrame_Subscribe
 	//	*ClientFrame_Unsubscribe
 	Kind          isClientFrame_Kind `protobuf_oneof:"kind"`
+	Traceparent   string             `protobuf:"bytes,30,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // the call's place in a trace, as W3C Trace Context has it; or empty
+	Tracestate    string             `protobuf:"bytes,31,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -884,6 +886,20 @@ func (x *ClientFrame) GetUnsubscribe() *UnsubscribeRequest {
 		}
 	}
 	return nil
+}
+
+func (x *ClientFrame) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *ClientFrame) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
 }
 
 type isClientFrame_Kind interface {
@@ -1615,6 +1631,8 @@ type SubscribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // to go on with an earlier subscription: of its last snapshot,
+	Version       uint64                 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`         // and of the last that came
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1661,6 +1679,20 @@ func (x *SubscribeRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *SubscribeRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *SubscribeRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 type SubscribeResponse struct {
@@ -1795,9 +1827,10 @@ type Published struct {
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // what the object is at now
 	Snapshot      *anypb.Any             `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Change        *anypb.Any             `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
-	Reset_        bool                   `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`    // of a snapshot that is not the first: changes are missing, or the object began anew
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`   // of the reset
-	Failure       []byte                 `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"` // instead of all that: the subscription has ended, and why; a marshalled google.rpc.Status
+	Reset_        bool                   `protobuf:"varint,5,opt,name=reset,proto3" json:"reset,omitempty"`             // of a snapshot that is not the first: changes are missing, or the object began anew
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`            // of the reset
+	Failure       []byte                 `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`          // instead of all that: the subscription has ended, and why; a marshalled google.rpc.Status
+	Incarnation   uint64                 `protobuf:"varint,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of a snapshot: which life of the object the version and those that follow count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1879,6 +1912,13 @@ func (x *Published) GetFailure() []byte {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *Published) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 // Goodbye ends the session: no push follows, calls that come from now on are refused,
@@ -1987,7 +2027,7 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
 	"\afailure\x18\x04 \x01(\fR\afailure\"8\n" +
 	"\vClientBatch\x12)\n" +
-	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\xf6\x04\n" +
+	"\x06frames\x18\x01 \x03(\v2\x11.gate.ClientFrameR\x06frames\"\xb8\x05\n" +
 	"\vClientFrame\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12%\n" +
 	"\x0etimeout_micros\x18\x02 \x01(\x03R\rtimeoutMicros\x12#\n" +
@@ -2002,7 +2042,11 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x03ack\x18\n" +
 	" \x01(\v2\t.gate.AckH\x00R\x03ack\x126\n" +
 	"\tsubscribe\x18\x14 \x01(\v2\x16.gate.SubscribeRequestH\x00R\tsubscribe\x12<\n" +
-	"\vunsubscribe\x18\x15 \x01(\v2\x18.gate.UnsubscribeRequestH\x00R\vunsubscribeB\x06\n" +
+	"\vunsubscribe\x18\x15 \x01(\v2\x18.gate.UnsubscribeRequestH\x00R\vunsubscribe\x12 \n" +
+	"\vtraceparent\x18\x1e \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x1f \x01(\tR\n" +
+	"tracestateB\x06\n" +
 	"\x04kind\"O\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\tresumable\x18\x01 \x01(\bR\tresumable\x12\x14\n" +
@@ -2049,15 +2093,17 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x05Reset\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"6\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"r\n" +
 	"\x10SubscribeRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"7\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\"7\n" +
 	"\x11SubscribeResponse\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\"8\n" +
 	"\x12UnsubscribeRequest\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\"\x15\n" +
-	"\x13UnsubscribeResponse\"\xf1\x01\n" +
+	"\x13UnsubscribeResponse\"\x93\x02\n" +
 	"\tPublished\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x120\n" +
@@ -2065,7 +2111,8 @@ const file_gate_proto_gate_proto_rawDesc = "" +
 	"\x06change\x18\x04 \x01(\v2\x14.google.protobuf.AnyR\x06change\x12\x14\n" +
 	"\x05reset\x18\x05 \x01(\bR\x05reset\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
-	"\afailure\x18\a \x01(\fR\afailure\"7\n" +
+	"\afailure\x18\a \x01(\fR\afailure\x12 \n" +
+	"\vincarnation\x18\b \x01(\x04R\vincarnation\"7\n" +
 	"\aGoodbye\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\fR\x06status\x12\x14\n" +
 	"\x05gates\x18\x02 \x03(\tR\x05gates2\xda\x03\n" +

@@ -69,7 +69,7 @@ func (x ObjectOptions_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ObjectOptions_Mode.Descriptor instead.
 func (ObjectOptions_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_goverse_options_proto_rawDescGZIP(), []int{0, 0}
+	return file_goverse_options_proto_rawDescGZIP(), []int{1, 0}
 }
 
 type ObjectOptions_Durability int32
@@ -118,7 +118,53 @@ func (x ObjectOptions_Durability) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ObjectOptions_Durability.Descriptor instead.
 func (ObjectOptions_Durability) EnumDescriptor() ([]byte, []int) {
-	return file_goverse_options_proto_rawDescGZIP(), []int{0, 1}
+	return file_goverse_options_proto_rawDescGZIP(), []int{1, 1}
+}
+
+// Who may call a method. Whether it changes the object is said in protobuf's own words.
+type MethodOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Clients may not call it, whatever access rules say; objects and nodes may.
+	Internal      bool `protobuf:"varint,1,opt,name=internal,proto3" json:"internal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MethodOptions) Reset() {
+	*x = MethodOptions{}
+	mi := &file_goverse_options_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MethodOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MethodOptions) ProtoMessage() {}
+
+func (x *MethodOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_goverse_options_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MethodOptions.ProtoReflect.Descriptor instead.
+func (*MethodOptions) Descriptor() ([]byte, []int) {
+	return file_goverse_options_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *MethodOptions) GetInternal() bool {
+	if x != nil {
+		return x.Internal
+	}
+	return false
 }
 
 // How the objects of a service live: goverseapi's type options. A method without side
@@ -149,7 +195,7 @@ type ObjectOptions struct {
 
 func (x *ObjectOptions) Reset() {
 	*x = ObjectOptions{}
-	mi := &file_goverse_options_proto_msgTypes[0]
+	mi := &file_goverse_options_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +207,7 @@ func (x *ObjectOptions) String() string {
 func (*ObjectOptions) ProtoMessage() {}
 
 func (x *ObjectOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_goverse_options_proto_msgTypes[0]
+	mi := &file_goverse_options_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +220,7 @@ func (x *ObjectOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectOptions.ProtoReflect.Descriptor instead.
 func (*ObjectOptions) Descriptor() ([]byte, []int) {
-	return file_goverse_options_proto_rawDescGZIP(), []int{0}
+	return file_goverse_options_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ObjectOptions) GetSkip() bool {
@@ -249,6 +295,14 @@ var file_goverse_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "bytes,73021,opt,name=object",
 		Filename:      "goverse/options.proto",
 	},
+	{
+		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
+		ExtensionType: (*MethodOptions)(nil),
+		Field:         73021,
+		Name:          "goverse.method",
+		Tag:           "bytes,73021,opt,name=method",
+		Filename:      "goverse/options.proto",
+	},
 }
 
 // Extension fields to descriptorpb.ServiceOptions.
@@ -257,11 +311,19 @@ var (
 	E_Object = &file_goverse_options_proto_extTypes[0]
 )
 
+// Extension fields to descriptorpb.MethodOptions.
+var (
+	// optional goverse.MethodOptions method = 73021;
+	E_Method = &file_goverse_options_proto_extTypes[1]
+)
+
 var File_goverse_options_proto protoreflect.FileDescriptor
 
 const file_goverse_options_proto_rawDesc = "" +
 	"\n" +
-	"\x15goverse/options.proto\x12\agoverse\x1a google/protobuf/descriptor.proto\"\xaf\x03\n" +
+	"\x15goverse/options.proto\x12\agoverse\x1a google/protobuf/descriptor.proto\"+\n" +
+	"\rMethodOptions\x12\x1a\n" +
+	"\binternal\x18\x01 \x01(\bR\binternal\"\xaf\x03\n" +
 	"\rObjectOptions\x12\x12\n" +
 	"\x04skip\x18\x01 \x01(\bR\x04skip\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12/\n" +
@@ -286,7 +348,8 @@ const file_goverse_options_proto_rawDesc = "" +
 	"\aDEFAULT\x10\x00\x12\v\n" +
 	"\aDURABLE\x10\x01\x12\f\n" +
 	"\bVOLATILE\x10\x02:Q\n" +
-	"\x06object\x12\x1f.google.protobuf.ServiceOptions\x18\xbd\xba\x04 \x01(\v2\x16.goverse.ObjectOptionsR\x06objectB7Z5github.com/xiaonanln/goverse/proto/goverse;options_pbb\x06proto3"
+	"\x06object\x12\x1f.google.protobuf.ServiceOptions\x18\xbd\xba\x04 \x01(\v2\x16.goverse.ObjectOptionsR\x06object:P\n" +
+	"\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xbd\xba\x04 \x01(\v2\x16.goverse.MethodOptionsR\x06methodB7Z5github.com/xiaonanln/goverse/proto/goverse;options_pbb\x06proto3"
 
 var (
 	file_goverse_options_proto_rawDescOnce sync.Once
@@ -301,22 +364,26 @@ func file_goverse_options_proto_rawDescGZIP() []byte {
 }
 
 var file_goverse_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_goverse_options_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_goverse_options_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_goverse_options_proto_goTypes = []any{
 	(ObjectOptions_Mode)(0),             // 0: goverse.ObjectOptions.Mode
 	(ObjectOptions_Durability)(0),       // 1: goverse.ObjectOptions.Durability
-	(*ObjectOptions)(nil),               // 2: goverse.ObjectOptions
-	(*descriptorpb.ServiceOptions)(nil), // 3: google.protobuf.ServiceOptions
+	(*MethodOptions)(nil),               // 2: goverse.MethodOptions
+	(*ObjectOptions)(nil),               // 3: goverse.ObjectOptions
+	(*descriptorpb.ServiceOptions)(nil), // 4: google.protobuf.ServiceOptions
+	(*descriptorpb.MethodOptions)(nil),  // 5: google.protobuf.MethodOptions
 }
 var file_goverse_options_proto_depIdxs = []int32{
 	0, // 0: goverse.ObjectOptions.mode:type_name -> goverse.ObjectOptions.Mode
 	1, // 1: goverse.ObjectOptions.durability:type_name -> goverse.ObjectOptions.Durability
-	3, // 2: goverse.object:extendee -> google.protobuf.ServiceOptions
-	2, // 3: goverse.object:type_name -> goverse.ObjectOptions
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	3, // [3:4] is the sub-list for extension type_name
-	2, // [2:3] is the sub-list for extension extendee
+	4, // 2: goverse.object:extendee -> google.protobuf.ServiceOptions
+	5, // 3: goverse.method:extendee -> google.protobuf.MethodOptions
+	3, // 4: goverse.object:type_name -> goverse.ObjectOptions
+	2, // 5: goverse.method:type_name -> goverse.MethodOptions
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	4, // [4:6] is the sub-list for extension type_name
+	2, // [2:4] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
 }
 
@@ -331,8 +398,8 @@ func file_goverse_options_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_goverse_options_proto_rawDesc), len(file_goverse_options_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   1,
-			NumExtensions: 1,
+			NumMessages:   2,
+			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_goverse_options_proto_goTypes,

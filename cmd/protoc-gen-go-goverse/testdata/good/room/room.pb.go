@@ -212,9 +212,11 @@ const file_good_room_room_proto_rawDesc = "" +
 	"\x05Enter\x12\x18.golden.room.JoinRequest\x1a\x16.golden.room.JoinReply\"\x03\x88\x02\x01\x12;\n" +
 	"\x04Fail\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\"\x03\x88\x02\x01\x1a\x13\xea\xd3#\x0f\x18\x01 \x022\x051h30m8\a@\x012a\n" +
 	"\x05Vault\x125\n" +
-	"\x03Put\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\x1a!\xea\xd3#\x1a\x12\rstrong \"room\" \x012\x05neverH\x01\x88\x02\x012O\n" +
+	"\x03Put\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\x1a!\xea\xd3#\x1a\x12\rstrong \"room\" \x012\x05neverH\x01\x88\x02\x012\xd2\x01\n" +
 	"\x03Log\x125\n" +
-	"\x03Put\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\x1a\x11\xea\xd3#\r*\x061500ms2\x031ns2M\n" +
+	"\x03Put\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\x12>\n" +
+	"\x04Trim\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\"\x06\xea\xd3#\x02\b\x01\x12A\n" +
+	"\x04Swap\x12\x18.golden.room.JoinRequest\x1a\x14.golden.room.Nothing\"\t\xea\xd3#\x02\b\x01\x90\x02\x02\x1a\x11\xea\xd3#\r*\x061500ms2\x031ns2M\n" +
 	"\x06Stream\x12;\n" +
 	"\x05Watch\x12\x18.golden.room.JoinRequest\x1a\x16.golden.room.JoinReply0\x01\x1a\x06\xea\xd3#\x02\b\x01BKZIgithub.com/xiaonanln/goverse/cmd/protoc-gen-go-goverse/testdata/good/roomb\x06proto3"
 
@@ -238,27 +240,31 @@ var file_good_room_room_proto_goTypes = []any{
 	(*Nothing)(nil),      // 3: golden.room.Nothing
 }
 var file_good_room_room_proto_depIdxs = []int32{
-	0, // 0: golden.room.Room.Join:input_type -> golden.room.JoinRequest
-	2, // 1: golden.room.Room.Count:input_type -> golden.room.CountRequest
-	0, // 2: golden.room.Room.Leave:input_type -> golden.room.JoinRequest
-	0, // 3: golden.room.Room.Enter:input_type -> golden.room.JoinRequest
-	0, // 4: golden.room.Room.Fail:input_type -> golden.room.JoinRequest
-	0, // 5: golden.room.Vault.Put:input_type -> golden.room.JoinRequest
-	0, // 6: golden.room.Log.Put:input_type -> golden.room.JoinRequest
-	0, // 7: golden.room.Stream.Watch:input_type -> golden.room.JoinRequest
-	1, // 8: golden.room.Room.Join:output_type -> golden.room.JoinReply
-	1, // 9: golden.room.Room.Count:output_type -> golden.room.JoinReply
-	3, // 10: golden.room.Room.Leave:output_type -> golden.room.Nothing
-	1, // 11: golden.room.Room.Enter:output_type -> golden.room.JoinReply
-	3, // 12: golden.room.Room.Fail:output_type -> golden.room.Nothing
-	3, // 13: golden.room.Vault.Put:output_type -> golden.room.Nothing
-	3, // 14: golden.room.Log.Put:output_type -> golden.room.Nothing
-	1, // 15: golden.room.Stream.Watch:output_type -> golden.room.JoinReply
-	8, // [8:16] is the sub-list for method output_type
-	0, // [0:8] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: golden.room.Room.Join:input_type -> golden.room.JoinRequest
+	2,  // 1: golden.room.Room.Count:input_type -> golden.room.CountRequest
+	0,  // 2: golden.room.Room.Leave:input_type -> golden.room.JoinRequest
+	0,  // 3: golden.room.Room.Enter:input_type -> golden.room.JoinRequest
+	0,  // 4: golden.room.Room.Fail:input_type -> golden.room.JoinRequest
+	0,  // 5: golden.room.Vault.Put:input_type -> golden.room.JoinRequest
+	0,  // 6: golden.room.Log.Put:input_type -> golden.room.JoinRequest
+	0,  // 7: golden.room.Log.Trim:input_type -> golden.room.JoinRequest
+	0,  // 8: golden.room.Log.Swap:input_type -> golden.room.JoinRequest
+	0,  // 9: golden.room.Stream.Watch:input_type -> golden.room.JoinRequest
+	1,  // 10: golden.room.Room.Join:output_type -> golden.room.JoinReply
+	1,  // 11: golden.room.Room.Count:output_type -> golden.room.JoinReply
+	3,  // 12: golden.room.Room.Leave:output_type -> golden.room.Nothing
+	1,  // 13: golden.room.Room.Enter:output_type -> golden.room.JoinReply
+	3,  // 14: golden.room.Room.Fail:output_type -> golden.room.Nothing
+	3,  // 15: golden.room.Vault.Put:output_type -> golden.room.Nothing
+	3,  // 16: golden.room.Log.Put:output_type -> golden.room.Nothing
+	3,  // 17: golden.room.Log.Trim:output_type -> golden.room.Nothing
+	3,  // 18: golden.room.Log.Swap:output_type -> golden.room.Nothing
+	1,  // 19: golden.room.Stream.Watch:output_type -> golden.room.JoinReply
+	10, // [10:20] is the sub-list for method output_type
+	0,  // [0:10] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_good_room_room_proto_init() }

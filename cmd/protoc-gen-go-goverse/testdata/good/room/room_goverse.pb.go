@@ -259,6 +259,8 @@ var goverse_Vault = object.Service{
 type LogObject interface {
 	object.Object
 	Put(ctx context.Context, req *JoinRequest) (*Nothing, error)
+	Trim(ctx context.Context, req *JoinRequest) (*Nothing, error)
+	Swap(ctx context.Context, req *JoinRequest) (*Nothing, error)
 }
 
 // NewLogType registers a Go type, given as a typed nil, for the object type Log:
@@ -285,10 +287,20 @@ func (r LogRef) Put(ctx context.Context, req *JoinRequest, opts ...object.CallOp
 	return object.CallMethod[Nothing](ctx, r.Callee, object.Call{Method: "Put"}, req, opts)
 }
 
+func (r LogRef) Trim(ctx context.Context, req *JoinRequest, opts ...object.CallOption) (*Nothing, error) {
+	return object.CallMethod[Nothing](ctx, r.Callee, object.Call{Method: "Trim"}, req, opts)
+}
+
+func (r LogRef) Swap(ctx context.Context, req *JoinRequest, opts ...object.CallOption) (*Nothing, error) {
+	return object.CallMethod[Nothing](ctx, r.Callee, object.Call{Method: "Swap", AtLeastOnce: true}, req, opts)
+}
+
 // LogFake answers in place of every Log, in tests of code that calls them: it is a
 // caller for NewLogRef. A method whose function is not set fails.
 type LogFake struct {
-	PutFunc func(ctx context.Context, id string, req *JoinRequest) (*Nothing, error)
+	PutFunc  func(ctx context.Context, id string, req *JoinRequest) (*Nothing, error)
+	TrimFunc func(ctx context.Context, id string, req *JoinRequest) (*Nothing, error)
+	SwapFunc func(ctx context.Context, id string, req *JoinRequest) (*Nothing, error)
 }
 
 // Do implements object.Caller.
@@ -296,6 +308,10 @@ func (f *LogFake) Do(ctx context.Context, call object.Call) (object.Payload, err
 	switch call.Method {
 	case "Put":
 		return object.AnswerFake(ctx, call, "Log", f.PutFunc)
+	case "Trim":
+		return object.AnswerFake(ctx, call, "Log", f.TrimFunc)
+	case "Swap":
+		return object.AnswerFake(ctx, call, "Log", f.SwapFunc)
 	}
 	return object.RefuseFake(call, "Log")
 }
@@ -310,6 +326,30 @@ var goverse_Log = object.Service{
 			Request: func() proto.Message { return new(JoinRequest) },
 			Invoke: func(ctx context.Context, o object.Object, req proto.Message) (proto.Message, error) {
 				reply, err := o.(LogObject).Put(ctx, req.(*JoinRequest))
+				if reply == nil {
+					return nil, err
+				}
+				return reply, err
+			},
+		},
+		{
+			Name:     "Trim",
+			Internal: true,
+			Request:  func() proto.Message { return new(JoinRequest) },
+			Invoke: func(ctx context.Context, o object.Object, req proto.Message) (proto.Message, error) {
+				reply, err := o.(LogObject).Trim(ctx, req.(*JoinRequest))
+				if reply == nil {
+					return nil, err
+				}
+				return reply, err
+			},
+		},
+		{
+			Name:     "Swap",
+			Internal: true,
+			Request:  func() proto.Message { return new(JoinRequest) },
+			Invoke: func(ctx context.Context, o object.Object, req proto.Message) (proto.Message, error) {
+				reply, err := o.(LogObject).Swap(ctx, req.(*JoinRequest))
 				if reply == nil {
 					return nil, err
 				}
