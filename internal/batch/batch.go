@@ -44,7 +44,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.NewBuffer(v, Buffers)}, nil
 	case *Watched:
 		whole, err := c.Marshal(v.Message)
-		return cut(whole, v.Taken), err
+		return cut(whole, v), err
 	}
 	return c.CodecV2.Marshal(v)
 }

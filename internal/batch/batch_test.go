@@ -69,16 +69,19 @@ func TestCodec(t *testing.T) {
 func TestWatched(t *testing.T) {
 	c := Codec()
 	for _, size := range []int{0, 100, 4 * piece, 4*piece + 1, 5*piece - 1, 5 * piece, 6*piece - 1, 1<<20 + 7} {
-		taken := 0
+		taken, kept := 0, 0
 		b := New()
 		for i := range size {
 			*b = append(*b, byte(i*7))
 		}
 		want := bytes.Clone(*b)
-		w := &Watched{Message: b, Taken: func() { taken++ }}
+		w := &Watched{Message: b, Taken: func() { taken++ }, Kept: func(n int) { kept += n }}
 		sent, err := c.Marshal(w)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if kept != size && size > 4*piece || kept != 0 && size <= 4*piece {
+			t.Errorf("%d bytes: %d are kept", size, kept)
 		}
 		r := sent.Reader()
 		sent.Free()
@@ -97,6 +100,9 @@ func TestWatched(t *testing.T) {
 			t.Errorf("%d bytes: %d remain", size, r.Remaining())
 		}
 		_ = r.Close()
+		if kept != 0 {
+			t.Errorf("%d bytes: %d of them are kept in the end", size, kept)
+		}
 		if taken != pieces {
 			t.Errorf("%d bytes: %d of %d pieces", size, taken, pieces)
 		}

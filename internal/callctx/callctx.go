@@ -1,5 +1,5 @@
 // Package callctx carries through a context what a call is part of: who asked,
-// the call's id, and the chain of turns that are held for it. Values are immutable;
+// the call's id, the chain of turns that are held for it, and its place in a trace. Values are immutable;
 // each hop makes a new one. Bounded is a context that ends with its call.
 package callctx
 
@@ -22,6 +22,7 @@ type Info struct {
 	Caller Caller
 	CallID string
 	Chain  Chain
+	Trace  *Trace // nil: there is none
 }
 
 // ByClient says that a client itself asks, and not an object or a node, for it or not. A
@@ -29,8 +30,11 @@ type Info struct {
 // where no turn is held for it.
 func (i *Info) ByClient() bool { return i.Caller.Client && i.Chain.ID == ChainID{} }
 
-// Behind is who asks from within the cluster for a caller, without a turn of theirs.
-func Behind(c Caller) *Info { return &Info{Caller: c, Chain: Chain{ID: NewChainID()}} }
+// Behind is who asks from within the cluster for a caller, without a turn of theirs, and
+// where in a trace.
+func Behind(c Caller, t *Trace) *Info {
+	return &Info{Caller: c, Chain: Chain{ID: NewChainID()}, Trace: t}
+}
 
 // ChainID names one root call and all nested calls below it. It is minted by the
 // node that starts the root call and is not the call's id: a root call that is

@@ -13,6 +13,8 @@ import (
 type Listener struct {
 	// A node's objects.
 	CallDone          func(CallDone)
+	TurnAwaited       func(TurnAwaited)
+	TurnDone          func(TurnDone)
 	ObjectCreated     func(ObjectCreated)
 	ObjectDeleted     func(ObjectDeleted)
 	ObjectActivated   func(ObjectActivated)
@@ -21,6 +23,7 @@ type Listener struct {
 	MethodStuck       func(MethodStuck)
 	MessageChanged    func(MessageChanged)
 	CommitDone        func(CommitDone)
+	StoreDone         func(StoreDone)
 	ShardOpened       func(ShardOpened)
 	ShardClosed       func(ShardClosed)
 	HandoverDone      func(HandoverDone)
@@ -31,11 +34,13 @@ type Listener struct {
 	PushDropped   func(PushDropped)
 
 	// The cluster.
+	EtcdDone      func(EtcdDone)
 	ViewChanged   func(ViewChanged)
 	LeaderChanged func(LeaderChanged)
 	Coordination  func(Coordination)
 
 	// Everywhere.
+	PushPassed         func(PushPassed)
 	LimitReached       func(LimitReached)
 	AccessDenied       func(AccessDenied)
 	SensitiveOperation func(SensitiveOperation)
@@ -49,6 +54,7 @@ type CallDone struct {
 	Type, ID, Method string
 	Took             time.Duration
 	Err              error
+	Trace            *[16]byte // the id of the trace that has it; nil: it is in none that is kept
 }
 
 // ObjectCreated: CreateObject made an object.

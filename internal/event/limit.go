@@ -38,6 +38,8 @@ const (
 	AddressCalls                    // calls under way of one address, beside sessions
 	SlowRequests                    // how slowly a request may arrive
 	SlowReaders                     // how long a client may take nothing of what is sent to it
+	AnswerBytes                     // of long answers that the clients of a gate have not taken
+	AddressAnswerBytes              // the same of one address
 
 	NumLimits = iota
 )
@@ -47,6 +49,7 @@ var limitNames = [NumLimits]string{
 	"method_time", "message_bytes", "state_bytes", "large_state", "object_id", "activations", "memory", "sessions",
 	"session_calls", "gate_calls", "retries", "connections", "address_connections", "address_opens", "client_rate", "address_rate",
 	"address_calls", "slow_requests", "slow_readers",
+	"answer_bytes", "address_answer_bytes",
 }
 
 // String is the limit's name, in lower case with underscores.

@@ -6,6 +6,8 @@ func Tee(listeners ...Listener) Listener {
 	for _, l := range listeners {
 		t = Listener{
 			CallDone:           both(t.CallDone, l.CallDone),
+			TurnAwaited:        both(t.TurnAwaited, l.TurnAwaited),
+			TurnDone:           both(t.TurnDone, l.TurnDone),
 			ObjectCreated:      both(t.ObjectCreated, l.ObjectCreated),
 			ObjectDeleted:      both(t.ObjectDeleted, l.ObjectDeleted),
 			ObjectActivated:    both(t.ObjectActivated, l.ObjectActivated),
@@ -14,6 +16,7 @@ func Tee(listeners ...Listener) Listener {
 			MethodStuck:        both(t.MethodStuck, l.MethodStuck),
 			MessageChanged:     both(t.MessageChanged, l.MessageChanged),
 			CommitDone:         both(t.CommitDone, l.CommitDone),
+			StoreDone:          both(t.StoreDone, l.StoreDone),
 			ShardOpened:        both(t.ShardOpened, l.ShardOpened),
 			ShardClosed:        both(t.ShardClosed, l.ShardClosed),
 			HandoverDone:       both(t.HandoverDone, l.HandoverDone),
@@ -23,6 +26,8 @@ func Tee(listeners ...Listener) Listener {
 			ViewChanged:        both(t.ViewChanged, l.ViewChanged),
 			LeaderChanged:      both(t.LeaderChanged, l.LeaderChanged),
 			Coordination:       both(t.Coordination, l.Coordination),
+			EtcdDone:           both(t.EtcdDone, l.EtcdDone),
+			PushPassed:         both(t.PushPassed, l.PushPassed),
 			LimitReached:       both(t.LimitReached, l.LimitReached),
 			AccessDenied:       both(t.AccessDenied, l.AccessDenied),
 			SensitiveOperation: both(t.SensitiveOperation, l.SensitiveOperation),

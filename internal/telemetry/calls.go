@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 )
@@ -19,9 +17,10 @@ const stranger = "other"
 // first call that surely ran: so there are as many as programs have, whatever clients
 // invent. Names that are known cost a call no lock and no memory.
 type calls struct {
-	vec *prometheus.HistogramVec
+	times *times
 
-	known   atomic.Pointer[map[callKey]prometheus.Observer]
+	good    shelf // of those that ended well
+	known   atomic.Pointer[map[callKey]*series]
 	writing sync.Mutex // of who adds to known
 }
 
@@ -30,25 +29,38 @@ type callKey struct {
 	kind        fault.Kind // 0: it ended well
 }
 
-func (c *calls) init(vec *prometheus.HistogramVec) {
-	c.vec = vec
-	c.known.Store(&map[callKey]prometheus.Observer{})
+func (c *calls) init(t *times) {
+	c.times = t
+	c.known.Store(&map[callKey]*series{})
 }
 
 func (c *calls) done(e event.CallDone) {
+	if e.Err == nil {
+		if s := c.good.find(e.Type, e.Method); s != nil {
+			s.noteIn(e.Trace, e.Took)
+			return
+		}
+	}
+	c.seriesOf(&e).noteIn(e.Trace, e.Took)
+}
+
+func (c *calls) seriesOf(e *event.CallDone) *series {
 	key := callKey{typ: e.Type, method: e.Method}
 	if e.Err != nil {
 		key.kind = fault.KindOf(e.Err)
 	}
-	o, ok := (*c.known.Load())[key]
+	s, ok := (*c.known.Load())[key]
 	if !ok {
-		o = c.learn(key, e.Err == nil || fault.OutcomeOf(e.Err) == fault.Executed)
+		s = c.learn(key, e.Err == nil || fault.OutcomeOf(e.Err) == fault.Executed)
 	}
-	o.Observe(e.Took.Seconds())
+	if e.Err == nil {
+		c.good.keep(key.typ, key.method, s)
+	}
+	return s
 }
 
-// learn finds the observer of a key that is not known, and keeps it if its names are.
-func (c *calls) learn(key callKey, ran bool) prometheus.Observer {
+// learn finds the series of a key that is not known, and keeps it if its names are.
+func (c *calls) learn(key callKey, ran bool) *series {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	known := *c.known.Load()
@@ -61,7 +73,7 @@ func (c *calls) learn(key callKey, ran bool) prometheus.Observer {
 	}
 	grown := maps.Clone(known)
 	for _, k := range []callKey{{typ: key.typ, method: key.method}, key} {
-		grown[k] = c.vec.WithLabelValues(k.typ, k.method, kindName(k.kind))
+		grown[k] = c.times.of(k.typ, k.method, kindName(k.kind))
 	}
 	c.known.Store(&grown)
 	return grown[key]

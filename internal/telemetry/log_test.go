@@ -134,13 +134,16 @@ WARN: pushes dropped count=42 reason="too slow"`
 	})
 }
 
+// measured is what happens too often for a line: metrics alone hear of it.
+var measured = map[string]bool{"TurnAwaited": true, "TurnDone": true, "StoreDone": true, "EtcdDone": true, "PushPassed": true}
+
 // Every event is listened to, calls only when asked for, and nothing is built for a
 // level that is off.
 func TestEveryEventIsHeard(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		l := reflect.ValueOf(Log(nil, LogOptions{Operations: on}))
 		for i := range l.NumField() {
-			if name := l.Type().Field(i).Name; l.Field(i).IsNil() == (on || name != "CallDone") {
+			if name := l.Type().Field(i).Name; l.Field(i).IsNil() == ((on || name != "CallDone") && !measured[name]) {
 				t.Errorf("operations %v: %s is heard: %v", on, name, !l.Field(i).IsNil())
 			}
 		}

@@ -20,9 +20,15 @@ type Metrics struct {
 	registry *prometheus.Registry
 	calls    calls
 
-	commits      *prometheus.HistogramVec
+	turns        *times
+	often        shelf // of turns
+	turnWaits    *times
+	commits      *times
 	commitSize   prometheus.Histogram
-	handovers    *prometheus.HistogramVec
+	handovers    *times
+	stores       *times
+	etcds        *times
+	passed       [event.NumLegs]*series
 	activations  *prometheus.CounterVec
 	active       *prometheus.GaugeVec
 	panics       *prometheus.CounterVec
@@ -40,9 +46,6 @@ type Metrics struct {
 	sensitive [event.NumSensitive]prometheus.Counter
 }
 
-// Seconds of the buckets: of what takes as long as a call, from a local one to its deadline.
-var callBuckets = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-
 // NewMetrics keeps its metrics in registry; nil is one of its own, with those of the Go
 // runtime and of the process. Several may share one registry, and then count together. It
 // panics when the registry has other metrics by our names: that is a mistake in the
@@ -53,10 +56,18 @@ func NewMetrics(registry *prometheus.Registry) *Metrics {
 		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	m := &Metrics{registry: registry}
-	m.calls.init(m.histogram("goverse_call_duration_seconds", "How long calls of methods took on the node of their object, its queue included.", callBuckets, "type", "method", "outcome"))
-	m.commits = m.histogram("goverse_commit_duration_seconds", "How long the store took for a group commit.", callBuckets, "outcome")
+	m.calls.init(m.histogram("goverse_call_duration_seconds", "How long calls of methods took on the node of their object, its queue included.", "type", "method", "outcome"))
+	m.turns = m.histogram("goverse_turn_duration_seconds", "How long objects' turns were held; methods of Concurrent types take none.", "type")
+	m.turnWaits = m.histogram("goverse_turn_wait_duration_seconds", "How long calls waited for their object's turn, of those that had to wait.", "type", "outcome")
+	m.commits = m.histogram("goverse_commit_duration_seconds", "How long the store took for a group commit.", "outcome")
 	m.commitSize = of(m, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "goverse_commit_objects", Help: "How many objects a group commit saved.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}))
-	m.handovers = m.histogram("goverse_handover_duration_seconds", "How long a shard took to be emptied, and what it held to be laid at the next node.", callBuckets, "outcome")
+	m.handovers = m.histogram("goverse_handover_duration_seconds", "How long a shard took to be emptied, and what it held to be laid at the next node.", "outcome")
+	m.stores = m.histogram("goverse_store_operation_duration_seconds", "How long the store took for what a node asked of it.", "operation", "outcome")
+	m.etcds = m.histogram("goverse_etcd_operation_duration_seconds", "How long etcd took for a request; refused: what it was to depend on was not so.", "operation", "outcome")
+	passed := m.histogram("goverse_push_duration_seconds", "How long pushes took, on the object's node until they left for a gate (its commit included), and on a gate until the client's connection took them.", "where")
+	for leg := range m.passed {
+		m.passed[leg] = passed.of(event.Leg(leg).String())
+	}
 	m.activations = m.counter("goverse_object_activations_total", "How often objects came to life.", "type")
 	m.active = of(m, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "goverse_objects_active", Help: "How many objects live in memory."}, []string{"type"}))
 	m.panics = m.counter("goverse_method_panics_total", "How often methods panicked.", "type")
@@ -70,7 +81,7 @@ func NewMetrics(registry *prometheus.Registry) *Metrics {
 	m.coordination = m.counter("goverse_coordination_steps_total", "The steps of shards' and members' lives that this member took.", "step", "outcome")
 	words(m, m.limits[:], "goverse_limit_reached_total", "How often something was refused, given up or sent away because of a bound.", "limit", event.Limit.String)
 	words(m, m.denied[:], "goverse_access_denied_total", "How often somebody was refused what is not for him.", "reason", event.Denial.String)
-	words(m, m.sensitive[:], "goverse_sensitive_operations_total", "What clients created and deleted, and operators looked into.", "operation", event.Sensitive.String)
+	words(m, m.sensitive[:], "goverse_sensitive_operations_total", "What clients created and deleted, and operators looked into and ordered.", "operation", event.Sensitive.String)
 	return m
 }
 
@@ -90,8 +101,8 @@ func of[C prometheus.Collector](m *Metrics, c C) C {
 	}
 }
 
-func (m *Metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	return of(m, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels))
+func (m *Metrics) histogram(name, help string, labels ...string) *times {
+	return of(m, newTimes(name, help, labels...))
 }
 
 func (m *Metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -115,12 +126,17 @@ func (m *Metrics) Listener() event.Listener {
 	return event.Listener{
 		CallDone: m.calls.done,
 		CommitDone: func(e event.CommitDone) {
-			m.commits.WithLabelValues(outcome(e.Err)).Observe(e.Took.Seconds())
+			m.commits.of(outcome(e.Err)).note(e.Took)
 			m.commitSize.Observe(float64(e.Objects))
 		},
 		HandoverDone: func(e event.HandoverDone) {
-			m.handovers.WithLabelValues(outcome(e.Err)).Observe(e.Took.Seconds())
+			m.handovers.of(outcome(e.Err)).note(e.Took)
 		},
+		TurnDone:    func(e event.TurnDone) { m.turnOf(e.Type).note(e.Held) },
+		TurnAwaited: func(e event.TurnAwaited) { m.turnWaits.of(e.Type, outcome(e.Err)).note(e.Took) },
+		StoreDone:   func(e event.StoreDone) { m.stores.of(e.Operation.String(), outcome(e.Err)).note(e.Took) },
+		EtcdDone:    func(e event.EtcdDone) { m.etcds.of(e.Operation.String(), etcdOutcome(e)).note(e.Took) },
+		PushPassed:  func(e event.PushPassed) { m.passed[e.Leg].note(e.Took) },
 		ObjectActivated: func(e event.ObjectActivated) {
 			m.activations.WithLabelValues(e.Type).Inc()
 			m.active.WithLabelValues(e.Type).Inc()
@@ -143,12 +159,29 @@ func (m *Metrics) Listener() event.Listener {
 	}
 }
 
+func (m *Metrics) turnOf(typ string) *series {
+	s := m.often.find(typ, "")
+	if s == nil {
+		s = m.turns.of(typ)
+		m.often.keep(typ, "", s)
+	}
+	return s
+}
+
 // outcome is ok or failed.
 func outcome(err error) string {
 	if err != nil {
 		return "failed"
 	}
 	return "ok"
+}
+
+// etcdOutcome is also refused, of a commit whose guards did not hold.
+func etcdOutcome(e event.EtcdDone) string {
+	if e.Refused {
+		return "refused"
+	}
+	return outcome(e.Err)
 }
 
 // where a push was dropped: a client's id has a slash, a gate's address has none.
@@ -161,7 +194,7 @@ func where(e event.PushDropped) string {
 
 // ServeHTTP implements http.Handler.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(w, r)
 }
 
 // String is all metrics in Prometheus' text format.

@@ -20,7 +20,7 @@ import (
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
-var update = flag.Bool("update", false, "write docs/reference/metrics.md anew")
+var update = flag.Bool("update", false, "write docs/reference/metrics.md and logs.md anew")
 
 // scrape reads the page as Prometheus does: the number of series of each metric.
 func scrape(t *testing.T, m *Metrics) map[string]int {
@@ -57,6 +57,14 @@ func TestMetrics(t *testing.T) {
 	l.CommitDone(event.CommitDone{Objects: 3, Took: time.Millisecond})
 	l.CommitDone(event.CommitDone{Objects: 1, Took: time.Millisecond, Err: failed})
 	l.HandoverDone(event.HandoverDone{Took: time.Second})
+	l.TurnDone(event.TurnDone{Type: "Room", Held: 50 * time.Microsecond})
+	l.TurnDone(event.TurnDone{Type: "Room", Held: 50*time.Microsecond + 1})
+	l.TurnDone(event.TurnDone{Type: "Room", Held: time.Hour})
+	l.TurnAwaited(event.TurnAwaited{Type: "Room", Took: time.Second, Err: failed})
+	l.StoreDone(event.StoreDone{Operation: event.StoreFindCall, Took: time.Second})
+	l.EtcdDone(event.EtcdDone{Operation: event.EtcdCommit, Took: time.Second, Refused: true})
+	l.EtcdDone(event.EtcdDone{Operation: event.EtcdKeepAlive, Took: time.Second, Err: failed})
+	l.PushPassed(event.PushPassed{Leg: event.ToClient, Took: 2 * time.Second})
 	for range 3 {
 		l.ObjectActivated(event.ObjectActivated{Type: "Room"})
 		l.ShardOpened(event.ShardOpened{})
@@ -80,6 +88,14 @@ func TestMetrics(t *testing.T) {
 		`goverse_call_duration_seconds_sum{method="Join",outcome="failed",type="Room"} 1`,
 		`goverse_commit_duration_seconds_count{outcome="ok"} 1`, `goverse_commit_duration_seconds_count{outcome="failed"} 1`, `goverse_commit_objects_sum 4`,
 		`goverse_handover_duration_seconds_count{outcome="ok"} 1`,
+		`goverse_turn_duration_seconds_bucket{type="Room",le="5e-05"} 1`, `goverse_turn_duration_seconds_bucket{type="Room",le="30"} 2`,
+		`goverse_turn_duration_seconds_bucket{type="Room",le="+Inf"} 3`, `goverse_turn_duration_seconds_count{type="Room"} 3`,
+		`goverse_turn_duration_seconds_sum{type="Room"} 3600.000100001`,
+		`goverse_turn_wait_duration_seconds_sum{outcome="failed",type="Room"} 1`,
+		`goverse_store_operation_duration_seconds_count{operation="find_call",outcome="ok"} 1`,
+		`goverse_etcd_operation_duration_seconds_count{operation="commit",outcome="refused"} 1`,
+		`goverse_etcd_operation_duration_seconds_count{operation="keep_alive",outcome="failed"} 1`,
+		`goverse_push_duration_seconds_sum{where="gate"} 2`, `goverse_push_duration_seconds_count{where="node"} 0`,
 		`goverse_object_activations_total{type="Room"} 3`, `goverse_objects_active{type="Room"} 2`,
 		`goverse_shards_open 2`, `goverse_sessions 2`, `goverse_sessions_opened_total 3`,
 		`goverse_method_panics_total{type="Room"} 1`, `goverse_methods_stuck_total{type="Room"} 1`,
@@ -107,6 +123,7 @@ func TestStrangersAddNoSeries(t *testing.T) {
 				l.CallDone(event.CallDone{Type: name, ID: name, Method: name, Err: fault.New(fault.UnknownType, "no")})
 				l.CallDone(event.CallDone{Type: "Room", ID: name, Method: name, Err: fault.New(fault.UnknownMethod, "no")})
 				l.CallDone(event.CallDone{Type: "Room", ID: name, Method: "Join", Err: fault.New(fault.Overloaded, "no")})
+				l.CallDone(event.CallDone{Type: "Room", ID: name, Method: "Join", Trace: &[16]byte{byte(i), byte(w), 1}})
 				l.MethodPanicked(event.MethodPanicked{Type: name})
 				l.LimitReached(event.LimitReached{Type: name, ID: name})
 				l.AccessDenied(event.AccessDenied{Type: name, ID: name, User: name, Method: name})
@@ -126,8 +143,16 @@ func TestStrangersAddNoSeries(t *testing.T) {
 func TestACallThatIsKnownCostsNoMemory(t *testing.T) {
 	l := NewMetrics(nil).Listener()
 	e := event.CallDone{Type: "Room", ID: "x", Method: "Join", Took: time.Millisecond}
-	l.CallDone(e)
-	if got := testing.AllocsPerRun(100, func() { l.CallDone(e); l.LimitReached(event.LimitReached{}) }); got > 0 {
+	once := func() {
+		l.CallDone(e)
+		l.TurnDone(event.TurnDone{Type: "Room", Held: time.Millisecond})
+		l.TurnAwaited(event.TurnAwaited{Type: "Room"})
+		l.StoreDone(event.StoreDone{})
+		l.PushPassed(event.PushPassed{})
+		l.LimitReached(event.LimitReached{})
+	}
+	once()
+	if got := testing.AllocsPerRun(100, once); got > 0 {
 		t.Errorf("%v allocations", got)
 	}
 }

@@ -41,9 +41,13 @@ type description struct {
 // described is what each metric is, by name. It makes a series of each: it is for a
 // registry that nobody collects.
 func (m *Metrics) described() (list []description) {
-	m.calls.vec.WithLabelValues("x", "x", "x")
-	m.commits.WithLabelValues("x")
-	m.handovers.WithLabelValues("x")
+	m.calls.times.of("x", "x", "x")
+	for _, t := range []*times{m.turns, m.commits, m.handovers} {
+		t.of("x")
+	}
+	for _, t := range []*times{m.turnWaits, m.stores, m.etcds} {
+		t.of("x", "x")
+	}
 	m.active.WithLabelValues("x")
 	for _, c := range []*prometheus.CounterVec{m.activations, m.panics, m.stuck, m.pushes} {
 		c.WithLabelValues("x")
