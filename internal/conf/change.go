@@ -57,6 +57,7 @@ func Lists(old, now *File) (list []Change) {
 	}{
 		{"object_access_rules", old.Access, now.Access, Now},
 		{"object_lifecycle_rules", old.Lifecycle, now.Lifecycle, Now},
+		{"cluster.auto_load_objects", old.Cluster.AutoLoad, now.Cluster.AutoLoad, Restart},
 	} {
 		if !reflect.DeepEqual(l.old, l.now) {
 			list = append(list, Change{Key: l.key, Counts: l.counts})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/internal/access"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // check finds what is wrong with the values, beyond their types. Values that a flag
@@ -22,6 +23,11 @@ func (d *Document) check(known Problems) Problems {
 	}
 	c.members()
 	c.rules()
+	for i, err := range object.CheckAutoLoads(d.AutoLoads()) {
+		if err != nil {
+			c.wrong(fmt.Sprintf("cluster.auto_load_objects[%d]", i), "%v", err)
+		}
+	}
 	return c.problems
 }
 
@@ -96,6 +102,14 @@ func (m member) named() (key, address string) {
 		return key, ""
 	}
 	return key, address
+}
+
+// AutoLoads are the objects that the cluster has from its beginning.
+func (f *File) AutoLoads() (list []object.AutoLoad) {
+	for _, a := range f.Cluster.AutoLoad {
+		list = append(list, object.AutoLoad(a))
+	}
+	return list
 }
 
 // Rules are the file's rules as the engines take them.

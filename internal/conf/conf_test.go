@@ -87,6 +87,8 @@ func settle(t *testing.T, d *datadriven.TestData, text string) ([]Setting, error
 		fs.String(name, "", "")
 	}
 	fs.Int("min-quorum", 1, "")
+	fs.String("trace-otlp", "", "")
+	fs.Float64("trace-ratio", 0, "")
 	fs.Int("shards", 0, "")
 	fs.Duration("call-timeout", 30*time.Second, "")
 	if err := fs.Parse(arguments(d, "flags")); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -223,6 +224,13 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 		v.SetString(n.Value)
 	case bool:
 		v.SetBool(strings.EqualFold(n.Value, "true"))
+	case float64:
+		number, err := strconv.ParseFloat(n.Value, 64)
+		if err != nil || math.IsNaN(number) || math.IsInf(number, 0) {
+			d.wrong(n.Line, path, "%s is no number; want %s", n.Value, want)
+			return
+		}
+		v.SetFloat(number)
 	default: // a whole number
 		number, err := strconv.ParseInt(n.Value, 0, v.Type().Bits())
 		if err != nil {
@@ -241,6 +249,8 @@ func fits(n *yaml.Node, v reflect.Value) bool {
 		return tag == "!!str"
 	case bool:
 		return tag == "!!bool"
+	case float64:
+		return tag == "!!float" || tag == "!!int"
 	default:
 		return tag == "!!int"
 	}
@@ -254,6 +264,8 @@ func wanted(v reflect.Value) string {
 		return `text; put it in quotes if it looks like something else`
 	case bool:
 		return "true or false"
+	case float64:
+		return "a number, as 0.01"
 	default:
 		return "a whole number"
 	}

@@ -85,7 +85,7 @@ func kindOf(t reflect.Type) string {
 		return "names and values"
 	case t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer:
 		return "group"
-	case t.Kind() == reflect.Int:
+	case t.Kind() == reflect.Int || t.Kind() == reflect.Float64:
 		return "number"
 	case t.Kind() == reflect.Bool:
 		return "true or false"

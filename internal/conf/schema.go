@@ -34,12 +34,53 @@ type Cluster struct {
 	DeleteTimeout time.Duration `yaml:"default_delete_timeout" flag:"delete-timeout" default:"0s" doc:"The same for deleting an object; 0 is as for calls."`
 	LogLevel      string        `yaml:"log_level" flag:"log-level" oneof:"debug,info,warn,error,off" reload:"now" default:"info" doc:"What is logged: debug, info, warn, error or off."`
 	LogFormat     string        `yaml:"log_format" flag:"log-format" oneof:"text,json" default:"text" doc:"How lines are written to standard error: text or json."`
+	AutoLoad      []AutoLoad    `yaml:"auto_load_objects" doc:"Objects that are created once the cluster is up, and come to life again after a death or a move."`
+	Tracing       Tracing       `yaml:"tracing" doc:"Where spans of calls go, as OpenTelemetry has them."`
+	TLS           MemberTLS     `yaml:"tls" doc:"What nodes and gates show each other, in files that are at the same path on every machine; an entry's own tls wins. See docs/tls.md."`
+	ClientTLS     ClientTLS     `yaml:"client_tls" doc:"The same for what gates show their clients."`
+	RequireTLS    bool          `yaml:"require_tls" flag:"require-tls" default:"false" doc:"Do not start where anything would be in plain text beyond the machine."`
+}
+
+// AutoLoad names objects that the cluster has from its beginning.
+type AutoLoad struct {
+	Type     string `yaml:"type" doc:"Their type, which every node program has."`
+	ID       string `yaml:"id" doc:"The object's id; or what the ids of several end with."`
+	PerShard bool   `yaml:"per_shard" default:"false" doc:"One for each shard N, which lies on it: shard#N/ID."`
+	PerNode  bool   `yaml:"per_node" default:"false" doc:"One on each node, which it does not leave: ADDRESS/ID, with the address that the node advertises. It is volatile."`
+}
+
+// Tracing is where spans go.
+type Tracing struct {
+	OTLP  string  `yaml:"otlp" flag:"trace-otlp" default:"" doc:"host:port of a collector that speaks OTLP over gRPC, or https://host:port with TLS; empty is what OTEL_EXPORTER_OTLP_ENDPOINT says."`
+	Ratio float64 `yaml:"ratio" flag:"trace-ratio" default:"0" doc:"Which part of the traces that begin in the cluster is kept, 0 to 1; 0 is what OTEL_TRACES_SAMPLER says, else 0.01."`
+}
+
+// MemberTLS names what nodes and gates show each other.
+type MemberTLS struct {
+	Cert string `yaml:"cert" flag:"tls-cert" default:"" doc:"File with the certificate, in PEM."`
+	Key  string `yaml:"key" flag:"tls-key" default:"" doc:"File with its key."`
+	CA   string `yaml:"ca" flag:"tls-ca" default:"" doc:"File with the authority that all nodes' and gates' certificates are from."`
+}
+
+// ClientTLS names what gates show their clients.
+type ClientTLS struct {
+	Cert string `yaml:"cert" flag:"client-tls-cert" default:"" doc:"File with the certificate, in PEM; without it that of tls."`
+	Key  string `yaml:"key" flag:"client-tls-key" default:"" doc:"File with its key."`
+	CA   string `yaml:"ca" flag:"client-tls-ca" default:"" doc:"File with the authority that every client must have a certificate from; without it clients need none."`
+}
+
+// EtcdTLS names what etcd is shown.
+type EtcdTLS struct {
+	Cert string `yaml:"cert" flag:"etcd-tls-cert" default:"" doc:"File with the certificate that etcd is shown, if it wants one, in PEM."`
+	Key  string `yaml:"key" flag:"etcd-tls-key" default:"" doc:"File with its key."`
+	CA   string `yaml:"ca" flag:"etcd-tls-ca" default:"" doc:"File with the authority that etcd's certificate is from."`
 }
 
 // Etcd is where the cluster's keys are.
 type Etcd struct {
 	Endpoints []string `yaml:"endpoints" flag:"etcd" default:"" doc:"host:port of each of its servers."`
 	Prefix    string   `yaml:"prefix" flag:"etcd-prefix" default:"/goverse" doc:"What this cluster's keys begin with."`
+	TLS       EtcdTLS  `yaml:"tls" doc:"Encrypts the connections to etcd. Without it they are in plain text."`
 }
 
 // Postgres is the database of the objects' state; see util/postgres.Config.
@@ -69,17 +110,22 @@ type Node struct {
 	HTTP      string            `yaml:"http_addr" flag:"http-listen" doc:"host:port for clients of a program that has a gate too; of any other, the operations port."`
 	Ops       string            `yaml:"ops_addr" flag:"ops-listen" doc:"host:port of the operations port: /healthz, /ready, /metrics."`
 	DataDir   string            `yaml:"data_dir" flag:"data-dir" doc:"Directory of the embedded etcd and the SQLite store."`
+	TLS       MemberTLS         `yaml:"tls" doc:"What it shows other nodes and gates."`
+	ClientTLS ClientTLS         `yaml:"client_tls" doc:"What it shows clients, in a program that has a gate too."`
 	Flags     map[string]string `yaml:"flags" doc:"Flags of this program, by their names without dashes, for which there is no key."`
 }
 
 // Gate is one gate program.
 type Gate struct {
-	ID        string            `yaml:"id" doc:"What --gate-id calls it; only this file knows it."`
-	Listen    string            `yaml:"grpc_addr" flag:"listen" doc:"host:port for clients over gRPC."`
-	Advertise string            `yaml:"advertise_addr" flag:"advertise" doc:"host:port by which others reach it; it begins its client ids."`
-	HTTP      string            `yaml:"http_addr" flag:"http-listen" doc:"host:port for JSON, events and WebSockets; off for none."`
-	Ops       string            `yaml:"ops_addr" flag:"ops-listen" doc:"host:port for operators; off for none."`
-	Flags     map[string]string `yaml:"flags" doc:"Flags of this program, by their names without dashes, for which there is no key."`
+	ID            string            `yaml:"id" doc:"What --gate-id calls it; only this file knows it."`
+	Listen        string            `yaml:"grpc_addr" flag:"listen" doc:"host:port for clients over gRPC."`
+	Advertise     string            `yaml:"advertise_addr" flag:"advertise" doc:"host:port by which others reach it; it begins its client ids."`
+	HTTP          string            `yaml:"http_addr" flag:"http-listen" doc:"host:port for JSON, events and WebSockets; off for none."`
+	AdvertiseHTTP string            `yaml:"advertise_http" flag:"advertise-http" doc:"The URL by which clients reach that, if it differs: those of a gate that leaves are told it."`
+	Ops           string            `yaml:"ops_addr" flag:"ops-listen" doc:"host:port for operators; off for none."`
+	TLS           MemberTLS         `yaml:"tls" doc:"What it shows nodes."`
+	ClientTLS     ClientTLS         `yaml:"client_tls" doc:"What it shows its clients."`
+	Flags         map[string]string `yaml:"flags" doc:"Flags of this program, by their names without dashes, for which there is no key."`
 }
 
 // AccessRule says who may call methods.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -217,14 +218,26 @@ func names(leaf *x509.Certificate, host string) error {
 	return nil
 }
 
+// Unshaken is why a handshake failed: nothing that was to follow it was heard.
+type Unshaken struct{ error }
+
+// Unwrap returns the cause.
+func (u Unshaken) Unwrap() error { return u.error }
+
 // Explain adds to an error of a handshake what to do about it.
 func (f *Files) Explain(err error) error {
+	if errors.As(err, new(Unshaken)) {
+		return err
+	}
+	return Unshaken{f.explain(err)}
+}
+
+func (f *Files) explain(err error) error {
 	var (
 		unknown  x509.UnknownAuthorityError
 		hostname x509.HostnameError
 		invalid  x509.CertificateInvalidError
 		plain    tls.RecordHeaderError
-		alert    tls.AlertError
 	)
 	const format = "TLS: %w (%s)"
 	switch {
@@ -235,11 +248,25 @@ func (f *Files) Explain(err error) error {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf(format, err, "the other end's certificate has expired: issue a new one there")
 	case errors.As(err, &plain):
-		return fmt.Errorf(format, err, "the other end does not encrypt: give it --tls-cert, --tls-key and --tls-ca too")
-	case errors.As(err, &alert):
-		return fmt.Errorf(format, err, "the other end did not take this one's certificate, "+or(f.cfg.CertFile, "of which there is none")+": is it from the authority there, and in time?")
+		return fmt.Errorf(format, err, "the other end does not encrypt: give it a certificate too, or leave out the flags with which this one does")
+	case Alert(err):
+		return f.distrusted(err)
 	}
 	return fmt.Errorf("TLS: %w", err)
+}
+
+// distrusted says what to do where the other end does not like this one's certificate.
+func (f *Files) distrusted(err error) error {
+	if f.cfg.CertFile == "" {
+		return fmt.Errorf("TLS: %w (the other end did not take this one's certificate, of which there is none: name one, and its key)", err)
+	}
+	return fmt.Errorf("TLS: %w (the other end did not take this one's certificate, %s: is it from the authority there, and in time?)", err, f.cfg.CertFile)
+}
+
+// Alert says whether err is what the other end said of a handshake that it did not like.
+func Alert(err error) bool {
+	var said *net.OpError
+	return errors.As(err, &said) && said.Op == "remote error" // crypto/tls has no better name for it
 }
 
 func or(s, otherwise string) string {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 )
 
 // Link is a port of this process, or a connection that it makes.
@@ -35,7 +34,7 @@ func Refused(exposed []string) error {
 }
 
 func loopback(address string) bool {
-	host := strings.TrimPrefix(strings.TrimPrefix(address, "http://"), "https://")
+	host := withoutScheme(address)
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}

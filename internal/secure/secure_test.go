@@ -130,8 +130,8 @@ func TestHandshakes(t *testing.T) {
 		{"another host", node, gate, "n2", true, "", "n2"},
 		{"another IP address", node, gate, "10.0.0.2", true, "", "10.0.0.2"},
 		{"a server of another authority", foreign, gate, "n1", true, "", "give both the same"},
-		{"a caller of another authority", node, mixed, "n1", true, "give both the same", ""},
-		{"no certificate", node, anonymous, "n1", true, "didn't provide a certificate", ""},
+		{"a caller of another authority", node, mixed, "n1", true, "give both the same", "is it from the authority there"},
+		{"no certificate", node, anonymous, "n1", true, "didn't provide a certificate", "of which there is none"},
 		{"a client without a certificate at a door", node, anonymous, "n1", false, "didn't provide a certificate", ""},
 		{"a client at a door", node, alice, "n1", false, "", ""},
 		{"a client of another authority at a door", node, mixed, "n1", false, "give both the same", ""},
@@ -405,5 +405,45 @@ func TestIssuing(t *testing.T) {
 	}
 	if _, err := OpenAuthority(cert, key); err == nil || !strings.Contains(err.Error(), "no authority") {
 		t.Error(err)
+	}
+}
+
+// A port that encrypts is told from one that does not, or that is not there.
+func TestEncrypts(t *testing.T) {
+	d := newDesk(t)
+	node := d.issue("node", Holder{Hosts: []string{"n1"}})
+	for name, c := range map[string]struct {
+		speak func(net.Conn)
+		is    bool
+	}{
+		"for all": {func(c net.Conn) {
+			_ = tls.Server(c, open(t, TLSConfig{CertFile: node.CertFile, KeyFile: node.KeyFile}).Doors()).Handshake()
+		}, true},
+		"for members":   {func(c net.Conn) { _ = tls.Server(c, open(t, node).Members()).Handshake() }, true},
+		"hangs up":      {func(net.Conn) {}, false},
+		"in plain text": {func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }, false},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var served sync.WaitGroup
+		served.Go(func() {
+			conn, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.speak(conn)
+			conn.Close()
+		})
+		if is := Encrypts(t.Context(), "https://"+l.Addr().String()); is != c.is {
+			t.Errorf("%s: %v", name, is)
+		}
+		served.Wait()
+		l.Close()
+		if Encrypts(t.Context(), l.Addr().String()) {
+			t.Errorf("%s: nobody is there", name)
+		}
 	}
 }
