@@ -22,6 +22,7 @@ const (
 	flagCaller
 	flagChain
 	flagRelay
+	flagTrace
 	flagsKnown = 1<<iota - 1
 )
 
@@ -59,6 +60,7 @@ func appendCall(ctx context.Context, b []byte, req *Request) ([]byte, error) {
 	}
 	w.caller(&info.Caller)
 	w.chain(&info.Chain)
+	w.trace(info.Trace)
 	w.typeURL(req.Payload)
 	if w.notUTF8 {
 		return b, fault.New(fault.Invalid, "the call cannot be sent: its ids, names or caller are not valid UTF-8")
@@ -87,6 +89,7 @@ func flagsOf(req *Request, info *callctx.Info) (flags byte) {
 	set(flagCaller, !anonymous(&info.Caller))
 	set(flagChain, info.Chain.ID != callctx.ChainID{})
 	set(flagRelay, req.Relay != "")
+	set(flagTrace, info.Trace.Valid())
 	return flags
 }
 
@@ -298,6 +301,9 @@ func parseCall(body []byte, req *Request, info *callctx.Info) (timeout time.Dura
 	}
 	if flags&flagChain != 0 {
 		r.chain(&info.Chain)
+	}
+	if flags&flagTrace != 0 {
+		info.Trace = r.trace()
 	}
 	info.CallID = req.ID
 	req.Payload = r.payload(form, body[head:])

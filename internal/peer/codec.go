@@ -40,7 +40,7 @@ func encodeRequest(ctx context.Context, req *Request) ([]byte, error) {
 		Op: goverse_pb.Op(req.Op) + goverse_pb.Op_OP_CALL, Type: req.Ref.Type, Id: req.Ref.ID, Method: req.Method,
 		CallId: req.ID, Payload: payload, ReadOnly: req.ReadOnly,
 		Caller: EncodeCaller(&info.Caller), Chain: encodeChain(&info.Chain),
-		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops), Relay: req.Relay, CallIdIfKept: req.IDIfKept,
+		Shard: uint32(req.Shard), Epoch: req.Epoch, Hops: uint32(req.Hops), Relay: req.Relay, CallIdIfKept: req.IDIfKept, Trace: EncodeTrace(info.Trace),
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		remaining := time.Until(deadline)
@@ -143,7 +143,7 @@ func decodeRequest(m *goverse_pb.CallRequest) (*Request, *callctx.Info, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	info := &callctx.Info{CallID: m.CallId, Chain: chain, Caller: DecodeCaller(m.Caller)}
+	info := &callctx.Info{CallID: m.CallId, Chain: chain, Caller: DecodeCaller(m.Caller), Trace: DecodeTrace(m.Trace)}
 	return &Request{
 		Call: object.Call{
 			Op: object.Op(m.Op - goverse_pb.Op_OP_CALL), Ref: object.Ref{Type: m.Type, ID: m.Id}, Method: m.Method,

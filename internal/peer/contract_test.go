@@ -25,6 +25,7 @@ import (
 	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/object"
 	goverse_pb "github.com/xiaonanln/goverse/proto"
 )
@@ -47,6 +48,7 @@ func (w world) connect(t *testing.T, svc Service) Conn {
 // exercise runs one test of the contract over every road that has it.
 func exercise(t *testing.T, test func(t *testing.T, w world)) {
 	t.Run("grpc", func(t *testing.T) { test(t, grpcWorld()) })
+	t.Run("members", func(t *testing.T) { test(t, memberWorld()) })
 	t.Run("old grpc", func(t *testing.T) { test(t, oldWorld()) })
 	t.Run("mem", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { test(t, memWorld(NewNetwork())) }) })
 	t.Run("loopback", func(t *testing.T) { test(t, loopbackWorld()) })
@@ -75,6 +77,29 @@ func grpcWorld() world {
 	}
 }
 
+// memberWorld is between members, whose lanes have connections to themselves.
+func memberWorld() world {
+	secret := secure.NewSecret()
+	w := grpcWorld()
+	w.listen = func(t *testing.T, svc Service) (string, func()) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Membership{Address: l.Addr().String(), Secret: knows(secret)}
+		var d *Doors
+		stop := serveGRPC(t, l, func(s *grpc.Server) { d = m.Register(s, svc, event.Listener{}) }, m.ServerOptions()...)
+		stopBoth := sync.OnceFunc(func() { stop(); d.Close() })
+		t.Cleanup(stopBoth)
+		return m.Address, stopBoth
+	}
+	w.dial = func(t *testing.T, address string) Conn {
+		m := &Membership{Address: "g:1", Secret: knows(secret)}
+		return dial(t, m.Dialer(event.Listener{}), address)
+	}
+	return w
+}
+
 // oldWorld is gRPC with a peer of the version that had no lanes.
 func oldWorld() world {
 	w := grpcWorld()
@@ -94,8 +119,8 @@ func serveOn(t *testing.T, l net.Listener, svc Service) (stop func()) {
 	return serveGRPC(t, l, func(s *grpc.Server) { RegisterPeerService(s, svc, event.Listener{}) })
 }
 
-func serveGRPC(t *testing.T, l net.Listener, register func(*grpc.Server)) (stop func()) {
-	s := grpc.NewServer(ServerOptions()...)
+func serveGRPC(t *testing.T, l net.Listener, register func(*grpc.Server), more ...grpc.ServerOption) (stop func()) {
+	s := grpc.NewServer(append(ServerOptions(), more...)...)
 	register(s)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
@@ -145,6 +170,7 @@ type fake struct {
 	pushes func(ctx context.Context, gate string, ready func(), deliver func(PushFrame) error) error
 	object.Records
 	object.Cataloger
+	Census
 }
 
 func (f fake) ServeCall(ctx context.Context, req *Request) (object.Payload, error) {

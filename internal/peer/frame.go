@@ -87,8 +87,15 @@ type hello struct {
 // featureUnsaved: replies say what of a periodic object is not stored yet.
 const featureUnsaved = 1
 
-// speaks is what this program speaks.
-var speaks = hello{lowest: 1, highest: 1, features: featureUnsaved}
+// featureTrace: calls say where in a trace they belong.
+const featureTrace = 2
+
+// featureOwn: lanes may have connections to themselves. Whoever says so takes them.
+const featureOwn = 4
+
+// speaks is what this program speaks; featureOwn comes on top of it where this process can
+// prove to be a member.
+var speaks = hello{lowest: 1, highest: 1, features: featureUnsaved | featureTrace}
 
 func (h hello) append(b []byte) []byte {
 	body := binary.AppendUvarint(nil, h.lowest)

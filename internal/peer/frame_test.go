@@ -24,7 +24,8 @@ func everything() (context.Context, *Request) {
 	info := &callctx.Info{CallID: "c1",
 		Caller: callctx.Caller{ClientID: "g:1/x", UserID: "ann", Roles: []string{"admin"}, Client: true},
 		Chain: callctx.Chain{ID: callctx.ChainID{0: 0xab, 15: 1},
-			Path: []callctx.Turn{{Type: "A", ID: "1", Method: "M", Shard: 7, Epoch: 300, Shared: true}}}}
+			Path: []callctx.Turn{{Type: "A", ID: "1", Method: "M", Shard: 7, Epoch: 300, Shared: true}}},
+		Trace: callctx.ParseTrace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "v=1")}
 	return callctx.With(context.Background(), info), &Request{
 		Call: object.Call{Op: object.OpDelete, Ref: object.Ref{Type: "Room", ID: "general"}, Method: "Join", ID: "c1", IDIfKept: true,
 			ReadOnly: true, Payload: object.OfJSON([]byte(`{"a":1}`))},
@@ -59,7 +60,7 @@ func TestWireFormat(t *testing.T) {
 		sent []byte
 	}{
 		{"hello", hello{lowest: 1, highest: 1}.append(nil)},
-		{"a hello with every feature", speaks.append(nil)},
+		{"a hello with every feature", spoken(&Membership{}).append(nil)},
 		{"a simple call", call(t.Context(), simple)},
 		{"a call that says everything", call(everything())},
 		{"its cancellation", framed(kindCancel, nil)},

@@ -25,12 +25,14 @@ import (
 // heard on one connection proves nothing on another; and nobody proves anything to a
 // caller that looks for somebody else.
 type greeting struct {
+	lane     bool   // the connection is for a lane, and not for gRPC
 	from, to string // advertised addresses
 	nonce    [nonceBytes]byte
 }
 
 const (
 	magic       = "GOVERSE1" // as long as the begin of HTTP/2's own that tells it apart
+	laneMagic   = "GOVLANE1" // instead: what follows is a lane
 	strangers   = "PRI * HT"
 	nonceBytes  = 32
 	proofBytes  = sha256.Size
@@ -64,7 +66,11 @@ var (
 
 // bytes is the greeting as it is sent.
 func (g *greeting) bytes() []byte {
-	b := append([]byte(magic), g.nonce[:]...)
+	begin := magic
+	if g.lane {
+		begin = laneMagic
+	}
+	b := append([]byte(begin), g.nonce[:]...)
 	for _, address := range []string{g.from, g.to} {
 		b = append(b, byte(len(address)>>8), byte(len(address)))
 		b = append(b, address...)
@@ -124,6 +130,8 @@ func heedGreeting(conn net.Conn) (g greeting, begin []byte, err error) {
 	}
 	switch string(begin) {
 	case magic:
+	case laneMagic:
+		g.lane = true
 	case strangers:
 		return g, begin, errStranger
 	default:

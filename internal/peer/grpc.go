@@ -50,13 +50,17 @@ func ServerOptions() []grpc.ServerOption {
 
 // RegisterPeerService offers svc to the peers that dial s; on hears of those that break
 // the protocol. A server that stops gracefully waits for the streams of pushes and for
-// the lanes of calls: end svc's ServePushes first, and call leave, which tells the
+// the lanes of calls: end svc's ServePushes first, and call Leave, which tells the
 // peers to make no new calls here; what they have sent is still answered.
-func RegisterPeerService(s grpc.ServiceRegistrar, svc Service, on event.Listener) (leave func()) {
-	d := newDoors(svc, on)
+func RegisterPeerService(s grpc.ServiceRegistrar, svc Service, on event.Listener) *Doors {
+	return register(s, svc, nil, on)
+}
+
+func register(s grpc.ServiceRegistrar, svc Service, m *Membership, on event.Listener) *Doors {
+	d := newDoors(svc, m, on)
 	goverse_pb.RegisterPeerServiceServer(s, &grpcService{svc: svc})
 	s.RegisterService(laneDesc(d.serve), nil)
-	return d.leave
+	return d
 }
 
 type grpcService struct {
@@ -114,8 +118,12 @@ func (s *grpcService) Pushes(m *goverse_pb.PushesRequest, stream grpc.ServerStre
 // protocol. opts come after the defaults and win over them; without credentials among
 // them nothing is encrypted.
 func NewGRPCDialer(on event.Listener, opts ...grpc.DialOption) Dialer {
+	return newGRPCDialer(on, nil, opts)
+}
+
+func newGRPCDialer(on event.Listener, m *Membership, opts []grpc.DialOption) Dialer {
 	retry := backoff.Config{BaseDelay: retryFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: retryLast}
-	return grpcDialer{on: on, options: append([]grpc.DialOption{
+	return grpcDialer{on: on, member: m, options: append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
@@ -130,6 +138,7 @@ func NewGRPCDialer(on event.Listener, opts ...grpc.DialOption) Dialer {
 
 type grpcDialer struct {
 	on      event.Listener
+	member  *Membership // nil: calls have no connections to themselves
 	options []grpc.DialOption
 }
 
@@ -141,10 +150,13 @@ func (d grpcDialer) Dial(address string) (Conn, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "peer %s: %w", address, err)
 	}
-	return &grpcConn{address: address, cc: cc, lanes: newLanes(address, cc, d.on)}, nil
+	c := &grpcConn{address: address, cc: cc, lanes: newLanes(address, cc, d.member, d.on)}
+	c.questions = questions{c}
+	return c, nil
 }
 
 type grpcConn struct {
+	questions
 	address string
 	cc      *grpc.ClientConn
 	lanes   *lanes

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
@@ -24,6 +25,7 @@ import (
 type lanes struct {
 	address string
 	cc      *grpc.ClientConn
+	member  *Membership // nil: lanes are streams of cc
 	on      event.Listener
 	within  time.Duration   // a peer has greeted, or is taken to be out of reach
 	ctx     context.Context // ends with close
@@ -50,8 +52,8 @@ const askAgain = time.Minute
 // errNoLanes is the error for a peer that has no lanes.
 var errNoLanes = errors.New("the peer has no lanes")
 
-func newLanes(address string, cc *grpc.ClientConn, on event.Listener) *lanes {
-	s := &lanes{address: address, cc: cc, on: on, within: 2 * connectTimeout}
+func newLanes(address string, cc *grpc.ClientConn, m *Membership, on event.Listener) *lanes {
+	s := &lanes{address: address, cc: cc, member: m, on: on, within: 2 * connectTimeout}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -72,6 +74,12 @@ func (s *lanes) call(ctx context.Context, req *Request) (object.Payload, error) 
 		l, err := s.lane(ctx)
 		if err != nil {
 			return object.Payload{}, err
+		}
+		if l.features&featureTrace == 0 && callctx.From(ctx).Trace.Given() {
+			ctx = withoutTrace(ctx)
+			if *body, err = appendCall(ctx, (*body)[:0], req); err != nil {
+				return object.Payload{}, err
+			}
 		}
 		p, err := l.call(ctx, req.Payload.Form, *body)
 		if errors.Is(err, errRetired) {
@@ -148,7 +156,7 @@ func (s *lanes) open(o *opening) {
 	}
 }
 
-// dial opens a stream and exchanges greetings over it.
+// dial opens a lane, on a connection of its own where both ends take such.
 func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, agreed hello, err error) {
 	silent := time.AfterFunc(s.within, hangUp)
 	defer func() {
@@ -156,23 +164,66 @@ func (s *lanes) dial(ctx context.Context, hangUp context.CancelFunc) (p pipe, ag
 			p, err = nil, unreachable(s.address, "it does not answer")
 		}
 	}()
+	streamCtx, endStream := context.WithCancel(ctx)
+	if p, agreed, err = s.dialStream(streamCtx, endStream); err != nil {
+		endStream()
+		return nil, agreed, s.noWay(err)
+	}
+	if agreed.features&featureOwn == 0 {
+		return p, agreed, nil
+	}
+	own, agreedThere, err := s.dialOwn(ctx)
+	if err != nil { // something lets gRPC through and nothing else
+		return p, agreed, nil
+	}
+	p.hangUp()
+	return own, agreedThere, nil
+}
+
+// dialStream opens a stream for a lane.
+func (s *lanes) dialStream(ctx context.Context, hangUp context.CancelFunc) (pipe, hello, error) {
 	stream, err := s.cc.NewStream(ctx, &laneDesc(nil).Streams[0], laneName,
 		grpc.ForceCodecV2(newBatches()), grpc.MaxCallRecvMsgSize(maxBatch))
 	if err != nil {
-		return nil, agreed, s.noWay(err)
+		return nil, hello{}, err
 	}
-	p = grpcPipe{stream, hangUp}
-	if err := greet(p, speaks); err != nil && !errors.Is(err, io.EOF) { // io.EOF: heed says why
-		return nil, agreed, s.noWay(err)
+	p := grpcPipe{stream, hangUp}
+	agreed, err := s.introduce(p)
+	return p, agreed, err
+}
+
+// dialOwn opens a connection for a lane, which ends with ctx.
+func (s *lanes) dialOwn(ctx context.Context) (pipe, hello, error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, hello{}, err
+	}
+	late := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	conn, err := s.member.call(ctx, raw, greeting{lane: true, from: s.member.Address, to: s.address})
+	if err != nil {
+		late()
+		return nil, hello{}, errors.Join(err, raw.Close())
+	}
+	p := newConnPipe(conn)
+	context.AfterFunc(ctx, p.hangUp)
+	agreed, err := s.introduce(p)
+	if err != nil {
+		p.hangUp()
+	}
+	return p, agreed, err
+}
+
+// introduce exchanges hellos over a new pipe.
+func (s *lanes) introduce(p pipe) (agreed hello, err error) {
+	own := spoken(s.member)
+	if err := greet(p, own); err != nil && !errors.Is(err, io.EOF) { // io.EOF: heed says why
+		return agreed, err
 	}
 	theirs, err := heed(p)
-	if err == nil {
-		agreed, err = speaks.agree(theirs)
-	}
 	if err != nil {
-		return nil, agreed, s.noWay(err)
+		return agreed, err
 	}
-	return p, agreed, nil
+	return own.agree(theirs)
 }
 
 // noWay is the error of the calls for which there is no lane.
@@ -217,94 +268,3 @@ func (s *lanes) close() error {
 }
 
 var errClosedHere = errors.New("the connection was closed")
-
-// doors is what serves the lanes of a process's peers.
-type doors struct {
-	svc Service
-	on  event.Listener
-
-	mu      sync.Mutex // protects following fields
-	open    map[*inbound]bool
-	leaving bool
-}
-
-func newDoors(svc Service, on event.Listener) *doors {
-	return &doors{svc: svc, on: on, open: map[*inbound]bool{}}
-}
-
-// leave tells all peers, and those that still come, to make no new calls over their
-// lanes. What they have sent is still answered.
-func (d *doors) leave() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.leaving = true
-	for l := range d.open {
-		l.leave()
-	}
-}
-
-// serve is one lane, from its greeting to its end.
-func (d *doors) serve(stream grpc.ServerStream) error {
-	p := grpcPipe{stream, func() {}}
-	agreed, err := d.welcome(p)
-	if err == nil {
-		l := newInbound(stream.Context(), d.svc, p, laneLimits)
-		l.features = agreed.features
-		err = d.host(l)
-	}
-	if errors.Is(err, errLeaving) {
-		return nil
-	}
-	who := "a peer"
-	if from, ok := grpcpeer.FromContext(stream.Context()); ok {
-		who = from.Addr.String()
-	}
-	tell(d.on, who, err)
-	if errors.As(err, new(breach)) {
-		return status.Error(codes.FailedPrecondition, err.Error())
-	}
-	return err
-}
-
-// welcome exchanges greetings with a peer that has come.
-func (d *doors) welcome(p pipe) (agreed hello, err error) {
-	theirs, err := heed(p)
-	if err != nil {
-		if _, isStatus := status.FromError(err); isStatus || errors.Is(err, io.EOF) {
-			return agreed, err // it left before it spoke
-		}
-		return agreed, breach{err}
-	}
-	if d.isLeaving() {
-		b, _ := appendFrame(nil, kindGoodbye, 0, nil)
-		return agreed, errors.Join(errLeaving, p.send(&b, nil))
-	}
-	if err := greet(p, speaks); err != nil {
-		return agreed, err
-	}
-	if agreed, err = speaks.agree(theirs); err != nil {
-		return agreed, breach{err}
-	}
-	return agreed, nil
-}
-
-func (d *doors) isLeaving() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.leaving
-}
-
-// host runs a lane as one of the open ones.
-func (d *doors) host(l *inbound) error {
-	d.mu.Lock()
-	if d.open[l] = true; d.leaving { // since it was welcome
-		l.leave()
-	}
-	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.open, l)
-	}()
-	return l.run()
-}

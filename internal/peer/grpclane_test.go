@@ -172,7 +172,7 @@ func TestALaneIsOpenedAnew(t *testing.T) {
 		lanes++
 		first := lanes == 1
 		mu.Unlock()
-		d := newDoors(fake{call: echo}, event.Listener{})
+		d := newDoors(fake{call: echo}, nil, event.Listener{})
 		if !first {
 			return d.serve(p.stream.(grpc.ServerStream))
 		}
@@ -254,7 +254,7 @@ func TestLeave(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{})
 	first := sync.OnceFunc(func() { close(entered) })
-	leave := RegisterPeerService(s, fake{call: func(_ context.Context, req *Request) (object.Payload, error) {
+	doors := RegisterPeerService(s, fake{call: func(_ context.Context, req *Request) (object.Payload, error) {
 		first()
 		<-release
 		return req.Payload, nil
@@ -268,7 +268,7 @@ func TestLeave(t *testing.T) {
 		ended <- err
 	}()
 	<-entered
-	leave()
+	doors.Leave()
 	late := dial(t, NewGRPCDialer(event.Listener{}), l.Addr().String())
 	_, err := late.ServeCall(t.Context(), callOf(text("x")))
 	want(t, err, fault.NotReady, fault.NotExecuted)

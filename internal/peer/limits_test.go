@@ -14,7 +14,7 @@ import (
 // A request that no road carries is told of, before any lane is opened for it.
 func TestATooLargeRequestIsToldOf(t *testing.T) {
 	var told []event.LimitReached
-	s := newLanes("a:1", nil, event.Listener{LimitReached: func(e event.LimitReached) { told = append(told, e) }})
+	s := newLanes("a:1", nil, nil, event.Listener{LimitReached: func(e event.LimitReached) { told = append(told, e) }})
 	defer s.cancel()
 	ref := object.Ref{Type: "T", ID: "x"}
 	large := object.OfBinary(&anypb.Any{TypeUrl: "type.googleapis.com/T", Value: make([]byte, MaxPayload+1)})

@@ -173,11 +173,13 @@ func (d memDialer) Dial(address string) (Conn, error) {
 		return nil, fault.New(fault.Invalid, "a peer has no address")
 	}
 	c := &memConn{n: d.n, out: road{d.from, address}, back: road{address, d.from}}
+	c.questions = questions{c}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c, nil
 }
 
 type memConn struct {
+	questions
 	n         *Network
 	out, back road
 	ctx       context.Context // ends with Close

@@ -33,6 +33,7 @@ type Membership struct {
 	// Listener hears of those that were refused, once a second at most.
 	Listener event.Listener
 
+	doors  *Doors       // of this process's port; set before it is served
 	told   atomic.Int64 // when it last heard of one; Unix nanoseconds
 	untold atomic.Int64 // how many it did not hear of since
 }
@@ -61,9 +62,17 @@ func (m *Membership) ServerOptions() []grpc.ServerOption {
 	}
 }
 
-// DialOption makes a dialer's connections prove that this process is a member.
-func (m *Membership) DialOption() grpc.DialOption {
-	return grpc.WithTransportCredentials(memberCreds{m})
+// Register is RegisterPeerService for a server with these ServerOptions. Members may make
+// their calls over connections that gRPC does not see, so Wait for them, or Close them,
+// when the server has stopped. It is called once.
+func (m *Membership) Register(s grpc.ServiceRegistrar, svc Service, on event.Listener) *Doors {
+	m.doors = register(s, svc, m, on)
+	return m.doors
+}
+
+// Dialer is NewGRPCDialer among members.
+func (m *Membership) Dialer(on event.Listener, opts ...grpc.DialOption) Dialer {
+	return newGRPCDialer(on, m, append([]grpc.DialOption{grpc.WithTransportCredentials(memberCreds{m})}, opts...))
 }
 
 // admit refuses what is not a member's.
@@ -78,8 +87,12 @@ func (m *Membership) admit(ctx context.Context, method string) error {
 	return status.Error(codes.Unauthenticated, "this port is for the nodes and gates of one cluster; clients call a gate")
 }
 
-// refused tells of somebody who was sent away. A flood of them does not fill the log.
+// refused tells of somebody who was sent away. A flood of them does not fill the log: who
+// writes denials bounds them, and the notice is here.
 func (m *Membership) refused(who net.Addr, why error) {
+	if on := m.Listener.AccessDenied; on != nil {
+		on(event.AccessDenied{Where: event.AtMembers, Why: event.ByMembership, From: who.String(), Err: why})
+	}
 	last, now := m.told.Load(), time.Now().UnixNano()
 	if m.Listener.Notice == nil || now-last < int64(time.Second) || !m.told.CompareAndSwap(last, now) {
 		m.untold.Add(1)
@@ -131,29 +144,35 @@ func (memberCreds) OverrideServerName(string) error {
 // ClientHandshake is the beginning of a connection that this process has made to the
 // member at address. gRPC closes raw when ctx ends, and where there is an error.
 func (c memberCreds) ClientHandshake(ctx context.Context, address string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, binding, err := c.dialTLS(ctx, address, raw)
+	conn, err := c.m.call(ctx, raw, greeting{from: c.m.Address, to: address})
 	if err != nil {
-		return nil, nil, err
-	}
-	secret, err := c.m.Secret(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the cluster's secret is not known here yet: %w", err)
-	}
-	if err := (greeting{from: c.m.Address, to: address}).call(conn, secret, binding); err != nil {
 		return nil, nil, err
 	}
 	return conn, c.m.info(address), nil
 }
 
-func (c memberCreds) dialTLS(ctx context.Context, address string, raw net.Conn) (net.Conn, []byte, error) {
-	if c.m.TLS == nil {
+// call is the beginning of a connection to the member that g is for.
+func (m *Membership) call(ctx context.Context, raw net.Conn, g greeting) (net.Conn, error) {
+	conn, binding, err := m.dialTLS(ctx, g.to, raw)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := m.Secret(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's secret is not known here yet: %w", err)
+	}
+	return conn, g.call(conn, secret, binding)
+}
+
+func (m *Membership) dialTLS(ctx context.Context, address string, raw net.Conn) (net.Conn, []byte, error) {
+	if m.TLS == nil {
 		return raw, nil, nil
 	}
-	cfg := c.m.TLS.Dialing(hostOf(address))
+	cfg := m.TLS.Dialing(hostOf(address))
 	cfg.MinVersion = tls.VersionTLS13
 	conn := tls.Client(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, nil, c.m.TLS.Explain(err)
+		return nil, nil, m.TLS.Explain(err)
 	}
 	binding, err := bindingOf(conn)
 	return conn, binding, err
@@ -162,39 +181,44 @@ func (c memberCreds) dialTLS(ctx context.Context, address string, raw net.Conn) 
 // ServerHandshake is the beginning of a connection that somebody has made to this
 // process. gRPC bounds its time.
 func (c memberCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.answer(raw)
+	conn, g, err := c.answer(raw)
+	if err == nil && g.lane {
+		c.m.doors.take(conn)
+		return nil, nil, credentials.ErrConnDispatched
+	}
 	if err != nil && err != errSpokeNot { // itself: an EOF later on is a refusal too
 		c.m.refused(raw.RemoteAddr(), err)
 	}
-	return conn, info, err
+	return conn, c.m.info(g.from), err
 }
 
-func (c memberCreds) answer(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// answer hears the greeting of a caller that is a member, or is taken for a stranger: then
+// the greeting is of nobody.
+func (c memberCreds) answer(raw net.Conn) (conn net.Conn, g greeting, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), greetWithin)
 	defer cancel()
 	conn, binding, err := c.acceptTLS(ctx, raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, g, err
 	}
 	g, begin, err := heedGreeting(conn)
 	switch {
 	case errors.Is(err, errStranger):
-		return newStranger(conn, begin), c.m.info(""), nil
+		return newStranger(conn, begin), greeting{}, nil
+	case err == nil && g.lane && c.m.doors == nil:
+		return nil, g, errForeign
 	case err != nil:
-		return nil, nil, err
+		return nil, g, err
 	}
 	if why := c.m.misled(g, conn); why != nil {
 		_ = refuse(conn, notForYou) // it is sent away in any case
-		return nil, nil, why
+		return nil, g, why
 	}
 	secret, err := c.m.Secret(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the cluster's secret is not known here yet: %w", err)
+		return nil, g, fmt.Errorf("the cluster's secret is not known here yet: %w", err)
 	}
-	if err := g.answer(conn, secret, binding); err != nil {
-		return nil, nil, err
-	}
-	return conn, c.m.info(g.from), nil
+	return conn, g, g.answer(conn, secret, binding)
 }
 
 func (c memberCreds) acceptTLS(ctx context.Context, raw net.Conn) (net.Conn, []byte, error) {

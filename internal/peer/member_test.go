@@ -31,14 +31,21 @@ import (
 
 // ear hears what a member tells of those whom it refused.
 type ear struct {
-	mu    sync.Mutex
-	heard []string
-	first chan struct{} // closed with the first of them
+	mu     sync.Mutex
+	heard  []string
+	denied int           // as the audit is told
+	first  chan struct{} // closed with the first of them
 }
 
 func (e *ear) listener() event.Listener {
 	e.first = make(chan struct{})
-	return event.Listener{Notice: func(n event.Notice) {
+	return event.Listener{AccessDenied: func(d event.AccessDenied) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if d.Where == event.AtMembers && d.Why == event.ByMembership && d.From != "" && d.Err != nil {
+			e.denied++
+		}
+	}, Notice: func(n event.Notice) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.heard = append(e.heard, n.String()); len(e.heard) == 1 {
@@ -65,17 +72,17 @@ func memberNode(t *testing.T, m *Membership, svc Service) (address string) {
 	}
 	m.Address = l.Addr().String()
 	s := grpc.NewServer(append(ServerOptions(), m.ServerOptions()...)...)
-	RegisterPeerService(s, svc, event.Listener{})
+	doors := m.Register(s, svc, event.Listener{})
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(s, h)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Stop(); <-done })
+	t.Cleanup(func() { s.Stop(); doors.Close(); <-done })
 	return m.Address
 }
 
 func memberDial(t *testing.T, m *Membership, address string) Conn {
-	return dial(t, NewGRPCDialer(event.Listener{}, m.DialOption()), address)
+	return dial(t, m.Dialer(event.Listener{}), address)
 }
 
 func TestMembersTalk(t *testing.T) {
@@ -171,6 +178,11 @@ func TestOthersAreNoMembers(t *testing.T) {
 			}
 			if heard := e.await(t); !strings.Contains(heard, c.heard) {
 				t.Errorf("the node: %s", heard)
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.denied < len(e.heard) {
+				t.Errorf("%d denials were audited, and %d refusals told of", e.denied, len(e.heard))
 			}
 		})
 	}

@@ -49,6 +49,10 @@ type PushFrame struct {
 	Key       string // not empty: it takes the place of one that still waits, with the same key
 	Gap       bool   // instead of a message: some to these clients are lost
 
+	// At is when it was made or came to this process; zero: nobody wants to know. It is not on
+	// the wire, because no two machines' clocks agree.
+	At time.Time
+
 	Change *Change // instead of clients: Message is a change of this object
 	Stream *Stream // instead of all that, and not on the wire
 }
@@ -133,6 +137,8 @@ type Service interface {
 	object.Records
 	// Cataloger is what types this node has.
 	object.Cataloger
+	// Census is what this node knows of itself.
+	Census
 }
 
 // Conn is a way to one peer. It connects by itself and may be used concurrently.

@@ -44,7 +44,7 @@ func serveList(ctx context.Context, svc Service, m *goverse_pb.ListObjectsReques
 			Id: o.Ref.ID, Version: o.Version, CreatedUnixNanos: nanos(o.Created), UpdatedUnixNanos: nanos(o.Updated),
 		}
 	}
-	if err := carried(reply); err != nil {
+	if err := carried(reply, "what the store has"); err != nil {
 		return &goverse_pb.ListObjectsReply{Fault: encodeFault(err)}
 	}
 	return reply
@@ -70,7 +70,7 @@ func serveStateOf(ctx context.Context, svc Service, m *goverse_pb.StoredStateReq
 		return &goverse_pb.StoredStateReply{Fault: encodeFault(err)}
 	}
 	reply := &goverse_pb.StoredStateReply{Data: r.Data, Version: r.Version, CreatedUnixNanos: nanos(r.Created)}
-	if err := carried(reply); err != nil {
+	if err := carried(reply, "what the store has"); err != nil {
 		return &goverse_pb.StoredStateReply{Fault: encodeFault(err)}
 	}
 	return reply
@@ -85,13 +85,13 @@ func decodeStateOf(m *goverse_pb.StoredStateReply) (object.Record, error) {
 
 // carried refuses an answer that does not fit, which only a store of somebody's own has,
 // or cannot be marshalled.
-func carried(m proto.Message) error {
+func carried(m proto.Message, what string) error {
 	b, err := proto.Marshal(m)
 	switch {
 	case err != nil:
-		return fault.New(fault.StoreFailed, "what the store has cannot be sent: %w", err).With(fault.NotExecuted)
+		return fault.New(fault.StoreFailed, "%s cannot be sent: %w", what, err).With(fault.NotExecuted)
 	case len(b) > maxMessage:
-		return fault.New(fault.TooLarge, "what the store has takes %d bytes, at most %d are carried", len(b), maxMessage).With(fault.NotExecuted)
+		return fault.New(fault.TooLarge, "%s takes %d bytes, at most %d are carried", what, len(b), maxMessage).With(fault.NotExecuted)
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ func (v *visit) run() {
 		v.batch.Free()
 		v.batch = nil
 	}
+	if err == nil && v.info.Trace != nil && v.lane.features&featureTrace == 0 {
+		err = errTrace
+	}
 	if err != nil {
 		v.lane.fail(breach{err})
 		return
