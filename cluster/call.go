@@ -48,6 +48,29 @@ type hint struct {
 // more than once, until ctx's deadline or, if ctx has none, the configured one.
 // Caller and chain travel in ctx. Errors are *fault.Error.
 func (c *Cluster) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+	if c.cfg.Tracer == nil {
+		return c.call(ctx, call)
+	}
+	ctx, span := c.cfg.Tracer.Begin(ctx, stretchOf(ctx, &call))
+	if span == nil {
+		return c.call(ctx, call)
+	}
+	reply, err := c.call(ctx, call)
+	span.End(err)
+	return reply, err
+}
+
+// stretchOf is the span of a call. A trace may begin with one of the program's own, that
+// neither an object nor a client makes.
+func stretchOf(ctx context.Context, call *object.Call) callctx.Stretch {
+	info := callctx.From(ctx)
+	return callctx.Stretch{
+		Kind: callctx.Calling, Root: !info.Caller.Client && info.Chain.ID == callctx.ChainID{},
+		Op: call.Op.String(), Type: call.Ref.Type, ID: call.Ref.ID, Method: call.Method,
+	}
+}
+
+func (c *Cluster) call(ctx context.Context, call object.Call) (object.Payload, error) {
 	if err := valid(&call); err != nil {
 		if object.ValidID(call.Ref.ID) != nil {
 			c.reached(event.ObjectID, object.Ref{})

@@ -115,6 +115,10 @@ func (c *Cluster) watch(ctx context.Context) {
 // the cluster, or give it an operator's orders. It is not theirs to close.
 func (c *Cluster) KV() etcdmanager.KV { return c.cfg.KVs[0] }
 
+// Dialer makes connections to the nodes, as this process, for those who look at the
+// cluster.
+func (c *Cluster) Dialer() peer.Dialer { return c.cfg.Dialer }
+
 // View is the newest picture of the cluster. It is never nil.
 func (c *Cluster) View() *consensusmanager.View { return c.m.View() }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 )
@@ -24,6 +25,7 @@ const (
 type Config struct {
 	Address string // advertised host:port
 	Gate    bool   // hosts no objects; Run then takes no Host
+	HTTP    string // where a gate's clients reach it over HTTP; the others hear of it
 
 	KVs    []etcdmanager.KV // the first for watch and transactions, each for renewals
 	Prefix string
@@ -58,6 +60,7 @@ type Config struct {
 	DegradedMode bool
 
 	Listener event.Listener
+	Tracer   callctx.Tracer // nil: calls are not traced
 }
 
 func (c Config) withDefaults() Config {
@@ -84,7 +87,7 @@ func (c Config) Validate() error {
 
 func (c Config) membership() consensusmanager.Config {
 	return consensusmanager.Config{
-		KVs: c.KVs, Prefix: c.Prefix, Address: c.Address, Gate: c.Gate, Types: c.Types, Version: c.Version,
+		KVs: c.KVs, Prefix: c.Prefix, Address: c.Address, Gate: c.Gate, HTTP: c.HTTP, Types: c.Types, Version: c.Version,
 		NumShards: c.NumShards, StoreID: c.StoreID, StoreCluster: c.StoreCluster, BindStore: c.BindStore,
 		MinQuorum: c.MinQuorum, QuorumLoss: c.QuorumLoss, StabilityDelay: c.StabilityDelay, ReloadInterval: c.ReloadInterval, FreshCluster: c.FreshCluster,
 		LeaseTTL: c.LeaseTTL, JoinTimeout: c.JoinTimeout, PreviousLease: c.PreviousLease, RecordLease: c.RecordLease,

@@ -245,6 +245,7 @@ func (f *flock) uneven() (even, why string) {
 	}
 	seen := map[sharding.ID]string{}
 	least, most := f.shards, 0
+	_, told := f.picture() // what the next phase begins with
 	for _, b := range f.nodes {
 		open := b.host.serving()
 		least, most = min(least, len(open)), max(most, len(open))
@@ -252,7 +253,9 @@ func (f *flock) uneven() (even, why string) {
 			if seen[id] != "" {
 				return "", fmt.Sprintf("shard %d is at %s and %s", id, seen[id], b.host.address)
 			}
-			seen[id] = b.host.address
+			if seen[id] = b.host.address; told[id] != b.host.address {
+				return "", fmt.Sprintf("shard %d is at %s, and %s does not know it yet", id, b.host.address, f.nodes[0].host.address)
+			}
 		}
 	}
 	if len(seen) != f.shards || most-least > 1 {

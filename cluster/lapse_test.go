@@ -17,8 +17,9 @@ func (w *world) watchFences(until <-chan struct{}) {
 			if p.host == nil {
 				continue
 			}
+			stamped := w.fences.snapshot() // first: who has closed a shard meanwhile serves it no more
 			for id, epoch := range p.host.serving() {
-				if f := w.fences.of(id); f.epoch > epoch {
+				if f := stamped[id]; f.epoch > epoch {
 					w.Errorf("%s serves shard %d at epoch %d, and the store knows epoch %d of %s", p.c.cfg.Address, id, epoch, f.epoch, f.owner)
 					return
 				}

@@ -220,6 +220,8 @@ type host struct {
 	dropped  []string    // the reasons of Drops
 	stopped  []time.Time // the times of Interrupts
 	gates    map[string]func(peer.PushFrame) error
+	reports  []peer.GateSurvey
+	watched  bool // somebody surveys
 
 	vacant map[sharding.ID]bool // shut, to be handed over
 	staged map[Staging]int      // how many objects were laid here
@@ -536,6 +538,24 @@ func (h *host) Catalog(ctx context.Context, known string) (object.Catalog, error
 		return object.Catalog{}, fault.New(fault.NotReady, "this node tells nothing")
 	}
 	return catalog(ctx, known)
+}
+
+func (h *host) Survey(context.Context) (*peer.Survey, error) { return &peer.Survey{Since: 1}, nil }
+
+func (h *host) LiveObjects(context.Context, peer.LiveQuery) ([]peer.LiveObject, error) {
+	return nil, nil
+}
+
+func (h *host) Look(context.Context, object.Ref, bool) (*peer.Sight, error) {
+	return new(peer.Sight), nil
+}
+
+func (h *host) Deactivate(context.Context, object.Ref, bool) (bool, error) { return false, nil }
+
+// Report notes who reported.
+func (h *host) Report(_ context.Context, g peer.GateSurvey) (bool, error) {
+	h.set(func() { h.reports = append(h.reports, g) })
+	return h.watched, nil
 }
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }

@@ -102,6 +102,7 @@ func Decide(v *View, self Self, rules Rules, now time.Time) []Intent {
 	members := v.aged(rules.Stability, now)
 	changes := sharding.Plan(sharding.Input{
 		Table: v.Table, Nodes: members, Balance: !rules.Still, InFlight: rules.InFlight, Slow: rules.Slow, Frozen: rules.Frozen(v),
+		Orders: v.wanted(),
 	})
 	if len(changes) > 0 {
 		return []Intent{{Kind: Retarget, Changes: changes}}

@@ -80,6 +80,10 @@ func (e *edit) apply(ev etcdmanager.Event) {
 		e.reg(name, ev)
 	case shardKey:
 		e.shard(name, ev)
+	case orderKey:
+		e.order(name, ev)
+	case actsKey:
+		e.acts(ev)
 	}
 }
 
@@ -129,6 +133,18 @@ func (e *edit) secret(ev etcdmanager.Event) {
 	}
 }
 
+// acts keeps the last good ones while the record is damaged.
+func (e *edit) acts(ev etcdmanager.Event) {
+	if ev.Deleted {
+		e.next.acts = nil
+		e.mended(ev.Item.Key)
+		return
+	}
+	if list, err := decodeActs(ev.Item.Value); e.readable(ev.Item.Key, err) {
+		e.next.acts = list
+	}
+}
+
 func (e *edit) node(address string, ev etcdmanager.Event) {
 	own(e, nodeKey, &e.next.nodes)
 	if ev.Deleted {
@@ -154,6 +170,27 @@ func (e *edit) gate(address string, ev etcdmanager.Event) {
 	g, err := decodeGate(address, ev.Item.Value)
 	if e.readable(ev.Item.Key, err) {
 		e.next.gates[address] = g
+	}
+}
+
+func (e *edit) order(name string, ev etcdmanager.Event) {
+	id, ok := shardOf(name, sharding.NumShards)
+	switch {
+	case !ok && ev.Deleted:
+		e.mended(ev.Item.Key)
+		return
+	case !ok:
+		e.readable(ev.Item.Key, fmt.Errorf("there is no such shard: want four digits below %d", sharding.NumShards))
+		return
+	}
+	own(e, orderKey, &e.next.orders)
+	if ev.Deleted {
+		delete(e.next.orders, id)
+		e.mended(ev.Item.Key)
+		return
+	}
+	if o, err := decodeOrder(id, ev.Item.Value); e.readable(ev.Item.Key, err) {
+		e.next.orders[id] = o
 	}
 }
 
@@ -224,7 +261,7 @@ func (e *edit) alarm(format string, args ...any) {
 }
 
 // own makes a map next's own before its first change.
-func own[M ~map[string]V, V any](e *edit, f family, m *M) {
+func own[M ~map[K]V, K comparable, V any](e *edit, f family, m *M) {
 	if e.copied[f] {
 		return
 	}

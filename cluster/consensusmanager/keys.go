@@ -19,7 +19,7 @@ func reserved(prefix string) string {
 	names := strings.Split(strings.Trim(prefix, "/"), "/")
 	for _, name := range names[1:] {
 		switch name {
-		case "nodes", "gates", "reg", "shards":
+		case "nodes", "gates", "reg", "shards", "orders":
 			return name
 		}
 	}
@@ -32,14 +32,18 @@ func (k keys) hold() string               { return string(k) + "hold" }
 func (k keys) leader() string             { return string(k) + "leader" }
 func (k keys) mapping() string            { return string(k) + "map" }
 func (k keys) secret() string             { return string(k) + "secret" }
+func (k keys) acts() string               { return string(k) + "acts" }
 func (k keys) nodes() string              { return string(k) + "nodes/" }
 func (k keys) node(address string) string { return string(k) + "nodes/" + address }
 func (k keys) gate(address string) string { return string(k) + "gates/" + address }
 func (k keys) reg(x string) string        { return string(k) + "reg/" + x }
 
-func (k keys) shard(id sharding.ID) string {
+func (k keys) shard(id sharding.ID) string { return string(k) + "shards/" + digits(id) }
+func (k keys) order(id sharding.ID) string { return string(k) + "orders/" + digits(id) }
+
+func digits(id sharding.ID) string {
 	digits := strconv.Itoa(int(id))
-	return string(k) + "shards/" + "0000"[len(digits):] + digits
+	return "0000"[len(digits):] + digits
 }
 
 // family is the kind of a key, and name what follows in it.
@@ -57,6 +61,8 @@ const (
 	gateKey
 	regKey
 	shardKey
+	orderKey
+	actsKey
 	allKeys
 	numFamilies
 )
@@ -81,6 +87,8 @@ func (k keys) parse(key string) (family, string) {
 			return mappingKey, ""
 		case "secret":
 			return secretKey, ""
+		case "acts":
+			return actsKey, ""
 		}
 		return foreign, ""
 	}
@@ -93,11 +101,13 @@ func (k keys) parse(key string) (family, string) {
 		return regKey, name
 	case "shards":
 		return shardKey, name
+	case "orders":
+		return orderKey, name
 	}
 	return foreign, ""
 }
 
-// shardOf reads a shard key's name: four digits, below n.
+// shardOf reads the name of a shard's or an order's key: four digits, below n.
 func shardOf(name string, n int) (sharding.ID, bool) {
 	id, err := strconv.ParseUint(name, 10, 16)
 	if err != nil || len(name) != 4 || int(id) >= n {

@@ -195,6 +195,7 @@ func (m *Manager) publish(next *View, alarms []string) {
 	if m.on.LeaderChanged != nil && next.Leader.Term != before.Leader.Term {
 		m.on.LeaderChanged(event.LeaderChanged{Leader: next.Leader.Address, Term: next.Leader.Term})
 	}
+	m.tellActs(before, next)
 	if next.partial && !before.partial {
 		m.Reload() // keys that were there before the new meta count again
 	}

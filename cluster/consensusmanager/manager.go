@@ -42,6 +42,9 @@ type Config struct {
 	Address string
 	// Gate: this process hosts no objects.
 	Gate bool
+	// HTTP is where a gate's clients reach it over HTTP, as https://gate1:48000; empty where
+	// they do not, or nobody knows.
+	HTTP string
 	// Types are the object types that the node had registered when it started.
 	Types []string
 	// Version is this program's, for operators.

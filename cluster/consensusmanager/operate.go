@@ -45,7 +45,7 @@ const orderAttempts = 5
 // with force: nobody could take its shards. May be called concurrently, also for nodes
 // that are each other's last: one of two calls is refused.
 func Drain(ctx context.Context, kv etcdmanager.KV, prefix, address string, force bool) (Mark, error) {
-	return order(ctx, kv, prefix, address, func(k keys, v *View, m *Member) (etcdmanager.Txn, error) {
+	return order(ctx, kv, prefix, address, Drains, func(k keys, v *View, m *Member) (etcdmanager.Txn, error) {
 		if m.State == StateDraining {
 			return etcdmanager.Txn{}, nil
 		}
@@ -60,7 +60,7 @@ func Drain(ctx context.Context, kv etcdmanager.KV, prefix, address string, force
 // Undrain takes back what Drain did: the node is ready and is given shards again. A
 // node that is leaving by itself is marked only with force.
 func Undrain(ctx context.Context, kv etcdmanager.KV, prefix, address string, force bool) (Mark, error) {
-	return order(ctx, kv, prefix, address, func(k keys, v *View, m *Member) (etcdmanager.Txn, error) {
+	return order(ctx, kv, prefix, address, Undrains, func(k keys, v *View, m *Member) (etcdmanager.Txn, error) {
 		switch {
 		case m.State == StateReady:
 			return etcdmanager.Txn{}, nil
@@ -73,28 +73,38 @@ func Undrain(ctx context.Context, kv etcdmanager.KV, prefix, address string, for
 
 // order carries out one change of a node's record: txn makes it from what stands
 // there, or is empty where there is nothing to do.
-func order(ctx context.Context, kv etcdmanager.KV, prefix, address string, txn func(keys, *View, *Member) (etcdmanager.Txn, error)) (Mark, error) {
+func order(ctx context.Context, kv etcdmanager.KV, prefix, address string, what Verb, txn func(keys, *View, *Member) (etcdmanager.Txn, error)) (Mark, error) {
+	return carryOut(ctx, kv, prefix, "node "+address, what, address, func(k keys, v *View) (etcdmanager.Txn, error) {
+		m, ok := v.Member(address)
+		if !ok {
+			return etcdmanager.Txn{}, fmt.Errorf("%w: %s", ErrNoNode, address)
+		}
+		return txn(k, v, m)
+	})
+}
+
+// carryOut writes what an order makes of the cluster as it stands, and looks again if
+// that has changed meanwhile. An empty transaction is that nothing is to be done. what
+// and on are how it is told of.
+func carryOut(ctx context.Context, kv etcdmanager.KV, prefix, subject string, what Verb, on string, txn func(keys, *View) (etcdmanager.Txn, error)) (Mark, error) {
 	k := newKeys(prefix)
 	for range orderAttempts {
 		v, err := Read(ctx, kv, prefix)
 		if err != nil {
 			return Mark{}, err
 		}
-		m, ok := v.Member(address)
-		switch {
-		case v.Meta == nil:
+		if v.Meta == nil {
 			return Mark{Before: v}, fmt.Errorf("%w at %s", ErrNoCluster, prefix)
-		case !ok:
-			return Mark{Before: v}, fmt.Errorf("%w: %s", ErrNoNode, address)
 		}
-		t, err := txn(k, v, m)
-		if err != nil || len(t.Then) == 0 {
+		t, err := txn(k, v)
+		if err != nil || len(t.If) == 0 {
 			return Mark{Before: v}, err
 		}
+		t = signed(ctx, k, v, t, what, on)
 		result, err := kv.Commit(ctx, t)
 		switch {
 		case errors.Is(err, etcdmanager.ErrLeaseNotFound):
-			continue // the node has just died
+			continue // whose lease it is has just died
 		case errors.Is(err, etcdmanager.ErrNotApplied):
 			return Mark{Before: v}, err
 		case err != nil:
@@ -103,7 +113,7 @@ func order(ctx context.Context, kv etcdmanager.KV, prefix, address string, txn f
 			return Mark{Before: v, Changed: true}, nil
 		}
 	}
-	return Mark{}, fmt.Errorf("the record of %s has changed %d times while it was to be marked: %w", address, orderAttempts, errRefused)
+	return Mark{}, fmt.Errorf("what is known of %s has changed %d times while the order was given: %w", subject, orderAttempts, errRefused)
 }
 
 // otherReady is a ready node beside the one at address, or nil.
@@ -146,14 +156,21 @@ func drained(raw []byte) []byte {
 }
 
 func undrained(raw []byte) []byte {
-	var kept map[string]json.RawMessage
-	if json.Unmarshal(raw, &kept) == nil {
-		delete(kept, "by")
-		raw = encodeJSON(kept)
-	}
-	return rewrite(raw, struct {
+	return rewrite(without(raw, "by"), struct {
 		State string `json:"state"`
 	}{StateReady})
+}
+
+// without is a record that lacks some members. One that is no object stays as it is.
+func without(raw []byte, names ...string) []byte {
+	var kept map[string]json.RawMessage
+	if json.Unmarshal(raw, &kept) != nil {
+		return raw
+	}
+	for _, name := range names {
+		delete(kept, name)
+	}
+	return encodeJSON(kept)
 }
 
 // DrainedByOperator says that the node drains on an operator's order. Its process may

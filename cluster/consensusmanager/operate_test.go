@@ -13,6 +13,7 @@ import (
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/memkv"
+	"github.com/xiaonanln/goverse/cluster/sharding"
 )
 
 // What operators write changes one node's record, under guards. A change of this
@@ -26,12 +27,31 @@ func TestOperatorsTransactions(t *testing.T) {
 		{Key: "/goverse/reg/b1", Value: []byte("b:1"), Lease: 9},
 		{Key: "/goverse/reg/c1", Value: []byte("c:1"), Lease: 8},
 		{Key: "/goverse/reg/d1", Value: []byte("d:1"), Lease: 7},
+		{Key: "/goverse/orders/0003", Value: []byte(`{"to":"b:1","reg":"b1","later":[1]}`), Lease: 6},
 	}}, epoch)
 	var b strings.Builder
 	b.WriteString(protocol("an operator's drain", drainTxn(testKeys, v, v.nodes["b:1"], otherReady(v, "b:1"))))
 	b.WriteString(protocol("an operator's drain, of the last ready node", drainTxn(testKeys, v, v.nodes["b:1"], nil)))
 	b.WriteString(protocol("and its end", markTxn(testKeys, v, v.nodes["d:1"], undrained(v.nodes["d:1"].raw))))
+	show := func(name string, shard sharding.ID, lease etcdmanager.LeaseID) {
+		txn, err := placeTxn(testKeys, v, []sharding.ID{shard}, "c:1", lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(protocol(name, txn))
+	}
+	show("an operator's move", 2, 5)
+	show("an operator's pin, in place of an earlier order", 3, 0)
+	b.WriteString(protocol("and its end", unpinTxn(testKeys, v, []sharding.ID{3})))
+	b.WriteString(protocol("the same, by somebody who is known", orderedAtEpoch(t, v)))
 	golden(t, "operator.golden", b.String())
+}
+
+func orderedAtEpoch(t *testing.T, v *View) (txn etcdmanager.Txn) {
+	synctest.Test(t, func(t *testing.T) {
+		txn = signed(WithOperator(t.Context(), "ann@laptop"), testKeys, v, unpinTxn(testKeys, v, []sharding.ID{3}), Unpins, "shard 3")
+	})
+	return txn
 }
 
 // town is a cluster's keys in memory, as nodes would have written them.

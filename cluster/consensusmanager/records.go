@@ -79,6 +79,7 @@ func decodeMember(address string, raw []byte) (*Member, error) {
 type Gate struct {
 	Address      string `json:"-"`
 	Registration string `json:"reg"`
+	HTTP         string `json:"http,omitempty"` // the root of its port for HTTP, if it has one that it tells
 }
 
 func decodeGate(address string, raw []byte) (*Gate, error) {

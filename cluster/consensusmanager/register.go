@@ -347,7 +347,7 @@ func (m *Manager) registration(meta *Meta, lease *etcdmanager.Lease) *Registrati
 	m.mine.Store(self.Registration, true)
 	r := &Registration{Self: self, Meta: meta, m: m, lease: lease, w: writer{keys: m.keys, self: self, meta: meta.raw}}
 	if m.cfg.Gate {
-		r.source, r.value = m.keys.gate(self.Address), encodeJSON(Gate{Registration: self.Registration})
+		r.source, r.value = m.keys.gate(self.Address), encodeJSON(Gate{Registration: self.Registration, HTTP: m.cfg.HTTP})
 		return r
 	}
 	r.source = m.keys.node(self.Address)

@@ -185,10 +185,12 @@ func TestDocumentation(t *testing.T) {
 	for _, value := range [][]byte{
 		encodeJSON(Meta{Cluster: "c1", Boot: "b1", Store: "s1", Shards: 8192}),
 		encodeJSON(Member{Registration: "x1", State: StateReady, Store: "s1", Version: "v1", Weight: 1, Types: []string{"ChatRoom"}}),
-		encodeJSON(Gate{Registration: "x2"}),
+		encodeJSON(Gate{Registration: "x2", HTTP: "https://gate1:48000"}),
 		encodeJSON(Leader{Address: address, Registration: "x1"}),
 		encodeJSON(Mapping{Epoch: 7, Nonce: "0a1b2c3d"}),
 		shard.Encode("0a1b2c3d"),
+		encodeJSON(acts{[]Act{{Number: 1, At: 1767225600000, Who: "ann@laptop", What: Drains, On: address}}}),
+		encodeJSON(Order{To: address, Pin: true}), encodeJSON(Order{To: address, Registration: "x1"}),
 	} {
 		if !strings.Contains(doc, "`"+string(value)+"`") {
 			t.Errorf("the page does not show %s", value)
@@ -205,7 +207,7 @@ func TestDocumentation(t *testing.T) {
 	}
 	for _, key := range []string{
 		testKeys.meta(), testKeys.formed(), testKeys.hold(), testKeys.node("<address>"), testKeys.reg("<registration>"), testKeys.gate("<address>"),
-		testKeys.leader(), testKeys.mapping(), testKeys.secret(), testKeys.shard(0),
+		testKeys.leader(), testKeys.mapping(), testKeys.secret(), testKeys.acts(), testKeys.shard(0), testKeys.order(0),
 	} {
 		if !strings.Contains(doc, "`"+strings.Replace(key, "/goverse", "P", 1)+"`") {
 			t.Errorf("the page does not name %s", key)

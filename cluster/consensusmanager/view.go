@@ -29,6 +29,8 @@ type View struct {
 	secret  secure.Secret
 	nodes   map[string]*Member // by address
 	gates   map[string]*Gate
+	orders  map[sharding.ID]Order
+	acts    []Act
 	regs    map[string]string           // registration → address
 	members sharding.Members            // the live nodes, sorted
 	lives   map[string]life             // address → what is known of the nodes there
@@ -70,6 +72,18 @@ func (v *View) Member(address string) (*Member, bool) {
 
 // Gates is the addresses of the live gates, sorted.
 func (v *View) Gates() []string { return slices.Sorted(maps.Keys(v.gates)) }
+
+// HTTPGates are the roots of the live gates' ports for HTTP, by the gates' addresses, of
+// those that tell them.
+func (v *View) HTTPGates() map[string]string {
+	roots := map[string]string{}
+	for address, g := range v.gates {
+		if g.HTTP != "" {
+			roots[address] = g.HTTP
+		}
+	}
+	return roots
+}
 
 // Registered says whether a registration lives: its lease has not ended.
 func (v *View) Registered(registration string) bool {
@@ -136,6 +150,9 @@ func (v *View) String() string {
 	for _, g := range v.Gates() {
 		fmt.Fprintf(&b, "gate %s\n", g)
 	}
+	for _, o := range v.Orders() {
+		fmt.Fprintf(&b, "order %v\n", o)
+	}
 	for _, d := range v.Damage() {
 		fmt.Fprintf(&b, "damaged %s\n", d)
 	}
@@ -155,7 +172,7 @@ func (v *View) Apply(k keys, batch etcdmanager.Batch, now time.Time) (*View, []s
 func (v *View) with(k keys, batch etcdmanager.Batch, now time.Time) (*View, []string) {
 	e := edit{keys: k, now: now, old: v, next: &View{
 		Revision: batch.Revision, Meta: v.Meta, Formed: v.Formed, Hold: v.Hold, Leader: v.Leader, Table: v.Table,
-		mapping: v.mapping, secret: v.secret, nodes: v.nodes, gates: v.gates, regs: v.regs, members: v.members, lives: v.lives,
+		mapping: v.mapping, secret: v.secret, nodes: v.nodes, gates: v.gates, orders: v.orders, acts: v.acts, regs: v.regs, members: v.members, lives: v.lives,
 		damage: v.damage, values: v.values, partial: v.partial,
 		superseded: make(chan struct{}),
 	}}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,6 +167,8 @@ func TestViewIsWhatTheKeysSay(t *testing.T) {
 		"other":       {"x"},
 		"shards/0001": {`{"e":1,"c":"a","ci":"a1","t":"a","h":"","n":"1"}`, `{"e":2,"c":"b","ci":"b1","t":"a","h":"","n":"2"}`},
 		"shards/0007": {`{"e":1}`},
+		"orders/0001": {`{"to":"b","pin":true}`, `{"to":"b","reg":"b1"}`},
+		"orders/x":    {`{"to":"b","pin":true}`},
 	}
 	names := slices.Sorted(func(yield func(string) bool) {
 		for k := range values {
@@ -253,7 +256,7 @@ func settled(v *View) string {
 	}
 	table := v.Table.With(kept...)
 	var b strings.Builder
-	fmt.Fprintln(&b, v.Formed, v.Hold, v.Leader, string(v.mapping.raw), v.regs, v.Members(), v.Gates(), v.Damage(), table.Census(v.Members()))
+	fmt.Fprintln(&b, v.Formed, v.Hold, v.Leader, string(v.mapping.raw), v.regs, v.Members(), v.Gates(), v.orders, v.Damage(), table.Census(v.Members()))
 	for _, s := range table.All() {
 		fmt.Fprintln(&b, s)
 	}
@@ -269,6 +272,8 @@ func FuzzView(f *testing.F) {
 	f.Add("shards/0001", []byte(`{"e":1,"c":"a","ci":"b"}`))
 	f.Add("shards/00x1", []byte(`{}`))
 	f.Add("gates/", []byte(`[]`))
+	f.Add("orders/0003", []byte(`{"to":"a","pin":true}`))
+	f.Add("orders/8191", []byte(`{"to":"a","reg":"a1"}`))
 	f.Fuzz(func(t *testing.T, name string, value []byte) {
 		v, _ := newView().Apply(testKeys, batch(1, `put meta {"cluster":"c","boot":"b","store":"none","shards":4}
 			put nodes/a {"reg":"a1","state":"ready"}
@@ -308,5 +313,28 @@ func TestMappingKeepsUnknownMembers(t *testing.T) {
 	}
 	if m.Epoch != 4 || next.Nonce == m.Nonce {
 		t.Error("the one before must stay, and no nonce comes twice")
+	}
+}
+
+// A gate of an older version tells no port for HTTP, and one of a later version may tell
+// more than this one reads. Both are gates.
+func TestWhereGatesAreOverHTTP(t *testing.T) {
+	v, alarms := newView().Apply(testKeys, batch(5, `put gates/old:1 {"reg":"x1"}
+put gates/new:1 {"reg":"x2","http":"https://new:2"}
+put gates/later:1 {"reg":"x3","http":"http://later:2","doors":["quic"]}
+put gates/odd:1 {"reg":"x4","http":7}`), epoch)
+	want := map[string]string{"new:1": "https://new:2", "later:1": "http://later:2"}
+	if got := v.HTTPGates(); !maps.Equal(got, want) {
+		t.Errorf("over HTTP: %v", got)
+	}
+	if got := v.Gates(); !slices.Equal(got, []string{"later:1", "new:1", "old:1"}) {
+		t.Errorf("gates %q", got)
+	}
+	if len(alarms) != 1 || !strings.Contains(alarms[0], "odd:1") {
+		t.Errorf("alarms %q", alarms)
+	}
+	v, _ = v.Apply(testKeys, batch(6, "del gates/new:1"), epoch)
+	if got := v.HTTPGates(); len(got) != 1 {
+		t.Errorf("after one has left: %v", got)
 	}
 }

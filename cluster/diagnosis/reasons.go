@@ -164,6 +164,7 @@ func (e *Explanation) shard(v *Picture, s *sharding.Shard) {
 	case sharding.Adrift:
 		e.adrift(v, s)
 	}
+	e.wanted(v, s)
 }
 
 // damaged: nothing is known but that the record makes no sense.

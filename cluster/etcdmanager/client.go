@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // Defaults of Config.
@@ -219,7 +221,7 @@ func (c *Client) probe() error {
 		case err != nil && attempt > 0 && (ctx.Err() != nil || status.Code(err) == codes.DeadlineExceeded): // it did answer; the time is over
 			return leaderless()
 		case err != nil:
-			return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
+			return c.unanswered(err)
 		}
 		if err := checkVersion(resp.Version); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -231,6 +233,18 @@ func (c *Client) probe() error {
 			return leaderless()
 		}
 	}
+}
+
+// unanswered says what to do about an etcd that has not answered.
+func (c *Client) unanswered(err error) error {
+	if c.cfg.Credentials == nil {
+		for _, e := range c.cfg.Endpoints {
+			if secure.Encrypts(c.ctx, e) {
+				return fmt.Errorf("%s: %s encrypts its connections, and this end speaks in plain text: name the authority of its certificate (--etcd-tls-ca), and if it wants one a certificate (--etcd-tls-cert, --etcd-tls-key): %w", c.name, e, err)
+			}
+		}
+	}
+	return fmt.Errorf("%s: no answer within %v: is it running, and is the address right? %w", c.name, c.cfg.DialTimeout, err)
 }
 
 // Close lets go of the connections and ends every watch; it returns when nothing

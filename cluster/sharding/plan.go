@@ -23,6 +23,9 @@ type Input struct {
 	Slow map[ID]bool
 	// Frozen: no shard is taken over. Only those of leaving nodes get another target.
 	Frozen bool
+	// Orders is where operators want shards to be. One counts while its node lives and
+	// does not leave; else the shard is placed like any other.
+	Orders map[ID]string
 }
 
 // Change is one shard of a plan: it gets another target, or its record is written
@@ -38,6 +41,7 @@ const (
 	ReasonBalance = "balance" // another node has fewer
 	ReasonLeaving = "leaving" // its holder is leaving
 	ReasonDamaged = "damaged" // its record makes no sense
+	ReasonOrder   = "order"   // an operator wants it there
 )
 
 // String is the change in a line.
@@ -51,9 +55,10 @@ func (c Change) String() string { return fmt.Sprintf("%04d to %s: %s", c.Shard, 
 // goes to node i mod n of the sorted nodes. A lost shard, or one of a leaving node,
 // stays where it still runs if it can, else goes to the node with the fewest.
 //
-// Only where there is nothing to repair it balances: shards go from the nodes with the
-// most to those with the fewest until they differ by one at most, each of them once,
-// and no more of them than have to.
+// Only where there is nothing to repair it carries out orders, and balances: shards go
+// from the nodes with the most to those with the fewest until they differ by one at most,
+// each of them once, and no more of them than have to. What stands where an operator
+// wants it does not go; the others are evened out around it.
 func Plan(in Input) []Change {
 	p := newPlanner(in)
 	if len(p.open) == 0 {
@@ -61,7 +66,7 @@ func Plan(in Input) []Change {
 	}
 	changes := p.repair()
 	if len(changes) == 0 && in.Balance && !in.Frozen {
-		changes = p.balance()
+		changes = p.improve()
 	}
 	return changes
 }
@@ -73,11 +78,12 @@ type planner struct {
 	takes []bool         // the node is given shards
 	open  []int          // those that are, sorted by address
 	load  []int          // how many shards a node is to hold, as planned so far
+	fixed []int          // and how many of them an order keeps there
 }
 
 func newPlanner(in Input) *planner {
 	n := len(in.Nodes)
-	p := &planner{Input: in, place: make(map[string]int, n), takes: make([]bool, n), load: make([]int, n)}
+	p := &planner{Input: in, place: make(map[string]int, n), takes: make([]bool, n), load: make([]int, n), fixed: make([]int, n)}
 	ready := func(m Member) bool { return !m.Draining }
 	reliable := func(m Member) bool { return !m.Draining && m.Age != Flapping }
 	takes := ready
@@ -131,10 +137,18 @@ func (p *planner) repair() []Change {
 			if s.state == Held {
 				change.Reason = ReasonLeaving
 			}
-			lost = append(lost, change)
+			if place = p.ordered(s.ID); place < 0 {
+				lost = append(lost, change)
+				continue
+			}
+			p.load[place]++
+			change.To = p.Nodes[place].Address
+			changes = append(changes, change)
 			continue
 		case deal:
-			place = p.open[int(s.ID)%len(p.open)]
+			if place = p.ordered(s.ID); place < 0 {
+				place = p.open[int(s.ID)%len(p.open)]
+			}
 		case stay:
 			place = s.holder
 		}
@@ -214,24 +228,31 @@ func (p *planner) spread(lost []Change) []Change {
 	return lost
 }
 
+// improve moves what runs where nothing is wrong with it.
+func (p *planner) improve() []Change {
+	wanted := p.wanted()
+	if len(wanted) == 0 && p.scales().balanced(p) {
+		return nil
+	}
+	held, room := p.movable()
+	changes := p.obey(wanted, room)
+	return append(changes, p.balance(held, room)...)
+}
+
 // balance moves what is held from nodes that have too many to nodes that have too few,
 // as far as the bound on moves allows: the fullest and the emptiest first, and from one to
 // the other all that it can, because shards that leave one node for one other together
 // cost one transaction.
-func (p *planner) balance() []Change {
-	group := p.group()
-	if many, few := p.uneven(group); !slices.ContainsFunc(group, func(i int) bool { return p.load[i] > many || p.load[i] < few }) {
-		return nil
-	}
-	held, room := p.movable()
+func (p *planner) balance(held [][]ID, room []int) []Change {
+	scales := p.scales()
 	var changes []Change
 	for from, to := -1, -1; ; {
-		many, few := p.uneven(group)
-		gives := func(i int) bool { return room[i] > 0 && p.load[i] > many && len(held[i]) > 0 }
-		takes := func(i int) bool { return room[i] > 0 && p.load[i] < few }
+		many, few := scales.bounds(p)
+		gives := func(i int) bool { return room[i] > 0 && len(held[i]) > 0 && scales.gives(p, i, many) }
+		takes := func(i int) bool { return room[i] > 0 && p.load[i] < few && !scales.laden[i] }
 		if from < 0 || !gives(from) || !takes(to) {
 			from, to = -1, -1
-			for _, i := range group {
+			for _, i := range scales.all {
 				if gives(i) && (from < 0 || p.load[i] > p.load[from]) {
 					from = i
 				}
@@ -294,7 +315,9 @@ func (p *planner) movable() (held [][]ID, room []int) {
 	for _, shard := range p.Table.All() {
 		switch s := p.standing(shard); s.state {
 		case Held:
-			held[s.holder] = append(held[s.holder], s.ID)
+			if p.order(s.ID) < 0 {
+				held[s.holder] = append(held[s.holder], s.ID)
+			}
 		case Moving:
 			if !p.Slow[s.ID] {
 				room[s.holder]--
@@ -308,31 +331,4 @@ func (p *planner) movable() (held [][]ID, room []int) {
 		}
 	}
 	return held, room
-}
-
-// uneven says which load is too much, above many, and which too little, below few.
-// Of an even group each node has the same, and as many as the rest is have one more.
-// It depends on the loads alone, so that moves in several waves are no more than in one.
-func (p *planner) uneven(group []int) (many, few int) {
-	if len(group) == 0 {
-		return 0, 0
-	}
-	total, above := 0, 0
-	for _, i := range group {
-		total += p.load[i]
-	}
-	share, rest := total/len(group), total%len(group)
-	for _, i := range group {
-		if p.load[i] > share {
-			above++
-		}
-	}
-	many, few = share+1, share
-	if above > rest {
-		many = share
-	}
-	if above < rest {
-		few = share + 1
-	}
-	return many, few
 }

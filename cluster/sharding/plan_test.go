@@ -132,6 +132,10 @@ func TestPlanTranscripts(t *testing.T) {
 				return planned(t, c, d)
 			}
 			for _, arg := range d.CmdArgs {
+				if d.Cmd == "order" {
+					c.order(d, arg)
+					continue
+				}
 				if !c.command(t, d, arg.Key) {
 					n, err := strconv.Atoi(arg.Key)
 					switch {
@@ -178,8 +182,36 @@ func (c *cluster) command(t *testing.T, d *datadriven.TestData, node string) boo
 	return true
 }
 
+// order reads 3=b, or 3=nobody.
+func (c *cluster) order(d *datadriven.TestData, arg datadriven.CmdArg) {
+	n, err := strconv.Atoi(arg.Key)
+	if err != nil || len(arg.Vals) != 1 {
+		panic(d.Pos + ": order takes shard=node")
+	}
+	c.obey(ID(n), arg.Vals[0])
+}
+
+// obey gives an order, or takes it back.
+func (c *cluster) obey(id ID, node string) {
+	if c.rules.Orders == nil {
+		c.rules.Orders = map[ID]string{}
+	}
+	if c.rules.Orders[id] = node; node == "nobody" {
+		delete(c.rules.Orders, id)
+	}
+}
+
+// ordered is where an operator wants the shard, if that can be.
+func (c *cluster) ordered(id ID) string {
+	m, _ := c.nodes.Find(c.rules.Orders[id])
+	if m.Draining {
+		return ""
+	}
+	return m.Address
+}
+
 func planned(t *testing.T, c *cluster, d *datadriven.TestData) string {
-	c.rules = Input{Balance: d.HasArg("balance"), Frozen: d.HasArg("frozen")}
+	c.rules = Input{Balance: d.HasArg("balance"), Frozen: d.HasArg("frozen"), Orders: c.rules.Orders}
 	if d.HasArg("inflight") {
 		d.ScanArgs(t, "inflight", &c.rules.InFlight)
 	}
@@ -215,7 +247,9 @@ func lawful(choose pick) string {
 	}
 	for range 1 + choose(12) {
 		name := names[choose(len(names))]
-		switch choose(12) {
+		switch choose(14) {
+		case 12, 13:
+			c.obey(ID(choose(c.table.Len()+1)), append(names, "nobody")[choose(len(names)+1)])
 		case 0, 1:
 			if !c.nodes.Has(name) {
 				c.join(name)
@@ -280,20 +314,22 @@ func (c *cluster) check() string {
 		if broken := c.justified(s, change); broken != "" {
 			return fmt.Sprintf("%v: %v: %s\n%v", s, change, broken, c)
 		}
-		if change.Reason == ReasonBalance {
+		if change.voluntary() {
 			voluntary[s.Current], voluntary[change.To] = true, true
 		}
-		if (change.Reason == ReasonBalance) != (changes[0].Reason == ReasonBalance) {
+		if change.voluntary() != changes[0].voluntary() {
 			return fmt.Sprintf("repair and balance in one plan: %v", changes)
 		}
 	}
 	before := c.table
 	c.apply(changes)
-	if again := c.plan(); len(again) > 0 && again[0].Reason != ReasonBalance || len(again) > 0 && len(voluntary) > 0 {
+	if again := c.plan(); len(again) > 0 && !again[0].voluntary() || len(again) > 0 && len(voluntary) > 0 {
 		return fmt.Sprintf("after its changes %v the plan has more: %v\n%v", changes, again, c)
 	}
 	return c.after(before, voluntary)
 }
+
+func (c Change) voluntary() bool { return c.Reason == ReasonBalance || c.Reason == ReasonOrder }
 
 // justified says why a change may not be made.
 func (c *cluster) justified(s *Shard, change Change) string {
@@ -309,18 +345,32 @@ func (c *cluster) justified(s *Shard, change Change) string {
 		return "the target is leaving"
 	case to.Age == Flapping && steady && !back && !(s.Damaged && change.To == s.Target):
 		return "the target flaps and others are there"
-	case change.Reason == ReasonBalance && (!c.rules.Balance || c.rules.Frozen):
+	case change.voluntary() && (!c.rules.Balance || c.rules.Frozen):
 		return "a voluntary move that nobody asked for"
-	case change.Reason == ReasonBalance && to.Age != Steady:
+	case change.voluntary() && s.State(c.nodes) != Held:
+		return "a voluntary move of what is not at rest"
+	case change.voluntary() && to.Age != Steady:
 		return "a voluntary move to a node that has just come"
-	case change.Reason != ReasonBalance && s.State(c.nodes) == Held && !from.Draining && change.To != s.Current:
+	case change.Reason == ReasonBalance && c.ordered(s.ID) != "":
+		return "it is evened out against an order"
+	case change.Reason == ReasonOrder && c.ordered(s.ID) != change.To:
+		return "an order that nobody gave"
+	case !change.voluntary() && !running && c.ordered(s.ID) != "" && c.ordered(s.ID) != change.To && to.Age != Flapping && c.takes(c.ordered(s.ID)) && !s.Damaged:
+		return "it is lost, and not given to the node where an operator wants it"
+	case !change.voluntary() && s.State(c.nodes) == Held && !from.Draining && change.To != s.Current:
 		return "it is held and moves without need"
-	case change.Reason != ReasonBalance && running && !from.Draining && !back && !(s.Damaged && change.To == s.Target):
+	case !change.voluntary() && running && !from.Draining && !back && !(s.Damaged && change.To == s.Target):
 		return "it runs on a node that could keep it"
 	case c.rules.Frozen && !running && change.To != s.Target:
 		return "a take-over while frozen"
 	}
 	return ""
+}
+
+// takes: the node is given what is lost.
+func (c *cluster) takes(name string) bool {
+	m, alive := c.nodes.Find(name)
+	return alive && !m.Draining && m.Age != Flapping
 }
 
 // after says what is wrong with the table that a plan made of before.
@@ -391,8 +441,11 @@ func (c *cluster) settle() string {
 			return or(broken, "it never settles")
 		}
 	}
-	if few, most := spread(c); most-few > 1 || len(moved) != least {
-		return fmt.Sprintf("after %d moves nodes have between %d and %d shards; %d moves would do\n%v", len(moved), few, most, least, c)
+	if few, most := spread(c); most-few > 1 && len(c.rules.Orders) == 0 || len(moved) != least {
+		return fmt.Sprintf("after %d moves nodes have between %d and %d shards; %d moves would do\n%v%v", len(moved), few, most, least, c, c.rules.Orders)
+	}
+	if again := dumb(c); again != 0 {
+		return fmt.Sprintf("it has settled, and %d moves are left\n%v%v", again, c, c.rules.Orders)
 	}
 	return ""
 }
@@ -417,27 +470,38 @@ func (c *cluster) work() string {
 	return fmt.Sprintf("not all is held\n%v", c)
 }
 
-// dumb is how many moves even out a cluster whose shards are all held.
-func dumb(c *cluster) int {
-	var load []int
-	for _, m := range c.nodes {
-		n := 0
-		for _, s := range c.table.All() {
-			if s.Current == m.Address {
-				n++
+// dumb is how many moves carry out all orders and even out a cluster whose shards are
+// all held: those without an order are poured over the nodes one by one, each to the one
+// that has the least, and of several to one that had more.
+func dumb(c *cluster) (moves int) {
+	load, level := map[string]int{}, map[string]int{}
+	free := 0
+	for _, s := range c.table.All() {
+		switch to := c.ordered(s.ID); to {
+		case "":
+			free++
+			load[s.Current]++
+		case s.Current:
+			load[to]++
+			level[to]++
+		default:
+			moves++
+			load[to]++
+			level[to]++
+		}
+	}
+	for range free {
+		best := ""
+		for _, m := range c.nodes {
+			a, had := m.Address, load[m.Address] > level[m.Address]
+			if best == "" || level[a] < level[best] || level[a] == level[best] && had && load[best] <= level[best] {
+				best = a
 			}
 		}
-		load = append(load, n)
+		level[best]++
 	}
-	slices.Sort(load)
-	slices.Reverse(load)
-	moves := 0
-	for i, n := range load {
-		share := c.table.Len() / len(load)
-		if i < c.table.Len()%len(load) {
-			share++
-		}
-		moves += max(0, n-share)
+	for _, m := range c.nodes {
+		moves += max(0, load[m.Address]-level[m.Address])
 	}
 	return moves
 }
