@@ -63,7 +63,9 @@ func (n *Node) tenures() (held []*tenure) {
 func (n *Node) collectShard(ctx context.Context, graves gravedigger, life *tenure) error {
 	fence := object.Fence{Shard: life.shard, Epoch: life.epoch, Owner: life.owner}
 	for n.exactly != nil {
+		done := asked(n.on, event.StoreCollect)
 		gone, err := n.exactly.CollectCalls(ctx, fence)
+		done(err)
 		if err != nil {
 			return err
 		}
@@ -81,6 +83,8 @@ func (n *Node) collectShard(ctx context.Context, graves gravedigger, life *tenur
 		live = append(live, a.ref)
 	}
 	s.mu.Unlock()
+	done := asked(n.on, event.StoreCollect)
 	_, err := graves.CollectTombstones(ctx, fence, tombstonesFor, live)
+	done(err)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/event"
@@ -25,7 +26,8 @@ const (
 type commits struct {
 	on    event.Listener
 	store object.FencedProvider
-	heard func(error) // is told of every error of the store's
+	heard func(error)    // is told of every error of the store's
+	made  *atomic.Uint64 // transactions
 	lanes []*lane
 
 	tx     object.TxProvider  // the store, if it has transactions
@@ -46,8 +48,8 @@ type lane struct {
 	stopped bool
 }
 
-func newCommits(store object.FencedProvider, keeper object.FenceKeeper, on event.Listener) *commits {
-	c := &commits{store: store, keeper: keeper, on: on, seats: make(chan struct{}, maxAlone)}
+func newCommits(store object.FencedProvider, keeper object.FenceKeeper, on event.Listener, made *atomic.Uint64) *commits {
+	c := &commits{store: store, keeper: keeper, on: on, made: made, seats: make(chan struct{}, maxAlone)}
 	c.tx, _ = store.(object.TxProvider)
 	c.life, c.end = context.WithCancel(context.Background())
 	for range max(1, store.Lanes()) {
@@ -90,7 +92,7 @@ func (c *commits) run(ctx context.Context) {
 	for _, l := range c.lanes {
 		all.Go(func() { c.work(ctx, l) })
 		if c.keeper != nil {
-			all.Go(func() { l.polls.answer(ctx, c.keeper) })
+			all.Go(func() { l.polls.answer(ctx, c.on, c.keeper) })
 		}
 	}
 	all.Wait()
@@ -204,13 +206,16 @@ func (c *commits) commit(ctx context.Context, batch []flight) {
 	}
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
+		done := asked(c.on, event.StoreCommit)
 		verdicts, err := c.store.Commit(ctx, batch[0].act.life.owner, saves)
+		done(err)
 		if c.on.CommitDone != nil {
 			c.on.CommitDone(event.CommitDone{Objects: len(saves), Took: time.Since(began), Err: err, Window: lossWindow(batch, time.Now())})
 		}
 		c.heard(err)
 		switch {
 		case err == nil:
+			c.made.Add(1)
 			for i, f := range batch {
 				f.judge(verdictOf(verdicts, i, len(batch)), attempt > 0)
 			}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -140,11 +141,11 @@ func (l *polls) end() {
 }
 
 // answer asks the store one question after the other until ctx ends.
-func (l *polls) answer(ctx context.Context, keeper object.FenceKeeper) {
+func (l *polls) answer(ctx context.Context, on event.Listener, keeper object.FenceKeeper) {
 	defer l.end()
 	for ctx.Err() == nil {
 		if p := l.next(); p != nil {
-			p.ask(ctx, keeper)
+			p.ask(ctx, on, keeper)
 			continue
 		}
 		select {
@@ -154,7 +155,7 @@ func (l *polls) answer(ctx context.Context, keeper object.FenceKeeper) {
 	}
 }
 
-func (p *poll) ask(ctx context.Context, keeper object.FenceKeeper) {
+func (p *poll) ask(ctx context.Context, on event.Listener, keeper object.FenceKeeper) {
 	defer close(p.done)
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
@@ -162,7 +163,9 @@ func (p *poll) ask(ctx context.Context, keeper object.FenceKeeper) {
 	for shard, epoch := range p.epochs {
 		fences = append(fences, object.Fence{Shard: shard, Epoch: epoch, Owner: p.owner})
 	}
+	done := asked(on, event.StoreConfirm)
 	lost, err := keeper.Confirm(ctx, p.owner, fences)
+	done(err)
 	if err != nil {
 		p.err = errUnconfirmed(err)
 		return

@@ -407,6 +407,44 @@ func TestFollowersKeepAnObjectAwake(t *testing.T) {
 }
 
 // What is kept for who missed something is bounded, and says when it is not all.
+// A client that has followed before gets what it missed, where that is here; and has to be
+// let in all the same.
+func TestASubscriptionThatGoesOn(t *testing.T) {
+	bubble(t, "bubble", func(t *testing.T) {
+		w := start(t, shown())
+		from := func(id string, at *goverse_pb.SubscribeReply, version uint64) (*goverse_pb.SubscribeReply, error) {
+			ctx := callctx.With(bg, &callctx.Info{Caller: callctx.Caller{Client: true, ClientID: "g:2/c", UserID: at.Node}})
+			return w.ask(ctx, id, &goverse_pb.SubscribeRequest{Gate: "g:2", Incarnation: at.Incarnation, Version: version})
+		}
+		at := w.wantShown("a", "g:1", 0, 0)
+		w.count("a")
+		w.count("a")
+		w.count("a")
+		r, err := from("a", at, 1)
+		w.must(err)
+		if !r.Continued || r.Incarnation != at.Incarnation || r.Version != 3 || len(r.Missed) != 2 || r.Missed[0].Version != 2 || r.Snapshot != nil {
+			t.Errorf("behind 1 comes %v", r)
+		}
+		if r, err := from("a", at, 4); err != nil || r.Continued || r.Snapshot == nil {
+			t.Errorf("behind what never was comes %v, %v", r, err)
+		}
+		other := &goverse_pb.SubscribeReply{Incarnation: at.Incarnation + 2}
+		if r, err := from("a", other, 1); err != nil || r.Continued || r.Snapshot == nil || r.Incarnation != at.Incarnation {
+			t.Errorf("behind another life comes %v, %v", r, err)
+		}
+		ann := &goverse_pb.SubscribeReply{Node: "ann"}
+		r, err = from("secret", ann, 0)
+		w.must(err)
+		ann.Incarnation = r.Incarnation
+		if r, err := from("secret", ann, 0); err != nil || !r.Continued {
+			t.Errorf("ann gets %v, %v", r, err)
+		}
+		if _, err := from("secret", &goverse_pb.SubscribeReply{Incarnation: r.Incarnation}, 0); fault.KindOf(err) != fault.Failed {
+			t.Errorf("who may not see it goes on: %v", err)
+		}
+	})
+}
+
 func TestMissedChangesAreBounded(t *testing.T) {
 	bubble(t, "bubble", func(t *testing.T) {
 		w := start(t, shown())

@@ -32,13 +32,14 @@ type frame struct {
 	panicked  bool
 	stopped   bool // it was interrupted; guarded by the activation's mutex until end
 	stood     bool // this node was trusted when all was done, and the turn not given up yet
-	met       bool // by the watchdog; guarded by the activation's mutex
 	cut       bool // it ran for too long, and its context was ended; the same until end
 	undone    bool // it failed, and left the object as it had found it
 	acted     bool // it did something elsewhere, perhaps, which stays when nothing of it is kept; guarded by mu
 	skipped   bool // an interceptor answered: the method did not run,
 	idle      bool // nor any other inside of the interceptors
 	undo      *undo
+
+	met time.Duration // by the watchdog, when; 0: not yet; guarded by the activation's mutex
 
 	rare *rare // nil mostly: guarded by mu, and after the method's end its goroutine's own
 
@@ -134,7 +135,7 @@ func (f *frame) begin(ctx context.Context, c *call, turn callctx.Turn) error {
 		return fault.Waited(ctx, "before its turn came")
 	}
 	f.ctx.Context, f.ctx.frame = ctx, f
-	f.info = callctx.Info{Caller: c.info.Caller, CallID: c.id, Chain: c.chain}
+	f.info = callctx.Info{Caller: c.info.Caller, CallID: c.id, Chain: c.chain, Trace: c.info.Trace}
 	if len(c.chain.Path) == 0 {
 		f.first[0] = turn
 		f.info.Chain.Path = f.first[:]
@@ -250,8 +251,11 @@ func (f *frame) finish(ctx context.Context, reply proto.Message, failed error) (
 	}
 	a.lastUsed = now
 	ending := a.endingLocked() // also of one that is void
-	a.leaveLocked(f.hold, false)
+	last := a.leaveLocked(f.hold, false)
 	a.mu.Unlock()
+	if last && f.hold.since > 0 {
+		a.node.turned(a.typ, f.hold, now)
+	}
 	switch {
 	case f.panicked:
 		return nil, failed
@@ -291,7 +295,10 @@ func (f *frame) settle(ctx context.Context, c *call, reply proto.Message, failed
 	}
 	a.sendEffects()
 	if !f.inner {
-		if err := a.awaitDurable(ctx, seq); err != nil {
+		span := a.node.stretch(ctx, c, callctx.Saving)
+		err := a.awaitDurable(ctx, seq)
+		end(span, err)
+		if err != nil {
 			return nil, f.notKept(err)
 		}
 	}
@@ -530,7 +537,7 @@ func (f *frame) Call(ctx context.Context, call object.Call) (object.Payload, err
 	}
 	if !f.lend(call.Ref) {
 		// The method has returned; whoever still has its context begins a new chain.
-		return f.act.node.cfg.Call(callctx.With(ctx, callctx.Behind(f.info.Caller)), call)
+		return f.act.node.cfg.Call(callctx.With(ctx, callctx.Behind(f.info.Caller, f.info.Trace)), call)
 	}
 	defer f.unlend(call.Ref)
 	call = f.child(call)

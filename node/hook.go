@@ -196,7 +196,9 @@ func (f *frame) transact(t takeoff, hook object.Hook) error {
 	a, c := f.act, f.act.node.commits
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
+		done := asked(c.on, event.StoreCommitWith)
 		v, err := c.tx.CommitWith(c.life, a.life.owner, t.save, hook)
+		done(err)
 		if c.on.CommitDone != nil {
 			c.on.CommitDone(event.CommitDone{Objects: 1, Took: time.Since(began), Err: err})
 		}
@@ -204,6 +206,7 @@ func (f *frame) transact(t takeoff, hook object.Hook) error {
 		var failed *object.HookError
 		switch {
 		case err == nil:
+			c.made.Add(1)
 			return f.landAlone(t, v, attempt > 0)
 		case attempt > 0 && errors.As(err, &failed):
 			err = fault.New(fault.StoreFailed, "an earlier attempt of the commit may have taken effect; in the next one, a hook failed: %w", failed.Err)

@@ -48,7 +48,9 @@ func (n *Node) stamp(ctx context.Context, owner string, claims []Claim) (refused
 	if err := n.past.astray(); err != nil {
 		return nil, err
 	}
+	done := asked(n.on, event.StoreStamp)
 	refused, err = n.commits.store.Stamp(ctx, owner, fencesOf(owner, claims))
+	done(err)
 	n.past.heard(err)
 	if err == nil {
 		err = n.past.astray()

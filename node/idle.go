@@ -137,7 +137,7 @@ func (a *activation) idleOrDue(now time.Time, pause time.Duration) (due bool) {
 	if a.state != live || a.door != doorOpen { // who empties the shard sees to it
 		return false
 	}
-	if d := a.typ.IdleTimeout; d > 0 && a.node.executions.since(now)-a.lastUsed >= d && a.turns.atRest() && !a.followedLocked() {
+	if d := a.typ.IdleTimeout; d > 0 && a.node.executions.since(now)-a.lastUsed >= d && a.turns.atRest() && !a.followedLocked() && !a.node.loads.keeps(a.ref) {
 		a.endLocked("idle")
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -76,7 +77,9 @@ func (a *activation) readLedger(ctx context.Context) error {
 }
 
 func (a *activation) fillLedger(r *reading) {
+	done := asked(a.node.on, event.StoreRecentCalls)
 	ids, all, err := a.node.exactly.RecentCalls(context.Background(), a.ref, maxRecentCalls)
+	done(err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer close(r.done)
@@ -216,10 +219,14 @@ var errOwnID = errors.New("the call has the id of a call that it is a part of")
 
 // findCall is the store's record of a call, or nil.
 func (a *activation) findCall(ctx context.Context, id string) (*object.CallRecord, error) {
+	done := asked(a.node.on, event.StoreFindCall)
 	record, err := a.node.exactly.FindCall(ctx, a.ref, id)
-	switch {
-	case errors.Is(err, object.ErrNotStored):
+	if errors.Is(err, object.ErrNotStored) {
+		done(nil)
 		return nil, nil
+	}
+	done(err)
+	switch {
 	case ctx.Err() != nil && err != nil:
 		return nil, fault.Waited(ctx, "while the record of the call was looked for")
 	case err != nil:

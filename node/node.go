@@ -37,6 +37,7 @@ type Config struct {
 	DegradedMode DegradedMode
 
 	Listener event.Listener
+	Tracer   callctx.Tracer // nil: nothing is traced; see SetTracer
 	Logger   *logger.Logger // what objects log to; nil = the default logger
 
 	// MaxActivations bounds how many objects live in memory at once: over it the ones that
@@ -52,6 +53,9 @@ type Config struct {
 
 	// Access says who may call, create and delete; nil allows everything.
 	Access *access.Rules
+
+	// AutoLoad are objects that live as long as their shards are held, or the node lives.
+	AutoLoad []object.AutoLoad
 
 	// Interceptors run around every method, the first outermost; see object.Interceptor.
 	Interceptors []object.Interceptor
@@ -84,6 +88,8 @@ type Node struct {
 	marked     uint64 // the garbage collection after which the sweep looked at the heap last
 	stages     stages
 	executions executions
+	loads      loads
+	census     census
 	rules      atomic.Pointer[access.Rules] // see SetAccess
 	copies     *copies                      // nil: messages are shared
 
@@ -125,6 +131,8 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{cfg: cfg, on: cfg.Listener, slots: make([]slot, cfg.NumShards+1), lost: make(chan sharding.ID, cfg.NumShards), resweep: make(chan struct{}, 1)}
 	n.executions.init(cfg.MaxExecutions)
+	n.loads.init(cfg.AutoLoad)
+	n.census.pages = make(chan struct{}, 1)
 	n.rules.Store(cfg.Access)
 	if cfg.CopyMessages {
 		n.copies = newCopies(cfg.Listener.MessageChanged)
@@ -134,7 +142,7 @@ func New(cfg Config) *Node {
 		n.slots[i].node, n.slots[i].shard, n.slots[i].life = n, i, noTenure
 	}
 	n.outbox.init(n)
-	n.past.init()
+	n.past.init(cfg.Listener)
 	n.pushes.on = cfg.Listener
 	n.pushes.outlets = map[string]*outlet{}
 	return n
@@ -192,9 +200,9 @@ func (n *Node) settle() (first bool) {
 	switch p := n.provider.(type) {
 	case nil:
 	case object.FencedProvider:
-		n.commits = newCommits(p, keeperFor(n.cfg.DegradedMode, p), n.on)
+		n.commits = newCommits(p, keeperFor(n.cfg.DegradedMode, p), n.on, &n.census.commits)
 	default:
-		n.commits = newCommits(unfenced{p}, nil, n.on)
+		n.commits = newCommits(unfenced{p}, nil, n.on, &n.census.commits)
 	}
 	n.exactly, _ = n.provider.(object.ExactlyOnceProvider)
 	if n.commits != nil {
@@ -224,11 +232,15 @@ func (n *Node) Run(ctx context.Context) error {
 		workers.Go(func() { n.commits.run(background) })
 		workers.Go(func() { n.collect(background) })
 	}
+	if len(n.loads.wanted) > 0 {
+		workers.Go(func() { n.autoLoad(ctx) })
+	}
 	if n.past.keeper != nil {
 		workers.Go(func() { n.watchHistory(background) })
 	}
 	n.sweep(ctx) // until ctx ends
 	n.stopping.Store(true)
+	n.census.end()
 	err := n.endAll()
 	stop()
 	workers.Wait()
@@ -307,7 +319,9 @@ func (n *Node) read(a *activation) (object.Record, error) {
 		return object.Record{}, nil
 	}
 	n.sayLosses(a.typ) // it may have been registered after the start
+	done := asked(n.on, event.StoreLoad)
 	record, err := n.commits.store.Load(context.Background(), a.ref)
+	done(err)
 	if err != nil {
 		n.past.heard(err)
 		return record, fault.New(fault.StoreFailed, "its stored state could not be read: %w", err).With(fault.NotExecuted)
@@ -318,7 +332,7 @@ func (n *Node) read(a *activation) (object.Record, error) {
 // Call implements object.Runtime for code outside any method.
 func (n *Node) Call(ctx context.Context, call object.Call) (object.Payload, error) {
 	if call.OneWay {
-		return object.Payload{}, n.send(object.Ref{}, callctx.From(ctx).Caller, call)
+		return object.Payload{}, n.send(object.Ref{}, callctx.From(ctx), call)
 	}
 	return n.cfg.Call(ctx, call)
 }

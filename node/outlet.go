@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -16,7 +17,6 @@ const (
 	maxSentBytes    = 2 << 20     // that it was sent: more than is on its way at any time
 	maxUnheard      = 64          // gates that pushes name and that have not opened a stream
 	maxUnheardBytes = 256 << 10   // that wait for one of these
-	maxNamedBytes   = 8 << 10     // of the clients that a gap names; it is for all if there are more
 	outletWindow    = time.Minute // for a gate without a stream
 )
 
@@ -116,7 +116,7 @@ func (o *outlet) beginLocked() {
 	}
 }
 
-// put queues a frame. One that does not fit makes a gap of all that wait.
+// put queues a frame. Of those that do not fit the greediest clients' go.
 func (o *outlet) put(f peer.PushFrame) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -126,15 +126,16 @@ func (o *outlet) put(f peer.PushFrame) {
 	if f.Change != nil && len(f.Message.GetValue())+len(f.JSON) > peer.MaxPayload {
 		f = peer.PushFrame{Gap: true} // no frame takes it: who follows asks for a snapshot
 	}
-	if o.waitB+frameSize(&f) > o.limit {
-		f = o.overflowLocked(f)
-	}
-	if f.Gap && o.older {
-		o.failed = fault.New(fault.Overloaded, "gate %s is too slow: more than %d bytes wait for it", o.gate, maxOutletBytes)
-		o.current.rouse()
-		return
-	}
 	o.appendLocked(f)
+	gap := f.Gap
+	if o.waitB > o.limit {
+		o.overflowLocked()
+		gap = true
+	}
+	if gap && o.older { // it would not understand
+		o.dropLocked()
+		o.failed = fault.New(fault.Overloaded, "gate %s is too slow: more than %d bytes wait for it", o.gate, maxOutletBytes)
+	}
 	o.current.rouse()
 }
 
@@ -145,31 +146,32 @@ func (o *outlet) appendLocked(f peer.PushFrame) {
 	o.waitB += frameSize(&f)
 }
 
-// overflowLocked gives up all that wait, and f, for a word to the clients that they were
-// for.
-func (o *outlet) overflowLocked(f peer.PushFrame) (gap peer.PushFrame) {
-	waiting := append(o.queue[o.sent:len(o.queue):len(o.queue)], f)
-	if o.on.PushDropped != nil {
-		o.on.PushDropped(event.PushDropped{ClientID: o.gate, Count: len(waiting), Reason: "the gate does not read"})
+// overflowLocked puts a word to those whose pushes are given up in front of the pushes that
+// are kept, and numbers these anew: no gate has seen them.
+func (o *outlet) overflowLocked() {
+	waiting := o.queue[o.sent:]
+	o.last = waiting[0].Seq - 1
+	kept, gaps, lost := giveUp(waiting, o.limit/2)
+	if o.older { // nothing of it goes that way
+		lost = map[addressee]int{{}: messages(waiting)}
 	}
-	gap = peer.PushFrame{Gap: true}
-	named, size := map[string]bool{}, 0
-	for i := range waiting {
-		gap.Broadcast = gap.Broadcast || waiting[i].Broadcast
-		for _, id := range waiting[i].ClientIDs {
-			if !named[id] {
-				named[id] = true
-				size += len(id)
-				gap.ClientIDs = append(gap.ClientIDs, id)
+	if o.on.PushDropped != nil {
+		for to, count := range lost {
+			if count > 0 { // else it was told before
+				o.on.PushDropped(event.PushDropped{ClientID: cmp.Or(to.client, o.gate), Count: count, Reason: "the gate does not read"})
 			}
 		}
 	}
-	if gap.Broadcast = gap.Broadcast || size > maxNamedBytes; gap.Broadcast {
-		gap.ClientIDs = nil
+	o.dropLocked()
+	for _, f := range append(gaps, kept...) {
+		o.appendLocked(f)
 	}
+}
+
+// dropLocked lets go of all that waits.
+func (o *outlet) dropLocked() {
 	clear(o.queue[o.sent:])
 	o.queue, o.waitB = o.queue[:o.sent], 0
-	return gap
 }
 
 // next is what is to be sent over s now: nil while there is nothing; no more: the gate has

@@ -22,6 +22,7 @@ const (
 
 // past is the history of the store that this node goes by.
 type past struct {
+	on     event.Listener
 	keeper object.HistoryKeeper // nil: the store tells none; settled by Start
 	wake   chan struct{}        // holds a token when it should be asked at once
 
@@ -33,8 +34,8 @@ type past struct {
 	rewound chan struct{} // closed while the store goes on with another than known
 }
 
-func (p *past) init() {
-	p.wake, p.rewound = make(chan struct{}, 1), make(chan struct{})
+func (p *past) init(on event.Listener) {
+	p.on, p.wake, p.rewound = on, make(chan struct{}, 1), make(chan struct{})
 }
 
 // Rewound is closed while the store goes on with another history than the one that this
@@ -73,7 +74,7 @@ func (p *past) adopt(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
-	history, err := p.keeper.History(ctx)
+	history, err := p.ask(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,13 @@ func (p *past) adopt(ctx context.Context) error {
 		p.rewound = make(chan struct{})
 	}
 	return nil
+}
+
+func (p *past) ask(ctx context.Context) (history string, err error) {
+	done := asked(p.on, event.StoreHistory)
+	history, err = p.keeper.History(ctx)
+	done(err)
+	return history, err
 }
 
 // begin adopts the first history, before anything is stamped.
@@ -149,7 +157,7 @@ func (p *past) look(ctx context.Context) (was, now string, changed bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
-	now, err := p.keeper.History(ctx)
+	now, err := p.ask(ctx)
 	if err != nil { // it is away: whatever needs it says so
 		return known, "", false
 	}

@@ -54,7 +54,7 @@ func (p *pushes) encode(push object.Push) (*encodedPush, error) {
 	if len(push.Key) > maxPushKey || !utf8.ValidString(push.Key) {
 		return nil, fault.New(fault.Invalid, "a key by which pushes coalesce has at most %d bytes of UTF-8", maxPushKey).On("Push", "")
 	}
-	e := &encodedPush{nth: p.made.Add(1), frame: peer.PushFrame{Broadcast: push.Broadcast, Message: a, Key: push.Key}}
+	e := &encodedPush{nth: p.made.Add(1), frame: peer.PushFrame{Broadcast: push.Broadcast, Message: a, Key: push.Key, At: p.now()}}
 	if push.Disconnect {
 		e.frame.Slow = peer.Disconnect
 	}
@@ -164,6 +164,7 @@ func (n *Node) ServePushes(ctx context.Context, h peer.Hearing, ready func(peer.
 			if err := deliver(*f); err != nil {
 				return err
 			}
+			n.pushes.left(f)
 			continue
 		}
 		select {

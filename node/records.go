@@ -41,7 +41,9 @@ func (n *Node) list(ctx context.Context, objType, after string, limit int) ([]ob
 	case nil:
 		return nil, errNoStore
 	case object.Lister:
+		done := asked(n.on, event.StoreList)
 		list, err := p.List(ctx, objType, after, limit)
+		done(err)
 		return list, unread(ctx, err)
 	default:
 		return nil, fault.New(fault.Invalid, "the store (%T) cannot list what it has", p)
@@ -62,6 +64,7 @@ func (n *Node) stored(ctx context.Context, ref object.Ref) (r object.Record, err
 	if err := errors.Join(object.ValidName(ref.Type), object.ValidID(ref.ID)); err != nil {
 		return r, fault.New(fault.Invalid, "%w", err)
 	}
+	done := asked(n.on, event.StoreLoad)
 	switch p := n.PersistenceProvider().(type) {
 	case nil:
 		return r, errNoStore
@@ -71,8 +74,10 @@ func (n *Node) stored(ctx context.Context, ref object.Ref) (r object.Record, err
 		r.Data, err = p.LoadObject(ctx, ref.Type, ref.ID)
 	}
 	if err == nil && r.Data == nil || errors.Is(err, object.ErrNotStored) {
+		done(nil)
 		return r, fault.New(fault.NotFound, "the object has no stored state")
 	}
+	done(err)
 	return r, unread(ctx, err)
 }
 

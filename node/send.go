@@ -35,7 +35,7 @@ type sent struct {
 // state where the store can do that, else it leaves behind the commit from memory.
 func (f *frame) send(ctx context.Context, call object.Call) error {
 	n := f.act.node
-	e, err := n.effectOf(f.info.Caller, call)
+	e, err := n.effectOf(&f.info, call)
 	if err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func (f *frame) send(ctx context.Context, call object.Call) error {
 }
 
 // send takes a one-way call that no state goes with.
-func (n *Node) send(source object.Ref, caller callctx.Caller, call object.Call) error {
-	e, err := n.effectOf(caller, call)
+func (n *Node) send(source object.Ref, info *callctx.Info, call object.Call) error {
+	e, err := n.effectOf(info, call)
 	if err != nil {
 		return err
 	}
@@ -144,14 +144,14 @@ func (f *frame) gather() (with records) {
 }
 
 // effectOf is a one-way call as it is recorded.
-func (n *Node) effectOf(caller callctx.Caller, call object.Call) (object.Effect, error) {
+func (n *Node) effectOf(info *callctx.Info, call object.Call) (object.Effect, error) {
 	refuse := func(kind fault.Kind, format string, args ...any) (object.Effect, error) {
 		return object.Effect{}, fault.New(kind, format, args...).On("Send", call.Subject())
 	}
 	if err := cmp.Or(object.ValidName(call.Ref.Type), object.ValidID(call.Ref.ID), object.ValidName(call.Method)); err != nil {
 		return refuse(fault.Invalid, "%w", err)
 	}
-	stored := &goverse_pb.StoredSend{Method: call.Method, Caller: peer.EncodeCaller(&caller)}
+	stored := &goverse_pb.StoredSend{Method: call.Method, Caller: peer.EncodeCaller(&info.Caller), Trace: peer.EncodeTrace(info.Trace)}
 	if m := call.Payload.Message; m != nil {
 		var err error
 		if stored.Request, err = anypb.New(m); err != nil {
@@ -225,7 +225,7 @@ func (o *outbox) attempt(ctx context.Context, e *object.Effect) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	ctx = callctx.With(ctx, callctx.Behind(peer.DecodeCaller(stored.Caller)))
+	ctx = callctx.With(ctx, callctx.Behind(peer.DecodeCaller(stored.Caller), peer.DecodeTrace(stored.Trace)))
 	_, err := o.node.cfg.Call(ctx, object.Call{
 		Ref: e.Target, Method: stored.Method, ID: e.ID, IDIfKept: true, Payload: object.OfBinary(stored.Request),
 	})
@@ -239,7 +239,7 @@ func (o *outbox) repush(e *object.Effect) error {
 		return fault.New(fault.Invalid, "the record of the push cannot be read: %w", err)
 	}
 	gate := gateOf(e.Target.ID)
-	p := &encodedPush{frame: peer.PushFrame{Message: stored.Message, JSON: stored.Json, Slow: peer.Slow(stored.Slow), Key: stored.Key}}
+	p := &encodedPush{frame: peer.PushFrame{Message: stored.Message, JSON: stored.Json, Slow: peer.Slow(stored.Slow), Key: stored.Key, At: o.node.pushes.now()}}
 	if err := p.address(map[string][]string{gate: {e.Target.ID}}); err != nil {
 		return err
 	}

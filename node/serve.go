@@ -37,31 +37,56 @@ type call struct {
 	weight  int   // bytes of message, at least 1; 0: not weighed yet
 	room    *hold // for its turn; nil: none yet
 	stay    stay
+	at      time.Duration // since when it waits for nobody; 0: nobody wants to know
 }
 
 // ServeCall is the corridor's last stretch: understand, see whether there is room,
 // admit, enter, take a turn, invoke, settle. Errors are *fault.Error and name the call.
 func (n *Node) ServeCall(ctx context.Context, req *peer.Request) (object.Payload, error) {
-	var began time.Time
-	on := n.on.CallDone
-	if on != nil {
-		began = time.Now()
+	ctx, span := n.traced(ctx, req)
+	if span == nil {
+		return n.answer(ctx, req)
 	}
-	reply, err := n.serve(ctx, req)
+	reply, err := n.answerIn(ctx, req, &callctx.From(ctx).Trace.ID)
+	span.End(err)
+	return reply, err
+}
+
+func (n *Node) answer(ctx context.Context, req *peer.Request) (object.Payload, error) {
+	return n.answerIn(ctx, req, nil)
+}
+
+// answerIn is answer in a trace; nil: in none that is kept.
+func (n *Node) answerIn(ctx context.Context, req *peer.Request, trace *[16]byte) (object.Payload, error) {
+	var began time.Duration
+	on, counting := n.on.CallDone, n.census.count.Load()
+	if on != nil || counting != nil || n.on.TurnDone != nil {
+		began = n.executions.now()
+	}
+	reply, err := n.serve(ctx, req, began)
 	if err != nil {
 		n.sayLimit(req.Ref, err)
 		err = fault.Of(err).On(req.Op.String(), req.Subject())
 	}
-	if on != nil && req.Op == object.OpCall {
-		on(event.CallDone{Type: req.Ref.Type, ID: req.Ref.ID, Method: req.Method, Took: time.Since(began), Err: err})
+	if (on != nil || counting != nil) && req.Op == object.OpCall {
+		took := n.executions.now() - began
+		if on != nil {
+			on(event.CallDone{Type: req.Ref.Type, ID: req.Ref.ID, Method: req.Method, Took: took, Err: err, Trace: trace})
+		}
+		if counting != nil {
+			counting.note(n, ctx, req, took, err)
+		}
 	}
 	return reply, err
 }
 
-func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, error) {
+func (n *Node) serve(ctx context.Context, req *peer.Request, began time.Duration) (object.Payload, error) {
 	var c call // escapes nowhere
 	if err := n.understand(ctx, req, &c); err != nil {
 		return object.Payload{}, err
+	}
+	if n.on.TurnDone != nil {
+		c.at = began
 	}
 	s, err := n.slotOf(c.ref.ID)
 	if err != nil {
@@ -77,6 +102,9 @@ func (n *Node) serve(ctx context.Context, req *peer.Request) (object.Payload, er
 		}
 		if n.copies != nil && req.Payload.Form == object.FormMessage {
 			c.message = proto.Clone(c.message)
+		}
+		if req.Payload.Form != object.FormMessage { // which takes its time
+			n.goOn(&c)
 		}
 	}
 	if c.op == object.OpCall && c.id != "" || c.op == object.OpSettle {
@@ -121,6 +149,7 @@ func (s *slot) serve(ctx context.Context, c *call) (proto.Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.node.goOn(c)
 	}
 }
 
@@ -204,11 +233,12 @@ func (a *activation) serve(ctx context.Context, c *call, begun bool) (proto.Mess
 	if begun {
 		a.begin(c)
 	}
-	if err := a.awaitLoaded(ctx, c); err != nil {
+	if err := a.awaitBegun(ctx, c, begun); err != nil {
 		return nil, err
 	}
 	if c.early {
 		c.stood = a.stood
+		a.node.goOn(c)
 	}
 	switch err := a.loadErr(); {
 	case err == nil:

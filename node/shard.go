@@ -102,6 +102,9 @@ func (s *slot) add(ref object.Ref, typ *object.Type) *activation {
 	a := newActivation(s.node, s, ref, typ)
 	a.door = doorOf[s.state]
 	s.acts.add(a)
+	heads := s.node.headsOf(typ)
+	heads.live.Add(1)
+	heads.activations.Add(1)
 	return a
 }
 
@@ -176,6 +179,9 @@ func (s *slot) become(state slotState) {
 		s.nudge.Store(nil)
 	}
 	s.state, s.parted = state, nil
+	if state == open {
+		s.node.loads.opened()
+	}
 	if state == shut {
 		s.node.outbox.close(s.shard)
 	}
@@ -203,6 +209,7 @@ func (s *slot) remove(a *activation) {
 	s.mu.Lock()
 	if s.acts.remove(a) {
 		s.node.live.Add(-1)
+		s.node.headsOf(a.typ).live.Add(-1)
 	}
 	arrivals := s.revive()
 	s.mu.Unlock()

@@ -315,7 +315,7 @@ func TestTheQueueSkipsWhoseTimeIsUp(t *testing.T) {
 		a := w.activationOf(object.Ref{Type: "Thing", ID: "x"})
 		late, cancel := context.WithCancel(bg)
 		a.mu.Lock()
-		h := a.turns.enter(callctx.NewChainID(), false, nil)
+		h := a.turns.enter(callctx.NewChainID(), false, nil, 0)
 		for i, ctx := range []context.Context{late, late, bg} { // nobody stands behind them to withdraw
 			a.turns.add(&waiter{act: a, ctx: ctx, chain: callctx.ChainID{byte(i)}, done: make(chan struct{})})
 		}

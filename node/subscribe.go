@@ -58,8 +58,11 @@ func (f *frame) subscribe(ctx context.Context, o object.Subscribable, req *gover
 		return nil, fault.New(fault.Overloaded, "%d gates follow the object already", maxFollowers)
 	}
 	reply := &goverse_pb.SubscribeReply{Incarnation: feed.incarnation, Version: feed.version, Node: a.node.cfg.Address}
-	if req.Renew {
+	if req.Renew || req.Incarnation != 0 {
 		reply.Missed, reply.Continued = feed.since(req.Incarnation, req.Version)
+	}
+	if reply.Continued && !req.Renew {
+		reply.Version = feed.released // what comes behind it is on its way, or yet to be committed
 	}
 	a.mu.Unlock()
 	if req.Renew {
@@ -68,7 +71,7 @@ func (f *frame) subscribe(ctx context.Context, o object.Subscribable, req *gover
 	return reply, show(ctx, o, req.Json, reply)
 }
 
-// show puts the state that the client is to see into the reply.
+// show puts the state that the client is to see into the reply, unless it only goes on.
 func show(ctx context.Context, o object.Subscribable, asJSON bool, reply *goverse_pb.SubscribeReply) error {
 	state, err := o.OnSubscribe(ctx)
 	switch {
@@ -76,6 +79,8 @@ func show(ctx context.Context, o object.Subscribable, asJSON bool, reply *govers
 		return err
 	case state == nil || !state.ProtoReflect().IsValid():
 		return fault.New(fault.Failed, "OnSubscribe returned neither a state nor an error")
+	case reply.Continued:
+		return nil
 	}
 	if reply.Snapshot, err = anypb.New(state); err == nil && asJSON {
 		reply.Json, err = marshalJSON(state)
@@ -112,6 +117,7 @@ func (f *frame) publish(ctx context.Context, message proto.Message) error {
 	if err != nil {
 		return err
 	}
+	c.frame.At = a.node.pushes.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {

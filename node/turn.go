@@ -46,6 +46,7 @@ type hold struct {
 	pushes    []*encodedPush // of re-entrants, behind the outermost frame's commit
 	hooks     []object.Hook  // of all its frames, for that commit
 	rare      *rareHold      // nil mostly
+	since     time.Duration  // it is held; 0: nobody wants to know
 	next      *hold          // shared: of another chain
 }
 
@@ -119,7 +120,7 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		a.mu.Unlock()
 		return nil, false, nil
 	}
-	if h := t.enter(chain.ID, call.Shared, c.room); h != nil {
+	if h := t.enter(chain.ID, call.Shared, c.room, c.at); h != nil {
 		a.mu.Unlock()
 		return h, false, nil
 	}
@@ -136,8 +137,13 @@ func (a *activation) take(ctx context.Context, c *call, call callctx.Turn) (h *h
 		ctx: ctx, room: c.room, since: a.node.executions.now(), done: make(chan struct{})}
 	t.add(w)
 	a.mu.Unlock()
-	since := c.stay.pause()
+	since, heads := c.stay.pause(), a.node.headsOf(a.typ)
+	heads.queued.Add(1)
+	span := a.node.stretch(ctx, c, callctx.Waiting)
 	h, err = a.await(ctx, w)
+	end(span, err)
+	a.node.awaited(w, err)
+	heads.queued.Add(-1)
 	c.stay.resume(since)
 	return h, false, err
 }
@@ -154,7 +160,7 @@ func (a *activation) tryTake() (h *hold, ok bool) {
 		t.inside++
 		return nil, true
 	}
-	h = t.enter(callctx.NewChainID(), false, nil)
+	h = t.enter(callctx.NewChainID(), false, nil, 0)
 	return h, h != nil
 }
 
@@ -283,11 +289,15 @@ func (a *activation) reclaim(h *hold) {
 // leave ends a frame's stay. The last frame of a hold lets the next call in.
 func (a *activation) leave(h *hold, reentrant bool) {
 	a.mu.Lock()
-	a.leaveLocked(h, reentrant)
+	last := a.leaveLocked(h, reentrant)
 	a.mu.Unlock()
+	if last && h.since > 0 {
+		a.node.turned(a.typ, h, a.node.executions.now())
+	}
 }
 
-func (a *activation) leaveLocked(h *hold, reentrant bool) {
+// leaveLocked tells whether h is given up. a.mu is held.
+func (a *activation) leaveLocked(h *hold, reentrant bool) (last bool) {
 	t := &a.turns
 	if h == nil || h.exclusive {
 		t.uses++
@@ -295,7 +305,7 @@ func (a *activation) leaveLocked(h *hold, reentrant bool) {
 	if h == nil {
 		t.inside--
 		a.settleRest()
-		return
+		return false
 	}
 	h.frames--
 	h.outerGone = h.outerGone || !reentrant
@@ -303,7 +313,7 @@ func (a *activation) leaveLocked(h *hold, reentrant bool) {
 		h.pass()
 	}
 	if h.frames > 0 {
-		return
+		return false
 	}
 	t.drop(h)
 	a.admit()
@@ -311,6 +321,7 @@ func (a *activation) leaveLocked(h *hold, reentrant bool) {
 		t.backlog = nil
 	}
 	a.settleRest()
+	return true
 }
 
 // pass lets the first frame in line run, if any. The caller's frame was running.
@@ -336,19 +347,19 @@ func (t *turnstile) heldBy(chain callctx.ChainID) *hold {
 }
 
 // enter lets a chain in if that takes no waiting and overtakes nobody.
-// The hold is made in room, if there is one.
-func (t *turnstile) enter(chain callctx.ChainID, shared bool, room *hold) *hold {
+// The hold is made in room, if there is one, and is held since at.
+func (t *turnstile) enter(chain callctx.ChainID, shared bool, room *hold, at time.Duration) *hold {
 	if t.excl != nil || len(t.waiting()) > 0 || (!shared && t.shared != nil) {
 		return nil
 	}
-	return t.open(chain, shared, room)
+	return t.open(chain, shared, room, at)
 }
 
-func (t *turnstile) open(chain callctx.ChainID, shared bool, h *hold) *hold {
+func (t *turnstile) open(chain callctx.ChainID, shared bool, h *hold, at time.Duration) *hold {
 	if h == nil {
 		h = new(hold)
 	}
-	h.chain, h.exclusive, h.frames, h.busy = chain, !shared, 1, !shared
+	h.chain, h.exclusive, h.frames, h.busy, h.since = chain, !shared, 1, !shared, at
 	if shared {
 		h.next, t.shared = t.shared, h
 	} else {
@@ -378,8 +389,12 @@ func (a *activation) admit() {
 		return
 	}
 	if len(t.queue) > 0 && t.mayGive() {
-		t.tidy(a.node.executions.now())
-		t.give()
+		now := a.node.executions.now()
+		t.tidy(now)
+		if a.node.on.TurnDone == nil {
+			now = 0
+		}
+		t.give(now)
 	}
 	if len(t.queue) == 0 {
 		t.codel = codel{}
@@ -400,8 +415,8 @@ func (t *turnstile) mayGive() bool {
 	return t.queue[0].shared
 }
 
-// give lets in one after the other until one cannot enter.
-func (t *turnstile) give() {
+// give lets in one after the other until one cannot enter. Their turns are held since at.
+func (t *turnstile) give(at time.Duration) {
 	for len(t.queue) > 0 && t.excl == nil {
 		i := t.next()
 		w := t.queue[i]
@@ -415,7 +430,7 @@ func (t *turnstile) give() {
 		}
 		h := t.heldBy(w.chain) // two reads of one fan-out may have queued
 		if h == nil {
-			h = t.open(w.chain, w.shared, w.room)
+			h = t.open(w.chain, w.shared, w.room, at)
 		} else {
 			h.frames++
 		}

@@ -56,7 +56,9 @@ func (o *outbox) nextUnread() *box {
 func (o *outbox) read(ctx context.Context, b *box) {
 	after := object.EffectKey{Shard: b.life.shard}
 	for attempt := 0; ; {
+		done := asked(o.node.on, event.StorePendingEffects)
 		page, err := o.node.exactly.PendingEffects(ctx, b.life.shard, after, effectsPage)
+		done(err)
 		if err != nil {
 			if attempt == 0 {
 				o.notice(event.Warn, "the Sends that are to leave could not be read; it is tried again", err)
@@ -140,7 +142,9 @@ func (o *outbox) endAll(ctx context.Context, b *box) {
 		if len(keys) == 0 {
 			return
 		}
+		done := asked(o.node.on, event.StoreEndEffects)
 		held, err := o.node.exactly.EndEffects(ctx, fence, keys)
+		done(err)
 		switch {
 		case err != nil:
 			if !pause(ctx, sendBackoff(attempt)) {

@@ -36,8 +36,8 @@ type suspect struct {
 // meet notes the methods that it has not met before. The activation's mutex is held.
 func (d *watchdog) meet(running *frames, now time.Time) {
 	for f := running.head; f != nil; f = f.next {
-		if !f.met {
-			f.met = true
+		if f.met == 0 {
+			f.met = f.act.node.executions.since(now)
 			d.suspects = append(d.suspects, suspect{frame: f, since: now})
 		}
 	}

@@ -32,7 +32,11 @@ type assembly struct {
 
 func (r *assembly) serve(ctx context.Context) (err error) {
 	r.failed = make(chan error, 1)
-	defer func() { err = errors.Join(err, r.stops.close(), r.closers.close()) }()
+	defer func() {
+		if err = errors.Join(err, r.stops.close(), r.closers.close()); err == nil {
+			r.notice(event.Info, nil, "stopped")
+		}
+	}()
 	if err := r.start(ctx); err != nil {
 		return ignoreStop(ctx, err)
 	}
@@ -58,6 +62,10 @@ func (r *assembly) start(ctx context.Context) error {
 	if r.keys, err = r.openKeys(); err != nil {
 		return err
 	}
+	tracer, err := r.trace()
+	if err != nil {
+		return err
+	}
 	etcd, err := r.coordinate(ctx)
 	if err != nil {
 		return err
@@ -72,15 +80,18 @@ func (r *assembly) start(ctx context.Context) error {
 	}
 	var c *cluster.Cluster // which knows the secret that the connections to its members begin with
 	member := r.membership(func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) })
-	c, err = cluster.New(r.clusterConfig(etcd, st, member))
+	cfg := r.clusterConfig(etcd, st, member)
+	cfg.Tracer = tracer
+	c, err = cluster.New(cfg)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	host := HostOf(r.Node)
-	g, serving, leave := grpcServer(c.Serve(host), member, r.events)
+	g, serving, doors := grpcServer(c.Serve(host), member, r.events)
 	r.run("node", r.Node.Run)
 	r.run("peer listener", func(ctx context.Context) error {
-		stopped := context.AfterFunc(ctx, func() { leave(); stopGRPC(g) })
+		stopped := context.AfterFunc(ctx, func() { stopGRPC(g, doors) })
+		defer doors.Close()
 		defer stopped()
 		return g.Serve(l)
 	})
@@ -173,8 +184,9 @@ func (r *assembly) coordinate(ctx context.Context) (coordination, error) {
 	if c.kvs, err = etcdmanager.DialAll(etcdmanager.Config{Endpoints: endpoints, Credentials: r.keys.etcdCredentials()}); err != nil {
 		return c, err
 	}
-	for _, kv := range c.kvs {
+	for i, kv := range c.kvs {
 		r.closers.add(kv.Close)
+		c.kvs[i] = etcdmanager.Told(kv, r.events)
 	}
 	return c, nil
 }
@@ -197,7 +209,7 @@ func (r *assembly) clusterConfig(etcd coordination, st store, member *peer.Membe
 		DrainBudget:    r.cfg.DrainTimeout,
 		Types:          r.cfg.Types.Names(),
 		Version:        version(),
-		Dialer:         peer.NewGRPCDialer(r.events, member.DialOption()),
+		Dialer:         member.Dialer(r.events),
 		Listener:       r.events,
 	}
 	if e := etcd.embedded; e != nil {
@@ -227,13 +239,19 @@ func version() string {
 }
 
 // stopGRPC lets calls that are answered soon end well.
-func stopGRPC(g *grpc.Server) {
+func stopGRPC(g *grpc.Server, doors *peer.Doors) {
+	doors.Leave()
 	done := make(chan struct{})
-	go func() { g.GracefulStop(); close(done) }()
+	go func() {
+		doors.Wait()
+		g.GracefulStop()
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(time.Second):
 		g.Stop()
+		doors.Close()
 		<-done
 	}
 }

@@ -29,8 +29,10 @@ type ServerConfig struct {
 	ListenAddress    string // for other nodes and gates; default localhost:47000
 	AdvertiseAddress string // how they reach it; default: ListenAddress
 	// MetricsListenAddress is the operations port: /healthz, /ready, /metrics (in Prometheus'
-	// text format), /debug/pprof, and what is stored: /api/v1/objects/{type}?after=&limit= and /api/v1/objects/{type}/{id}.
-	// Empty: none. It has no authentication: keep it on loopback or a closed network.
+	// text format), and for callers on this machine /debug/pprof/, /debug/goverse (Inside, as
+	// JSON), /debug/loglevel, and what is stored: /api/v1/objects/{type}?after=&limit= and
+	// /api/v1/objects/{type}/{id}. Empty: none. It has no authentication: keep it on loopback
+	// or a closed network.
 	MetricsListenAddress string
 
 	// EtcdAddress is the coordinator: one endpoint or several, separated by commas.
@@ -76,6 +78,10 @@ type ServerConfig struct {
 	ObjectAccessRules    []access.Rule
 	ObjectLifecycleRules []access.LifecycleRule
 
+	// AutoLoadObjects are created once the cluster is up, and come to life again after a death
+	// or a move: give all nodes the same.
+	AutoLoadObjects []object.AutoLoad
+
 	// Interceptors run around the methods of all objects here, the first outermost; see
 	// goverseapi.Interceptor.
 	Interceptors []object.Interceptor
@@ -111,6 +117,12 @@ type ServerConfig struct {
 	// MetricsRegistry takes this server's metrics beside the program's own, and is what
 	// /metrics shows. nil: a registry of its own, with the Go runtime's and the process's.
 	MetricsRegistry *prometheus.Registry
+	// TracerProvider makes OpenTelemetry spans of calls, and its sampler decides which; nil:
+	// Tracing says. Whoever made it ends it.
+	TracerProvider TracerProvider
+	// Tracing sends spans to a collector. Zero: nothing is traced, unless OpenTelemetry's own
+	// variables in the environment name a collector.
+	Tracing Tracing
 	// Events hears everything that happens, beside the log.
 	Events event.Listener
 }
@@ -194,6 +206,11 @@ func (c ServerConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %v; it must not be negative", d.name, d.d))
 		}
 	}
+	for i, err := range object.CheckAutoLoads(c.AutoLoadObjects) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("AutoLoadObjects[%d] (auto_load_objects): %w", i, err))
+		}
+	}
 	_, err := access.Compile(c.ObjectAccessRules, c.ObjectLifecycleRules)
-	return errors.Join(append(errs, err, c.checkTLS())...)
+	return errors.Join(append(errs, err, c.checkTLS(), c.Tracing.Check())...)
 }

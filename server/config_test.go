@@ -97,7 +97,7 @@ func TestMaxExecutions(t *testing.T) {
 	calls.Wait()
 
 	w := httptest.NewRecorder()
-	operations(nil, s.Node, s.counted).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	s.operations(nil).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if !strings.Contains(w.Body.String(), "goverse_limit_reached_total{limit=\"executions\"} 1\n") {
 		t.Errorf("the refusal was not counted:\n%s", w.Body)
 	}

@@ -27,11 +27,12 @@ func TestArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	door := operations(nil, n, telemetry.NewMetrics(nil))
+	door := (&Server{Node: n, counted: telemetry.NewMetrics(nil)}).operations(nil)
 	get := func(path string) (int, map[string]any) {
 		t.Helper()
-		w := httptest.NewRecorder()
-		door.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		r, w := httptest.NewRequest(http.MethodGet, path, nil), httptest.NewRecorder()
+		r.RemoteAddr = "127.0.0.1:1"
+		door.ServeHTTP(w, r)
 		var body map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Header().Get("Content-Type") != "application/json" {
 			t.Fatalf("%s: %s: %v", path, w.Body, err)

@@ -67,6 +67,7 @@ func New(cfg ServerConfig) (*Server, error) {
 		DegradedMode:   node.DegradedMode(cfg.DegradedMode),
 		CopyMessages:   cfg.CopyMessages,
 		Access:         rules,
+		AutoLoad:       cfg.AutoLoadObjects,
 		Interceptors:   cfg.Interceptors,
 		Call:           s.Call,
 		Probe:          s.probe,
@@ -178,14 +179,14 @@ func (s *Server) notice(severity event.Severity, err error, format string, args 
 	}
 }
 
-// grpcServer answers this node's peers and whoever asks for its health. leave tells the
-// peers to make no new calls.
-func grpcServer(svc peer.Service, m *peer.Membership, on event.Listener) (g *grpc.Server, h *health.Server, leave func()) {
+// grpcServer answers this node's peers and whoever asks for its health. doors are
+// where their calls come in.
+func grpcServer(svc peer.Service, m *peer.Membership, on event.Listener) (g *grpc.Server, h *health.Server, doors *peer.Doors) {
 	g = grpc.NewServer(append(peer.ServerOptions(), m.ServerOptions()...)...)
 	h = health.NewServer()
-	leave = peer.RegisterPeerService(g, svc, on)
+	doors = m.Register(g, svc, on)
 	healthpb.RegisterHealthServer(g, h)
-	return g, h, leave
+	return g, h, doors
 }
 
 // listen opens the node's port, or says what to do about it.
