@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -24,7 +25,9 @@ type feed struct {
 
 	// These belong to Feeds.mu.
 	users    int
-	due      time.Time // the next renewal
+	idle     *list.Element // in Feeds.idle, while it has none; else nil
+	until    time.Time     // how long it stays there
+	due      time.Time     // the next renewal
 	renewing bool
 	hurried  bool      // to be renewed at once
 	doubted  time.Time // since when the holder does not have what is missing; belongs to who renews
@@ -156,7 +159,7 @@ func (f *feed) goOn(reply *goverse_pb.SubscribeReply) bool {
 	f.node = reply.Node
 	for _, m := range reply.Missed {
 		if m.Version == f.version+1 {
-			f.addLocked(peer.PushFrame{Message: m.Message, JSON: m.Json, Change: &peer.Change{Ref: f.ref, Incarnation: f.incarnation, Version: m.Version}})
+			f.addLocked(f.frameOf(m))
 		}
 	}
 	f.forgetOthersLocked()
@@ -164,6 +167,11 @@ func (f *feed) goOn(reply *goverse_pb.SubscribeReply) bool {
 	f.tellLocked()
 	f.trimLocked()
 	return len(f.early) == 0
+}
+
+// frameOf is a change that was missed, of the incarnation that is followed.
+func (f *feed) frameOf(m *goverse_pb.MissedChange) peer.PushFrame {
+	return peer.PushFrame{Message: m.Message, JSON: m.Json, Change: &peer.Change{Ref: f.ref, Incarnation: f.incarnation, Version: m.Version}}
 }
 
 // forgetOthersLocked drops early changes of activations that the holder does not know.
@@ -177,8 +185,12 @@ func (f *feed) forgetOthersLocked() {
 	f.setEarlyLocked(rest)
 }
 
-// trimLocked forgets what everybody has read, so that a quiet object costs nothing.
+// trimLocked forgets what everybody has read, so that a quiet object costs nothing. Where
+// nobody reads somebody may come back.
 func (f *feed) trimLocked() {
+	if len(f.readers) == 0 {
+		return
+	}
 	read := f.version
 	for s := range f.readers {
 		if s.incarnation != f.incarnation || s.asking {

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"container/list"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/object"
@@ -22,6 +24,7 @@ type FeedsConfig struct {
 	// Ask runs a call for a client, or where clientID is empty for the gate itself.
 	Ask func(ctx context.Context, clientID string, call object.Call) (object.Payload, error)
 
+	Listener         event.Listener
 	MaxFeeds         int // objects that are followed at once; DefaultMaxFeeds
 	MaxSubscriptions int // of one client; DefaultMaxSubscriptions
 }
@@ -53,7 +56,8 @@ type Feeds struct {
 
 	mu      sync.Mutex
 	feeds   map[object.Ref]*feed
-	hurried []*feed // to be renewed at once
+	idle    list.List // of those that only wait for clients to come back, in the order in which these left
+	hurried []*feed   // to be renewed at once
 }
 
 // NewFeeds follows nothing yet.
@@ -126,6 +130,9 @@ func (s *Feeds) enter(ref object.Ref) (*feed, error) {
 	defer s.mu.Unlock()
 	f := s.feeds[ref]
 	if f == nil {
+		if front := s.idle.Front(); front != nil && len(s.feeds) >= s.cfg.MaxFeeds {
+			s.forgetLocked(front.Value.(*feed))
+		}
 		if len(s.feeds) >= s.cfg.MaxFeeds {
 			return nil, fault.New(fault.Overloaded, "the gate follows its %d objects; connect to another gate, or come again later", s.cfg.MaxFeeds)
 		}
@@ -134,15 +141,36 @@ func (s *Feeds) enter(ref object.Ref) (*feed, error) {
 		s.feeds[ref] = f
 		s.rouse()
 	}
+	s.wakeLocked(f)
 	f.users++
 	return f, nil
 }
 
-func (s *Feeds) leave(f *feed) {
+// leave has one user less. The last may come back for so long.
+func (s *Feeds) leave(f *feed, linger time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.users--; f.users == 0 {
-		delete(s.feeds, f.ref) // its holder forgets this gate after a while
+	if f.users--; f.users > 0 {
+		return
+	}
+	if linger <= 0 {
+		s.forgetLocked(f)
+		return
+	}
+	f.idle, f.until = s.idle.PushBack(f), time.Now().Add(linger)
+}
+
+// forgetLocked follows an object no more. Its holder forgets this gate after a while.
+func (s *Feeds) forgetLocked(f *feed) {
+	delete(s.feeds, f.ref)
+	s.wakeLocked(f)
+}
+
+// wakeLocked takes a feed out of those that only wait.
+func (s *Feeds) wakeLocked(f *feed) {
+	if f.idle != nil {
+		s.idle.Remove(f.idle)
+		f.idle = nil
 	}
 }
 
@@ -199,6 +227,9 @@ func (s *Feeds) due(now time.Time) (due []*feed) {
 		take(f)
 	}
 	s.hurried = nil
+	for e := s.idle.Front(); e != nil && !now.Before(e.Value.(*feed).until); e = s.idle.Front() {
+		s.forgetLocked(e.Value.(*feed))
+	}
 	for _, f := range s.feeds {
 		if !now.Before(f.due) {
 			take(f)
@@ -270,4 +301,11 @@ func passes(err error) bool {
 		return true
 	}
 	return false
+}
+
+// passed tells of a change that came at some time and that a client's connection takes now.
+func (s *Feeds) passed(came time.Time) {
+	if on := s.cfg.Listener.PushPassed; on != nil && !came.IsZero() {
+		on(event.PushPassed{Leg: event.ToClient, Took: time.Since(came)})
+	}
 }

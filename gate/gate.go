@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"crypto/rand"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xiaonanln/goverse/internal/event"
@@ -52,6 +53,8 @@ func (c Config) withDefaults() Config {
 type Gate struct {
 	Config
 	key [32]byte // of the tokens; it ends with the process
+
+	pushed atomic.Uint64 // to sessions
 
 	mu       sync.RWMutex
 	sessions map[string]*Session // a resumable one's last connection, also when that has ended
@@ -132,6 +135,10 @@ func (g *Gate) Len() int {
 	defer g.mu.RUnlock()
 	return len(g.sessions)
 }
+
+// Pushed is how many pushes were handed to sessions so far: one to three of them counts
+// three times.
+func (g *Gate) Pushed() uint64 { return g.pushed.Load() }
 
 // Close ends every session with why, which is not nil, and refuses new ones with it. What is in the
 // outboxes can still be taken.

@@ -357,3 +357,19 @@ func BenchmarkBroadcastTo10000(b *testing.B) {
 		}
 	}
 }
+
+// A session's end is told with its first reason, though its door closes it before the gate
+// has told.
+func TestAnEndHasItsFirstReason(t *testing.T) {
+	var d diary
+	g := New(Config{Address: "g", Listener: d.listener(), MaxMessages: 1})
+	s := open(t, g)
+	f := &peer.PushFrame{}
+	for range 2 {
+		s.offer(Message{Any: say(t, "more")}, f)
+	}
+	s.Close(nil)
+	if why := d.closed[s.ID()]; why != errSlow.Error() {
+		t.Errorf("told: %q", why)
+	}
+}

@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"time"
+
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 )
@@ -25,8 +27,11 @@ type overflow struct {
 }
 
 func (g *Gate) spread(f peer.PushFrame) (ended []overflow) {
-	m := Message{Any: f.Message, JSON: f.JSON}
+	m := Message{Any: f.Message, JSON: f.JSON, At: f.At}
+	offered := uint64(0)
+	defer func() { g.pushed.Add(offered) }()
 	offer := func(s *Session) {
+		offered++
 		if lost := s.offer(m, &f); lost > 0 {
 			ended = append(ended, overflow{s, lost})
 		}
@@ -45,4 +50,11 @@ func (g *Gate) spread(f peer.PushFrame) (ended []overflow) {
 		}
 	}
 	return ended
+}
+
+// passed tells of a push that came at some time and that a client's connection takes now.
+func (g *Gate) passed(came time.Time) {
+	if on := g.Listener.PushPassed; on != nil && !came.IsZero() {
+		on(event.PushPassed{Leg: event.ToClient, Took: time.Since(came)})
+	}
 }

@@ -109,6 +109,17 @@ func (g *Gate) setAdrift(s *Session, why error) {
 	}
 }
 
+// Awaits is for how long the session waits for its client once s has ended; 0 if it is over,
+// or goes on over another connection.
+func (s *Session) Awaits() time.Duration {
+	s.gate.mu.RLock()
+	defer s.gate.mu.RUnlock()
+	if s.trail == nil || s.gate.sessions[s.id] != s || s.trail.berth == nil {
+		return 0
+	}
+	return s.gate.ResumeWindow
+}
+
 // moorLocked takes a session out of those that wait for their clients.
 func (g *Gate) moorLocked(s *Session) {
 	if t := s.trail; t != nil && t.berth != nil {

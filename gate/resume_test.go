@@ -74,14 +74,17 @@ func TestASessionOutlivesItsConnection(t *testing.T) {
 		d := new(diary)
 		g := New(Config{Address: "g:1", Listener: d.listener()})
 		a := openResumable(t, g, "", 0)
-		if a.Token() == "" || a.Resumed() || a.Window() != time.Minute {
-			t.Errorf("token %q, resumed %v, window %v", a.Token(), a.Resumed(), a.Window())
+		if a.Token() == "" || a.Resumed() || a.Window() != time.Minute || a.Awaits() != 0 {
+			t.Errorf("token %q, resumed %v, window %v, awaits %v", a.Token(), a.Resumed(), a.Window(), a.Awaits())
 		}
 		push(t, g, a, "a", "b", "c")
 		tells(t, a, "1:a 2:b 3:c")
 		acknowledge(t, a, 1)
 		a.Disconnect(nil)
 		a.Disconnect(nil) // a door may say it twice
+		if a.Awaits() != time.Minute {
+			t.Errorf("a session whose client is away awaits it for %v", a.Awaits())
+		}
 		push(t, g, a, "d")
 		time.Sleep(59 * time.Second)
 		b := openResumable(t, g, a.Token(), 2)
@@ -89,6 +92,9 @@ func TestASessionOutlivesItsConnection(t *testing.T) {
 			t.Errorf("resumed %v as %s with %s, was %s with %s", b.Resumed(), b.ID(), b.Token(), a.ID(), a.Token())
 		}
 		tells(t, b, "3:c 4:d")
+		if a.Awaits() != 0 {
+			t.Error("a connection awaits its client although that is here")
+		}
 		time.Sleep(time.Hour) // the end of the first wait is not the session's
 		synctest.Wait()
 		push(t, g, b, "e")

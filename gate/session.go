@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/internal/peer"
 )
@@ -14,9 +15,10 @@ import (
 // changes that.
 type Message struct {
 	Any   *anypb.Any
-	JSON  []byte // the same in protojson; empty where the node had none
-	Seq   uint64 // its number in a resumable session; else 0
-	Reset *Reset // instead of a push: some are lost. In resumable sessions only
+	JSON  []byte    // the same in protojson; empty where the node had none
+	Seq   uint64    // its number in a resumable session; else 0
+	At    time.Time // when it came to the gate; zero: nobody wants to know
+	Reset *Reset    // instead of a push: some are lost. In resumable sessions only
 }
 
 // Reset stands for the pushes From to To, which are lost: the client is to read anew what
@@ -61,6 +63,7 @@ type Session struct {
 	ended  bool
 	why    error
 	lapse  *time.Timer // ends it with its identity; nil: it does not
+	door   event.Door  // by which the connection came
 }
 
 func newSession(g *Gate) *Session {
@@ -106,10 +109,19 @@ func (s *Session) Err() error {
 }
 
 // Next takes the oldest message out of the outbox.
-func (s *Session) Next() (Message, bool) {
+func (s *Session) Next() (m Message, ok bool) {
 	if s.trail != nil {
-		return s.nextOfTrail()
+		m, ok = s.nextOfTrail()
+	} else {
+		m, ok = s.nextOfOutbox()
 	}
+	if ok {
+		s.gate.passed(m.At)
+	}
+	return m, ok
+}
+
+func (s *Session) nextOfOutbox() (Message, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.outbox) == 0 {
@@ -127,6 +139,9 @@ func (s *Session) Next() (Message, bool) {
 // counts.
 func (s *Session) Close(why error) {
 	s.over(why)
+	if s.trail == nil {
+		why = s.Err() // it may have ended before, for another reason
+	}
 	s.gate.forget(s, why)
 }
 

@@ -26,10 +26,13 @@ type Published struct {
 	Snapshot     bool   // else a change
 	Reset        bool   // a snapshot, and not the first
 	Reason       string // of the reset
+	Incarnation  uint64 // of a snapshot: which of the object's lives the versions count
 	Any          *anypb.Any
 	JSON         []byte // the same in protojson; empty where the node had none. Of a snapshot it is this or Any
 
 	Err error // the subscription has ended, and why; nothing else counts then
+
+	came time.Time // a change: to the gate; zero: nobody wants to know
 }
 
 // Subscriber is one client's subscriptions. Its door has one goroutine that takes what is
@@ -70,12 +73,14 @@ type Subscription struct {
 	asking      bool // for a snapshot
 	resting     bool // until it asks again, so that others may meanwhile
 	pause       time.Duration
-	snapshot    *Published // not taken yet
-	shown       bool       // the client has had one
-	incarnation uint64     // which the client knows, or is to get; 0: none
+	snapshot    *Published       // not taken yet
+	missed      []peer.PushFrame // likewise, of one that goes on from an earlier session
+	shown       bool             // the client has had one
+	incarnation uint64           // which the client knows, or is to get; 0: none
 	version     uint64
-	reason      string // why the client needs a snapshot
-	err         error  // it has ended
+	begun       time.Time // what came before it did not wait for this client
+	reason      string    // why the client needs a snapshot
+	err         error     // it has ended
 
 	dirty  bool // it is in client.marked; belongs to Subscriber.mu
 	hungry bool // it is in client.hungry; likewise
@@ -92,9 +97,19 @@ func (s *Feeds) Open(ctx context.Context, clientID string, json bool) *Subscribe
 // Ready has a token when something was published since Next last found nothing.
 func (c *Subscriber) Ready() <-chan struct{} { return c.ready }
 
+// Point is how far a client has come with an object: the incarnation of its last snapshot,
+// and the version of the last that it was told.
+type Point struct{ Incarnation, Version uint64 }
+
 // Subscribe asks the object, which may refuse, and waits for its answer. Nothing is taken
 // from the subscription until Start. The error is always a *fault.Error.
 func (c *Subscriber) Subscribe(ctx context.Context, ref object.Ref) (*Subscription, error) {
+	return c.SubscribeFrom(ctx, ref, Point{})
+}
+
+// SubscribeFrom is Subscribe for a client that has followed the object before, here or at
+// another gate. The changes since follow without a snapshot, if they are still there.
+func (c *Subscriber) SubscribeFrom(ctx context.Context, ref object.Ref, from Point) (*Subscription, error) {
 	if err := c.await(ctx); err != nil {
 		return nil, fault.Of(err).On("Subscribe", ref.String())
 	}
@@ -104,12 +119,12 @@ func (c *Subscriber) Subscribe(ctx context.Context, ref object.Ref) (*Subscripti
 		return nil, fault.Of(err).On("Subscribe", ref.String())
 	}
 	for {
-		reply, err := c.of.ask(ctx, c.id, ref, &goverse_pb.SubscribeRequest{Json: c.json})
+		reply, err := c.of.ask(ctx, c.id, ref, &goverse_pb.SubscribeRequest{Json: c.json, Incarnation: from.Incarnation, Version: from.Version})
 		if err != nil {
 			c.remove(s)
 			return nil, fault.Of(err)
 		}
-		if s.begin(reply) {
+		if s.begin(reply, from) {
 			return s, nil
 		}
 	}
@@ -145,7 +160,7 @@ func (c *Subscriber) enter(ref object.Ref) (*Subscription, error) {
 	}
 	s := &Subscription{client: c, feed: f, asking: true}
 	if err := c.add(s); err != nil {
-		c.of.leave(f)
+		c.of.leave(f, 0)
 		return nil, err
 	}
 	f.mu.Lock()
@@ -199,7 +214,11 @@ func (s *Subscription) isStarted() bool {
 }
 
 // Close ends all subscriptions, and what is asked for them.
-func (c *Subscriber) Close() {
+func (c *Subscriber) Close() { c.Leave(0) }
+
+// Leave is Close for a client that may come back and go on. For so long the gate stays in
+// touch with the objects, so that they keep their changes.
+func (c *Subscriber) Leave(linger time.Duration) {
 	c.mu.Lock()
 	c.closed = true
 	all := make([]*Subscription, 0, len(c.all))
@@ -209,13 +228,15 @@ func (c *Subscriber) Close() {
 	c.mu.Unlock()
 	c.end()
 	for _, s := range all {
-		c.remove(s)
+		c.removeFor(s, linger)
 	}
 	c.asks.Wait()
 }
 
 // remove takes a subscription out, once.
-func (c *Subscriber) remove(s *Subscription) {
+func (c *Subscriber) remove(s *Subscription) { c.removeFor(s, 0) }
+
+func (c *Subscriber) removeFor(s *Subscription, linger time.Duration) {
 	c.mu.Lock()
 	_, known := c.all[s.number]
 	delete(c.all, s.number)
@@ -226,14 +247,17 @@ func (c *Subscriber) remove(s *Subscription) {
 	f := s.feed
 	f.mu.Lock()
 	delete(f.readers, s)
-	held := s.asking || s.snapshot != nil
-	s.asking, s.snapshot, s.started = false, nil, false
+	held := s.asking || s.holdsLocked()
+	s.asking, s.snapshot, s.missed, s.started = false, nil, nil, false
 	f.mu.Unlock()
 	if held {
 		c.yield()
 	}
-	c.of.leave(f)
+	c.of.leave(f, linger)
 }
+
+// holdsLocked says that there is an answer that is not taken yet.
+func (s *Subscription) holdsLocked() bool { return s.snapshot != nil || len(s.missed) > 0 }
 
 // mark notes that a subscription may have something to take.
 func (c *Subscriber) mark(s *Subscription) {
@@ -269,6 +293,7 @@ func (c *Subscriber) Next() (Published, bool) {
 			c.remove(s)
 		}
 		if ok {
+			c.of.passed(p.came)
 			return p, true
 		}
 	}
@@ -309,6 +334,13 @@ func (s *Subscription) take() (p Published, more, ok bool) {
 		p, s.snapshot, s.shown = *s.snapshot, nil, true
 		s.client.yield()
 		return p, s.version < f.version, true
+	case len(s.missed) > 0:
+		s.version++
+		frame := s.missed[0]
+		if s.missed = s.missed[1:]; len(s.missed) == 0 {
+			s.client.yield()
+		}
+		return s.change(frame), true, true
 	case s.version < f.version:
 		s.version++
 		frame := f.changes[len(f.changes)-1-int(f.version-s.version)]
@@ -321,6 +353,7 @@ func (s *Subscription) take() (p Published, more, ok bool) {
 const (
 	reasonAnew = "the object began anew: it was ended, deleted, or its node failed"
 	reasonSlow = "the client did not read the changes as fast as they came"
+	reasonLate = "not all changes are there any more that came since the client was here"
 )
 
 // lagsLocked says that the client cannot go on from where it is, and notes why.
@@ -330,7 +363,7 @@ func (s *Subscription) lagsLocked() bool {
 		return true
 	case s.incarnation != f.incarnation:
 		s.reason = reasonAnew
-	case !f.reachesLocked(s.version):
+	case !f.reachesLocked(s.version + uint64(len(s.missed))):
 		s.reason = reasonSlow
 	default:
 		return false
@@ -341,8 +374,8 @@ func (s *Subscription) lagsLocked() bool {
 // dropLocked gives up a snapshot that is of no use any more.
 func (s *Subscription) dropLocked() {
 	s.incarnation = 0
-	if s.snapshot != nil {
-		s.snapshot = nil
+	if s.holdsLocked() {
+		s.snapshot, s.missed = nil, nil
 		s.client.yield()
 	}
 }
@@ -395,7 +428,7 @@ func (s *Subscription) ask(ctx context.Context) {
 	reply, err := s.client.of.ask(asking, s.client.id, s.feed.ref, &goverse_pb.SubscribeRequest{Json: s.client.json})
 	cancel()
 	switch {
-	case err == nil && s.begin(reply):
+	case err == nil && s.begin(reply, Point{}):
 	case err != nil && !passes(err):
 		s.fail(err)
 	default:
@@ -431,15 +464,16 @@ func (s *Subscription) rest(ctx context.Context) {
 }
 
 // begin takes the object's answer; false: what follows its snapshot is not here any more.
-func (s *Subscription) begin(reply *goverse_pb.SubscribeReply) bool {
-	ask, begun := s.settle(reply)
+// from is how far the client had come, if it has asked to go on.
+func (s *Subscription) begin(reply *goverse_pb.SubscribeReply, from Point) bool {
+	ask, begun := s.settle(reply, from)
 	if ask {
 		s.feed.of.hurry(s.feed)
 	}
 	return begun
 }
 
-func (s *Subscription) settle(reply *goverse_pb.SubscribeReply) (ask, begun bool) {
+func (s *Subscription) settle(reply *goverse_pb.SubscribeReply, from Point) (ask, begun bool) {
 	f := s.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -447,17 +481,58 @@ func (s *Subscription) settle(reply *goverse_pb.SubscribeReply) (ask, begun bool
 		return false, true // it was ended meanwhile
 	}
 	ask = f.learnLocked(reply)
-	if !f.reachesLocked(reply.Version) {
-		return ask, false
+	switch {
+	case from.Incarnation != 0 && reply.Continued:
+		begun = s.goOnLocked(reply, from)
+	case from.Incarnation == reply.Incarnation && from.Version <= min(f.version, reply.Version) && f.reachesLocked(from.Version):
+		begun = s.goOnLocked(reply, from) // the object has moved, and its next holder does not have what came before
+		ask = ask || f.version < reply.Version
+	default:
+		begun = s.showLocked(reply, from)
 	}
-	s.asking, s.pause = false, 0
-	s.incarnation, s.version = reply.Incarnation, reply.Version
-	s.snapshot = &Published{Subscription: s.number, Version: reply.Version, Snapshot: true, Any: reply.Snapshot, JSON: reply.Json, Reset: s.shown}
+	if begun {
+		s.asking, s.pause = false, 0
+		s.client.mark(s)
+	}
+	return ask, begun
+}
+
+// showLocked begins with the snapshot.
+func (s *Subscription) showLocked(reply *goverse_pb.SubscribeReply, from Point) bool {
+	if !s.feed.reachesLocked(reply.Version) {
+		return false
+	}
+	if from.Incarnation != 0 {
+		s.shown, s.reason = true, reasonAnew
+		if from.Incarnation == reply.Incarnation {
+			s.reason = reasonLate
+		}
+	}
+	s.incarnation, s.version, s.begun = reply.Incarnation, reply.Version, time.Now()
+	s.snapshot = &Published{
+		Subscription: s.number, Version: reply.Version, Incarnation: reply.Incarnation, Snapshot: true, Any: reply.Snapshot, JSON: reply.Json, Reset: s.shown,
+	}
 	if s.shown {
 		s.snapshot.Reason = s.reason
 	}
-	s.client.mark(s)
-	return ask, true
+	return true
+}
+
+// goOnLocked begins with the changes behind from: those that the holder says were missed,
+// and the others from here.
+func (s *Subscription) goOnLocked(reply *goverse_pb.SubscribeReply, from Point) bool {
+	f, missed := s.feed, reply.Missed
+	if !f.reachesLocked(from.Version + uint64(len(missed))) {
+		return false
+	}
+	s.shown, s.incarnation, s.version, s.begun = true, reply.Incarnation, from.Version, time.Now()
+	for _, m := range missed {
+		s.missed = append(s.missed, f.frameOf(m))
+	}
+	if len(missed) == 0 {
+		s.client.yield()
+	}
+	return true
 }
 
 // fail ends the subscription: the client is told why.
@@ -473,5 +548,9 @@ func (s *Subscription) fail(err error) {
 }
 
 func (s *Subscription) change(frame peer.PushFrame) Published {
-	return Published{Subscription: s.number, Version: s.version, Any: frame.Message, JSON: frame.JSON}
+	p := Published{Subscription: s.number, Version: s.version, Any: frame.Message, JSON: frame.JSON}
+	if frame.At.After(s.begun) {
+		p.came = frame.At
+	}
+	return p
 }

@@ -85,8 +85,18 @@ func (h *holder) answerLocked(clientID string, req *goverse_pb.SubscribeRequest)
 	}
 	h.follows = true
 	reply := &goverse_pb.SubscribeReply{Incarnation: h.incarnation, Version: h.version, Node: fmt.Sprint("n:", h.incarnation)}
+	if req.Incarnation == h.incarnation && req.Version <= h.version && h.version-req.Version <= uint64(h.keeps) {
+		reply.Continued = true
+		for v := req.Version + 1; v <= h.version; v++ {
+			f := h.frame(v)
+			reply.Missed = append(reply.Missed, &goverse_pb.MissedChange{Version: v, Message: f.Message, Json: f.JSON})
+		}
+	}
 	if !req.Renew {
 		h.asked++
+		if reply.Continued {
+			return reply
+		}
 		if strings.Contains(clientID, "bad") {
 			h.t.Error("a client that was refused asks again")
 		}
@@ -98,13 +108,6 @@ func (h *holder) answerLocked(clientID string, req *goverse_pb.SubscribeRequest)
 		return reply
 	}
 	h.renewed++
-	if req.Incarnation == h.incarnation && req.Version <= h.version && h.version-req.Version <= uint64(h.keeps) {
-		reply.Continued = true
-		for v := req.Version + 1; v <= h.version; v++ {
-			f := h.frame(v)
-			reply.Missed = append(reply.Missed, &goverse_pb.MissedChange{Version: v, Message: f.Message, Json: f.JSON})
-		}
-	}
 	return reply
 }
 
@@ -153,6 +156,8 @@ type reader struct {
 	n       int64
 	version uint64
 	shown   bool
+
+	incarnation uint64 // of the last snapshot
 }
 
 func (h *holder) reader(name string, json bool) *reader {
@@ -199,6 +204,29 @@ func (r *reader) take(p Published) {
 	}
 	r.heard = append(r.heard, fmt.Sprint(word, n))
 	r.n, r.version, r.shown = n, p.Version, true
+	if p.Snapshot {
+		r.incarnation = p.Incarnation
+	}
+}
+
+// comeBack leaves the connection, and comes over another one.
+func (r *reader) comeBack(h *holder, after time.Duration) {
+	r.t.Helper()
+	r.c.Leave(time.Minute)
+	time.Sleep(after)
+	r.c = h.feeds.Open(h.t.Context(), r.c.id, r.c.json)
+	h.t.Cleanup(r.c.Close)
+	for {
+		s, err := r.c.SubscribeFrom(context.Background(), h.ref, Point{r.incarnation, r.version})
+		if err == nil {
+			s.Start()
+			return
+		}
+		if !passes(err) {
+			r.t.Fatal(err)
+		}
+		h.set(func() { h.fails = nil })
+	}
 }
 
 func number(t *testing.T, p Published) (n int64) {
@@ -371,6 +399,82 @@ func TestAnObjectThatBeginsAnew(t *testing.T) {
 	})
 }
 
+// A client that comes back goes on behind what it has, or is told that it does not.
+func TestAClientThatComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHolder(t, FeedsConfig{})
+		h.publish(3)
+		a := h.reader("a", false)
+		a.subscribe(h.ref)
+		h.publish(2)
+		a.want("=3 4 5")
+		a.comeBack(h, 0) // nothing was missed
+		h.publish(1)
+		a.want("6")
+		a.c.Leave(time.Minute)
+		h.publish(3)
+		a.comeBack(h, 55*time.Second)
+		a.want("7 8 9")
+		h.publish(h.keeps + 1) // not read: more than the holder keeps, but the gate has them
+		a.comeBack(h, 0)
+		a.want("10 11 12 13 14 15 16 17 18 19 20")
+		h.set(func() { h.deaf = true })
+		h.publish(h.keeps + 1) // and now it has not
+		h.set(func() { h.deaf = false })
+		a.comeBack(h, 0)
+		time.Sleep(2 * lateWithin)
+		a.want("!31")
+		h.begin(true)
+		h.publish(2)
+		a.comeBack(h, 0)
+		a.want("!33")
+		a.version += 1000 // it was never told that
+		a.comeBack(h, 0)
+		a.want("!33")
+		h.publish(1)
+		a.want("34")
+		a.c.Close() // as where its gate died: the next one has nothing
+		h.publish(3)
+		a.comeBack(h, 0)
+		h.publish(1)
+		a.want("35 36 37 38")
+	})
+}
+
+// While a client may come back its gate stays in touch with what it followed, unless
+// another needs the place.
+func TestAFeedLingers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHolder(t, FeedsConfig{MaxFeeds: 2})
+		ref := func(i int) object.Ref { return object.Ref{Type: "Counter", ID: fmt.Sprint(i)} }
+		a := h.reader("a", false)
+		a.subscribe(ref(1))
+		a.c.Leave(time.Minute)
+		b := h.reader("b", false)
+		b.subscribe(ref(1))
+		if b.c.Leave(time.Minute); h.feeds.Len() != 1 {
+			t.Error("it does not linger")
+		}
+		time.Sleep(55 * time.Second)
+		synctest.Wait()
+		if n := h.renewed; n < 4 || n > 7 || h.feeds.Len() != 1 {
+			t.Errorf("it was renewed %d times, and %d are followed", n, h.feeds.Len())
+		}
+		time.Sleep(10 * time.Second)
+		if synctest.Wait(); h.feeds.Len() != 0 || h.feeds.idle.Len() != 0 {
+			t.Error("it lingers for ever")
+		}
+		for i := range 5 {
+			c := h.reader("c", false)
+			c.subscribe(ref(i))
+			c.c.Leave(time.Minute)
+		}
+		if synctest.Wait(); h.feeds.Len() != 2 || h.feeds.idle.Len() != 2 || h.feeds.feeds[ref(4)] == nil {
+			t.Errorf("%d linger", h.feeds.Len())
+		}
+	})
+}
+
 // Who does not read costs nobody anything but the newest changes, and reads on with the
 // state.
 func TestAClientThatDoesNotRead(t *testing.T) {
@@ -531,7 +635,7 @@ func chance(t *testing.T, r *rand.Rand) {
 	}
 	var late []peer.PushFrame
 	for range 400 {
-		switch r.IntN(12) {
+		switch r.IntN(13) {
 		default:
 			h.publish(1 + r.IntN(3))
 		case 0:
@@ -562,7 +666,9 @@ func chance(t *testing.T, r *rand.Rand) {
 			})
 		case 7:
 			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
-		case 8, 9:
+		case 8:
+			readers[r.IntN(len(readers))].comeBack(h, time.Duration(r.IntN(3))*time.Second)
+		case 9, 10:
 			readers[r.IntN(len(readers))].read()
 			synctest.Wait()
 		}

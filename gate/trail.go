@@ -177,8 +177,10 @@ func (t *trail) firstLocked() (Message, bool) {
 	t.last++
 	t.cursor, p.Seq = t.last, t.last
 	t.bytes += p.size()
+	m := p.Message
+	p.At = time.Time{} // over another connection it only comes again
 	t.kept = append(t.kept, p.Message)
-	return p.Message, true
+	return m, true
 }
 
 // takeLocked takes a parcel out of those that wait.

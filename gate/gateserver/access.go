@@ -2,6 +2,9 @@ package gateserver
 
 import (
 	"context"
+	"net"
+
+	"google.golang.org/grpc/peer"
 
 	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/internal/callctx"
@@ -21,10 +24,10 @@ func (c *calls) asker(ctx context.Context, clientID string, call *object.Call) (
 
 // caller says who asks. Without an EventHandler a registered client id is taken as it is;
 // with one it counts on the connection that registered it, and for the user who did. An
-// unregistered one is ignored.
+// unregistered one is ignored, but not a connection's own, whose last calls outlive it.
 func (c *calls) caller(ctx context.Context, clientID string, call *object.Call) (callctx.Caller, error) {
 	if c.authority == nil {
-		if clientID != "" && !c.gate.Knows(clientID) {
+		if clientID != ownID(ctx) && !c.gate.Knows(clientID) {
 			clientID = ""
 		}
 		return callctx.Caller{ClientID: clientID, Client: true}, nil
@@ -51,6 +54,20 @@ func (c *calls) caller(ctx context.Context, clientID string, call *object.Call) 
 		return callctx.Caller{}, fault.New(fault.Forbidden, "the client id in the request is another's")
 	}
 	return callerOf(who, clientID), nil
+}
+
+type ownKey struct{}
+
+// over is ctx for the calls that come over a session's own connection.
+func over(ctx context.Context, s *gate.Session) context.Context {
+	return context.WithValue(ctx, ownKey{}, s.ID())
+}
+
+// ownID is the client id of the session over whose connection ctx's call comes; empty: it
+// comes by itself.
+func ownID(ctx context.Context) string {
+	id, _ := ctx.Value(ownKey{}).(string)
+	return id
 }
 
 // checkExpiry refuses what comes over a connection whose user is not known any more.
@@ -107,6 +124,27 @@ func (c *calls) permit(ctx context.Context, who *callctx.Caller, call *object.Ca
 		on(e)
 	}
 	return fault.New(fault.Forbidden, "an access rule of the gate lets no client do this")
+}
+
+// denied tells of somebody who was refused.
+func denied(on *event.Listener, e event.AccessDenied) {
+	if on.AccessDenied != nil {
+		on.AccessDenied(e)
+	}
+}
+
+// whereFrom is the door that ctx's request or stream came by, and the address.
+func whereFrom(ctx context.Context) (event.Door, string) {
+	if v := visitorOf(ctx); v != nil {
+		return v.door, v.from
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		return event.AtGRPC, p.Addr.String()
+	}
+	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok {
+		return event.AtHTTP, conn.RemoteAddr().String()
+	}
+	return event.AtGate, ""
 }
 
 // subjectMethod is what an audit calls a call's method.

@@ -5,6 +5,10 @@ import (
 	"sync/atomic"
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/batch"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/object"
 )
 
 // answerSizes knows which methods have given long answers, so that a stream starts no more
@@ -78,6 +82,22 @@ func methodOf(f *gate_pb.ClientFrame) methodName {
 // of calls that run, before no more calls are read or started. What runs is answered in
 // any case.
 const maxAnswers = 16 << 20
+
+// fullStream is how many bytes of answers of one stream wait at most. What calls answer on
+// top of it, that ran before anybody knew how long their answers are, is not kept.
+const fullStream = 64 << 20
+
+// boundLocked is the answer of a call, or where there is no room the word that it is lost.
+func (c *conversation) boundLocked(number uint64, frame *[]byte) *[]byte {
+	if len(*frame) <= longAnswer || c.waiting+len(*frame) <= fullStream {
+		return frame
+	}
+	c.door.calls.reached(event.SessionCalls, object.Ref{})
+	size := len(*frame)
+	batch.Free(frame)
+	return marshal(failed(number, fault.New(fault.TooLarge, "the call has ended, but its answer of %d bytes is not kept: %d bytes of answers wait for the client to read them", size, c.waiting).
+		With(fault.OutcomeUnknown)))
+}
 
 // hold waits with the reading of calls while very much waits to be taken by the client.
 func (c *conversation) hold() {

@@ -3,17 +3,20 @@ package gateserver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/xiaonanln/goverse/gate"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
 	"github.com/xiaonanln/goverse/internal/batch"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -171,6 +174,56 @@ func TestReadingIsHeldBack(t *testing.T) {
 		}
 		if len(u.calls) != 0 || u.waiting != 0 {
 			t.Errorf("%d calls are not answered", len(u.calls))
+		}
+	})
+}
+
+// Long answers that nobody foresaw are kept up to a bound; the client hears of the others
+// that they are not.
+func TestAnswersThatFindNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := converseUnread(t)
+		told := 0
+		u.door.calls.on.LimitReached = func(e event.LimitReached) { told++ }
+		const many, fit = 18, fullStream / longReply
+		for i := range many {
+			go func() {
+				f := askFor(uint64(i+1), "Waits", nil)
+				if err := u.hear([]*gate_pb.ClientFrame{f}); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		u.want(t, "unforeseen", many)
+		close(u.let)
+		synctest.Wait()
+		if u.waiting > fullStream+(many-fit)*longAnswer {
+			t.Errorf("%d bytes wait", u.waiting)
+		}
+		if told != many-fit {
+			t.Errorf("it was told of %d times, want %d", told, many-fit)
+		}
+		kept, lost := 0, 0
+		for _, a := range u.answers {
+			f := new(gate_pb.GateFrame)
+			if err := proto.Unmarshal(*a.frame, f); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case f.GetFailure() == nil:
+				kept++
+			case strings.Contains(string(f.GetFailure()), "is not kept"):
+				lost++
+			}
+		}
+		if kept != fit || lost != many-fit {
+			t.Errorf("%d answers are kept and %d lost, of %d", kept, lost, many)
+		}
+		for u.take() {
+		}
+		if u.waiting != 0 || u.foreseen != 0 || u.held != 0 || len(u.calls) != 0 {
+			t.Errorf("%d bytes wait, %d are foreseen, %d are held by %d calls", u.waiting, u.foreseen, u.held, len(u.calls))
 		}
 	})
 }

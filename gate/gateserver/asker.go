@@ -37,7 +37,7 @@ func (t *guests) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(uint32(t.ConnectionStreams)), grpc.MaxHeaderListSize(uint32(t.HeaderBytes)),
 		grpc.ConnectionTimeout(t.HeaderTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: t.IdleTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: t.beat, Timeout: 10 * time.Second, MaxConnectionIdle: t.IdleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.InTapHandle(t.tap), grpc.ChainUnaryInterceptor(hereAtOnce), grpc.ChainStreamInterceptor(hereWithWords),
 	}
@@ -51,7 +51,7 @@ func (t *guests) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 			if r.refusal != nil {
 				return nil, r.refusal
 			}
-			a.address = r.guest
+			a.address, a.unsent = r.guest, r.unsent
 			if ip := t.forwarded(remoteIP(r.Addr), info.Header.Get("x-forwarded-for")); ip.IsValid() {
 				a.address = t.visit(ip)
 				context.AfterFunc(ctx, a.address.leave)
@@ -68,7 +68,7 @@ func (t *guests) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 // arrived.
 func (t *guests) clock(ctx context.Context, a *asker) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(grace+time.Duration(maxMessage/t.BodyRate)*time.Second, func() {
+	late := time.AfterFunc(t.bodyTime(), func() {
 		t.tell(event.SlowRequests)
 		cancel(errSlowRequest)
 	})
@@ -131,8 +131,14 @@ func (t *guests) bound(s *http.Server) {
 			r = r.WithContext(context.WithValue(r.Context(), askerKey{}, a))
 		}
 		if r.ContentLength != 0 { // also where nobody reads it; who does has a clock of its own
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(grace + time.Duration(maxMessage/t.BodyRate)*time.Second))
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(t.bodyTime()))
 		}
-		next.ServeHTTP(w, r)
+		if r.ProtoMajor < 2 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s := &streamWriter{ResponseWriter: w, slow: http.NewResponseController(w), of: t}
+		defer s.extend() // for what net/http still has of the answer
+		next.ServeHTTP(s, r)
 	})
 }

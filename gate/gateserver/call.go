@@ -30,8 +30,11 @@ type calls struct {
 	around   []Interceptor
 	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
+	made     atomic.Uint64 // calls that were let in
 	sizes    answerSizes
+	untaken  *untaken
 	visitors *guests
+	tracer   *tracer // nil: nothing is traced
 
 	authority *authority    // nil: nobody asks who clients are
 	rules     *access.Rules // nil: everything is allowed
@@ -47,13 +50,14 @@ func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *
 		},
 	}
 	c.visitors = newVisitors(cfg, func(l event.Limit) { c.reached(l, object.Ref{}) })
+	c.untaken = c.visitors.untaken
 	return c
 }
 
 // session opens a session once pushes to it will arrive, so that none is missed while
 // the gate starts. When the cluster lets that wait too long, the client comes in
 // without. back is what a client says that may come back; nil: it does not.
-func (c *calls) session(ctx context.Context, back *comeback) (*gate.Session, error) {
+func (c *calls) session(ctx context.Context, door event.Door, back *comeback) (*gate.Session, error) {
 	if a := askerOf(ctx); a != nil {
 		if refusal := a.address.session(); refusal != nil {
 			return nil, refusal
@@ -67,10 +71,15 @@ func (c *calls) session(ctx context.Context, back *comeback) (*gate.Session, err
 	case <-ctx.Done():
 		return nil, fault.Waited(ctx, "the gate does not hear the cluster's nodes yet")
 	}
-	if c.authority != nil {
-		return c.sessionOf(ctx, back)
+	open := c.sessionOf
+	if c.authority == nil {
+		open = func(ctx context.Context, back *comeback) (*gate.Session, error) { return c.open(ctx, nil, back) }
 	}
-	return c.open(nil, back)
+	s, err := open(ctx, back)
+	if err == nil {
+		s.Through(door)
+	}
+	return s, err
 }
 
 // sessionOf is session for the visitor of ctx.
@@ -79,18 +88,24 @@ func (c *calls) sessionOf(ctx context.Context, back *comeback) (*gate.Session, e
 		return nil, err
 	}
 	v := visitorOf(ctx)
-	s, err := c.open(v.identity, back)
+	s, err := c.open(ctx, v.identity, back)
 	if err == nil {
 		v.opened(s)
 	}
 	return s, err
 }
 
-func (c *calls) open(who *gate.CallerIdentity, back *comeback) (*gate.Session, error) {
-	if back != nil {
-		return c.gate.OpenResumableAs(who, back.token, back.last)
+func (c *calls) open(ctx context.Context, who *gate.CallerIdentity, back *comeback) (*gate.Session, error) {
+	if back == nil {
+		return c.gate.OpenAs(who)
 	}
-	return c.gate.OpenAs(who)
+	s, err := c.gate.OpenResumableAs(who, back.token, back.last)
+	if err == nil && back.token != "" && !s.Resumed() {
+		e := event.AccessDenied{Why: event.ByToken, Client: s.ID(), User: userOf(who)}
+		e.Where, e.From = whereFrom(ctx)
+		denied(&c.on, e)
+	}
+	return s, err
 }
 
 const latePushes = 5 * time.Second
@@ -123,12 +138,20 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", c.max).On(call.Op.String(), call.Subject())
 	}
 	defer c.running.Add(-1)
+	c.made.Add(1)
 	ctx, cancel := c.deadline(ctx, call.Op)
 	defer cancel()
 	if ctx.Err() != nil {
 		return object.Payload{}, fault.Waited(ctx, "the call's time was over when it arrived").On(call.Op.String(), call.Subject())
 	}
-	reply, err := c.forward(callctx.With(ctx, &callctx.Info{Caller: who}), call)
+	if err := c.makeRoom(ctx, methodName{call.Ref.Type, call.Method}); err != nil {
+		return object.Payload{}, named(&call, err)
+	}
+	ctx, span := c.tracer.begin(callctx.With(ctx, &callctx.Info{Caller: who}), &call)
+	reply, err := c.forward(ctx, call)
+	if span != nil {
+		span.End(err)
+	}
 	if err != nil {
 		return object.Payload{Replayed: reply.Replayed, Unsaved: reply.Unsaved}, named(&call, err)
 	}

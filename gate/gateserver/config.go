@@ -25,6 +25,7 @@ import (
 type GateServerConfig struct {
 	ListenAddress     string // gRPC for clients; default ":49000"
 	AdvertiseAddress  string // how the world names this gate: the prefix of its client ids, unique in the cluster; default from ListenAddress
+	AdvertiseHTTP     string // the root by which clients reach this gate over HTTP, told to those of a gate that leaves, as https://gate1:48000; default from AdvertiseAddress and HTTPListenAddress
 	HTTPListenAddress string // JSON, events, WebSocket and pages; default ":48000", "off" for none
 	OpsListenAddress  string // health, readiness, profiles and what is stored, for operators; default none. Without a host it listens on loopback
 
@@ -78,6 +79,12 @@ type GateServerConfig struct {
 	// MetricsRegistry takes this gate's metrics beside the program's own, and is what
 	// /metrics shows. nil: a registry of its own, with the Go runtime's and the process's.
 	MetricsRegistry *prometheus.Registry
+	// TracerProvider makes OpenTelemetry spans of calls, and its sampler decides which; nil:
+	// Tracing says. Whoever made it ends it.
+	TracerProvider TracerProvider
+	// Tracing sends spans to a collector. Zero: nothing is traced, unless OpenTelemetry's own
+	// variables in the environment name a collector.
+	Tracing Tracing
 	// Logger takes what the gate has to say; nil is the default logger.
 	Logger *logger.Logger
 	// Listener hears the gate's events beside the Logger.
@@ -157,7 +164,7 @@ func (c *GateServerConfig) Validate() error {
 		apart(d.ListenFlag, d.ListenAddress, "--http-listen", d.HTTPListenAddress),
 		apart(d.ListenFlag, d.ListenAddress, "--ops-listen", d.OpsListenAddress),
 		apart("--http-listen", d.HTTPListenAddress, "--ops-listen", d.OpsListenAddress),
-		d.positive(), d.checkTLS(), d.Limits.check(),
+		d.positive(), d.checkTLS(), d.checkRoot(), d.Limits.check(), d.Tracing.Check(),
 	}
 	if d.NumShards < 0 || d.NumShards > sharding.NumShards {
 		errs = append(errs, fmt.Errorf("NumShards is %d; it is 1 to %d, or 0 for what the cluster has", d.NumShards, sharding.NumShards))

@@ -55,7 +55,12 @@ func (d *door) Accept() (net.Conn, error) {
 // receive counts a connection. It says whether anybody is to talk to it.
 func (t *guests) receive(c *doorConn) bool {
 	c.visitors = t
+	c.remote.unsent = &unsent{each: 2 * c.patience, rate: t.AnswerRate, cut: func() {
+		t.tell(event.SlowReaders)
+		_ = c.Close() // gRPC hears of it
+	}}
 	c.remote.guest, c.remote.refusal = t.connect(remoteIP(c.remote.Addr))
+	c.remote.unsent.all = t.untaken.ofConnection(c.remote.guest, c.remote.unsent.giveUp)
 	if c.remote.refusal == nil {
 		return true
 	}
@@ -83,6 +88,7 @@ type remote struct {
 	net.Addr
 	guest   *guest
 	refusal *fault.Error
+	unsent  *unsent // of who is counted
 }
 
 // doorConn is one connection.
@@ -173,6 +179,7 @@ func (c *doorConn) Close() error {
 		if t == nil {
 			return
 		}
+		c.remote.unsent.end()
 		t.disconnect(c.remote.guest)
 		if c.remote.refusal != nil {
 			t.mu.Lock()

@@ -38,8 +38,7 @@ func (d *grpcDoor) Converse(stream converseStream) error {
 	if err := c.welcome(); err != nil {
 		return err
 	}
-	defer c.subs.Close()
-	defer c.session.Disconnect(nil)
+	defer func() { c.session.Disconnect(nil); c.subs.Leave(c.session.Awaits()) }()
 	if !d.busy.enter() {
 		return errStopping
 	}
@@ -58,7 +57,7 @@ type converseStream = grpc.BidiStreamingServer[gate_pb.ClientBatch, gate_pb.Gate
 type conversation struct {
 	door    *grpcDoor
 	stream  converseStream
-	ctx     context.Context  // of the calls
+	ctx     context.Context  // of the calls; set when open is closed
 	session *gate.Session    // set when open is closed
 	subs    *gate.Subscriber // likewise
 	back    *comeback        // what the client's greeting says of a session that may be resumed; before greeted
@@ -126,8 +125,9 @@ func (c *conversation) welcome() error {
 		return breach("the client says nothing; its first frame is a hello")
 	}
 	var err error
-	if c.session, err = c.door.calls.session(c.stream.Context(), c.back); err == nil {
-		c.subs = c.door.calls.feeds.Open(c.stream.Context(), c.session.ID(), false)
+	if c.session, err = c.door.calls.session(c.stream.Context(), event.AtGRPC, c.back); err == nil {
+		c.ctx = over(c.ctx, c.session)
+		c.subs = c.door.calls.feeds.Open(over(c.stream.Context(), c.session), c.session.ID(), false)
 	}
 	return err
 }
@@ -327,6 +327,7 @@ func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFr
 	c.door.calls.sizes.note(methodOf(f), len(*frame))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	frame = c.boundLocked(f.Call, frame)
 	c.answerLocked(q, len(*frame))
 	q.holds += len(*frame)
 	c.held += len(*frame)
@@ -340,6 +341,7 @@ func (c *conversation) run(ctx context.Context, q *question, f *gate_pb.ClientFr
 // ask makes the call as the unary methods do.
 func (c *conversation) ask(ctx context.Context, q *question, f *gate_pb.ClientFrame) *gate_pb.GateFrame {
 	d, id := c.door, c.session.ID()
+	ctx = d.calls.tracer.within(ctx, f.Traceparent, f.Tracestate)
 	a := &gate_pb.GateFrame{Call: f.Call}
 	var err error
 	switch k := f.Kind.(type) {

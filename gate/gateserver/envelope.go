@@ -15,7 +15,7 @@ import (
 
 // envelope is the older form of the API: the request and the response are Anys, in
 // base64, in JSON.
-func (d *httpDoor) envelope(w http.ResponseWriter, r *http.Request, t target) error {
+func (d *httpDoor) envelope(w http.ResponseWriter, r *http.Request, t target, p *portion) error {
 	if r.Method != http.MethodPost {
 		return notAllowed("POST")
 	}
@@ -31,15 +31,15 @@ func (d *httpDoor) envelope(w http.ResponseWriter, r *http.Request, t target) er
 		}
 		call.Payload = object.OfBinary(request)
 	}
-	reply, err := d.call(w, r, call)
+	reply, err := d.call(w, r, call, p)
 	if err != nil {
 		return err
 	}
 	answer, err := sealEnvelope(call, reply)
-	if err == nil {
-		writeJSON(w, http.StatusOK, answer)
+	if err != nil {
+		return err
 	}
-	return err
+	return d.answer(w, &call, p, answer)
 }
 
 // openEnvelope reads {"request": base64 of an Any}. No body and no request are an

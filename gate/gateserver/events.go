@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -21,7 +22,7 @@ func (d *httpDoor) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back := comebackOf(r)
-	s, err := d.calls.session(r.Context(), back)
+	s, err := d.calls.session(r.Context(), event.AtEvents, back)
 	if err != nil {
 		writeFailure(w, err, object.OpCall)
 		return

@@ -23,6 +23,9 @@ import (
 // fields more, as {"op":"reply", "seq":1, "status":"SUCCESS", "replayed":true, ...}: see
 // goverse.ReliableCallStatus, and replayedHeader.
 //
+// Where register says "traces", a call or a settle may have its place in a trace, as W3C
+// Trace Context has it: "traceparent" and "tracestate".
+//
 // To settle such a call: a reply without an error has its response, or says SKIPPED.
 //
 //	{"op":"settle", "seq":1, "type":"ChatRoom", "id":"general", "callId":"..."}
@@ -41,7 +44,7 @@ import (
 //
 // From the gate, replies in any order:
 //
-//	{"op":"register", "clientId":"...", "unixMillis":1700000000000}   first; the gate's time
+//	{"op":"register", "clientId":"...", "unixMillis":1700000000000, "traces":true}   first; the gate's time
 //	{"op":"reply", "seq":1, "response":{...}}
 //	{"op":"reply", "seq":1, "error":"...", "code":"...", "outcome":"..."}
 //	{"op":"message", "type":"type.googleapis.com/...", "message":{...}}
@@ -50,7 +53,8 @@ import (
 // With ?hello=1 register has three fields more; each message has a seq, one more than the
 // one before; a reset stands for messages that are lost, for the program to read anew what
 // they told of ("to":0: of a session that is gone, nobody knows how many); and a goodbye
-// comes before the end, from a gate that leaves with where else to go.
+// comes before the end, from a gate that leaves with where else to go. In place of register
+// it says why a hello is not taken.
 //
 //	{"op":"register", ..., "token":"...", "resumed":true, "resumeMillis":60000}
 //	{"op":"message", "seq":18, ...}
@@ -69,18 +73,20 @@ type askFrame struct {
 	Method  string          `json:"method"`
 	CallID  *string         `json:"callId"`
 	Request json.RawMessage `json:"request"`
+
+	TraceParent string `json:"traceparent"`
+	TraceState  string `json:"tracestate"`
 }
 
-// decodeFrame reads a frame. A seq of less than 0 says that none could be read, and
-// so that an error cannot be answered.
-func decodeFrame(data []byte) (seq int64, call object.Call, err error) {
+// decode reads a frame. A seq of less than 0 says that none could be read, and so that an
+// error cannot be answered.
+func (f *askFrame) decode(data []byte) (seq int64, call object.Call, err error) {
 	if !utf8.Valid(data) {
 		return -1, call, badFrame("it is not valid UTF-8")
 	}
-	var f askFrame
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err = d.Decode(&f); err != nil {
+	if err = d.Decode(f); err != nil {
 		f.Seq = rescueSeq(data)
 	} else if d.More() {
 		err = errors.New("something follows its JSON object")
@@ -160,7 +166,8 @@ func registerFrame(session *gate.Session) []byte {
 	b, _ := json.Marshal(struct { // a string and a number: it cannot fail
 		Op string `json:"op"`
 		welcome
-	}{"register", welcomeOf(session)})
+		Traces bool `json:"traces"`
+	}{"register", welcomeOf(session), true})
 	return b
 }
 

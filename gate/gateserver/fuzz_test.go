@@ -57,7 +57,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		seq, call, err := decodeFrame(data)
+		seq, call, err := new(askFrame).decode(data)
 		if err != nil {
 			if out := errorFrame(max(seq, 0), told{}, err, call.Op); !json.Valid(out) {
 				t.Fatalf("%q is answered with %q", data, out)

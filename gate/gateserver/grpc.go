@@ -33,7 +33,7 @@ type grpcDoor struct {
 
 func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *grpc.Server {
 	s := grpc.NewServer(append(append(more, d.calls.visitors.serverOptions()...),
-		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.streams), grpc.ForceServerCodecV2(newCodec()),
+		grpc.ChainUnaryInterceptor(d.unary, d.calls.answerUnary), grpc.ChainStreamInterceptor(d.streams, d.calls.answerStream), grpc.ForceServerCodecV2(newCodec()),
 	)...)
 	gate_pb.RegisterGateServiceServer(s, d)
 	grpc_health_v1.RegisterHealthServer(s, h)
@@ -141,7 +141,7 @@ const maxFailure = 256 << 10
 
 // Register opens a session for the stream and sends what is pushed to it.
 func (d *grpcDoor) Register(_ *emptypb.Empty, stream grpc.ServerStreamingServer[anypb.Any]) error {
-	s, err := d.calls.session(stream.Context(), nil)
+	s, err := d.calls.session(stream.Context(), event.AtGRPC, nil)
 	if err != nil {
 		return err
 	}

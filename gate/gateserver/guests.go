@@ -21,7 +21,10 @@ type guests struct {
 	Limits
 	proxies     []netip.Prefix
 	clientCalls int
+	patience    time.Duration // how long a client may take nothing of an answer
+	beat        time.Duration // after so much silence a connection of gRPC is asked whether it lives
 	tell        func(event.Limit)
+	untaken     *untaken
 
 	mu     sync.Mutex // protects following fields, and those of each guest
 	all    map[who]*guest
@@ -53,7 +56,8 @@ type guest struct {
 }
 
 func newVisitors(cfg *GateServerConfig, tell func(event.Limit)) *guests {
-	t := &guests{Limits: cfg.Limits.withDefaults(), clientCalls: cfg.MaxClientCalls, tell: tell, all: map[who]*guest{}}
+	t := &guests{Limits: cfg.Limits.withDefaults(), clientCalls: cfg.MaxClientCalls, patience: cfg.WriteTimeout, beat: cfg.HeartbeatInterval, tell: tell, all: map[who]*guest{}}
+	t.untaken = newUntaken(t.Limits, tell)
 	t.proxies, _ = networks(cfg.Limits.TrustedProxies) // Validate has reported a bad one
 	return t
 }
@@ -67,6 +71,11 @@ func bucket(each, burst int) *rate.Limiter {
 }
 
 func allow(b *rate.Limiter) bool { return b == nil || b.Allow() }
+
+// bodyTime is how long the largest message may be on its way.
+func (t *guests) bodyTime() time.Duration {
+	return t.BodyGrace + time.Duration(float64(maxMessage)/float64(t.BodyRate)*float64(time.Second))
+}
 
 // addressOf is how an address is counted; not valid: it is not.
 func (t *guests) addressOf(ip netip.Addr) netip.Addr {
@@ -262,6 +271,7 @@ type asker struct {
 	address *guest
 	stream  bool          // it counts its calls itself
 	rate    *rate.Limiter // of a stream
+	unsent  *unsent       // of its connection; nil: not over gRPC
 	here    func() bool   // stops the clock of a request that is to arrive; may be nil
 }
 

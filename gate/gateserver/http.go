@@ -71,6 +71,7 @@ func (d *httpDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := d.guard.check(r); err != nil {
+		denied(&d.calls.on, event.AccessDenied{Where: doorOf(path), Why: event.ByOrigin, From: r.RemoteAddr, Err: err})
 		writeFailure(w, err, object.OpCall)
 		return
 	}
@@ -108,12 +109,14 @@ func (d *httpDoor) object(w http.ResponseWriter, r *http.Request, rest string) {
 		writeFailure(w, err, object.OpCall)
 		return
 	}
+	p := d.portion(w, r)
+	defer p.done()
 	op := object.OpCall
 	if t.envelope {
 		op = t.op
-		err = d.envelope(w, r, t)
+		err = d.envelope(w, r, t, p)
 	} else {
-		op, err = d.plain(w, r, t)
+		op, err = d.plain(w, r, t, p)
 	}
 	if err != nil {
 		writeFailure(w, about(err, t.ref, t.method), op)
@@ -121,8 +124,8 @@ func (d *httpDoor) object(w http.ResponseWriter, r *http.Request, rest string) {
 }
 
 // call makes a call for the client, and under the call id, that the request's headers
-// name.
-func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call) (reply object.Payload, err error) {
+// name. p is its answer's.
+func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call, p *portion) (reply object.Payload, err error) {
 	if call.ID, err = callIDOf(r.Header); err == nil {
 		err = checkCallID(&call)
 	}
@@ -137,7 +140,7 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 		}
 		limit = min(limit, asked)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	ctx, cancel := context.WithTimeout(withPortion(inPlace(r.Context(), r.Header), p), limit)
 	defer cancel()
 	reply, err = d.calls.do(ctx, r.Header.Get(clientIDHeader), call)
 	if call.ID != "" {
@@ -151,7 +154,7 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 
 // read is readBody, and tells of one that is too large.
 func (d *httpDoor) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := readBody(w, r, d.calls.visitors.BodyRate)
+	body, err := readBody(w, r, d.calls.visitors.BodyRate, d.calls.visitors.BodyGrace)
 	switch fault.KindOf(err) {
 	case fault.TooLarge:
 		d.calls.reached(event.MessageBytes, object.Ref{})

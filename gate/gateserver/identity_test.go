@@ -520,34 +520,75 @@ func FuzzAuthHeader(f *testing.F) {
 func TestAHelloSaysWhoComes(t *testing.T) {
 	var seen visitors
 	s := start(t, newCluster(seen.answer), func(c *GateServerConfig) { c.EventHandler = &doorman{} })
-	say := func(hello string) (*page, error) {
-		conn, _, err := websocket.Dial(t.Context(), "ws://"+s.HTTPAddr()+socketPath+"?hello=1", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport(t)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.CloseNow() })
-		p := &page{t: t, conn: conn}
-		p.say(hello)
-		f, err := p.read()
-		p.id = f.ClientID
-		return p, err
-	}
-	p, err := say(`{"op":"hello","headers":{"Authorization":"ann"}}`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, w := helloPage(t, s, `{"op":"hello","headers":{"Authorization":"ann"}}`)
 	p.say(`{"op":"call","seq":1,"type":"Room","id":"1","method":"M"}`)
 	if f := p.next(); f.Error != "" {
 		t.Error(f)
 	}
-	if who := seen.take(); len(who) != 1 || who[0].UserID != "ann" || who[0].ClientID != p.id {
+	if who := seen.take(); len(who) != 1 || who[0].UserID != "ann" || who[0].ClientID != w.ClientID {
 		t.Error(who)
 	}
 	for _, hello := range []string{`{"op":"hello"}`, `{"op":"hello","headers":{"Authorization":"carl"}}`, `{"op":"hello","headers":{"Authorization":1}}`} {
-		_, err := say(hello)
-		if code := websocket.CloseStatus(err); code != websocket.StatusPolicyViolation {
-			t.Errorf("%s: %v, %v", hello, code, err)
+		p := openPage(t, s, hello)
+		if f := p.web(); f.Op != "goodbye" || f.ClientID != "" {
+			t.Errorf("%s hears %+v", hello, f)
 		}
+		if e := p.closed(); e.Code != websocket.StatusPolicyViolation {
+			t.Errorf("%s: %v", hello, e)
+		}
+	}
+}
+
+// Whoever forges is refused, and audited with where he came from.
+func TestForgeriesAreAudited(t *testing.T) {
+	var told audits
+	s := start(t, newCluster(echo), func(c *GateServerConfig) { c.Listener = told.listener() })
+	for _, f := range []struct {
+		base, path string
+		door       event.Door
+	}{
+		{s.HTTPAddr(), "/api/v1/objects/Room/1/M", event.AtHTTP}, {s.HTTPAddr(), eventsPath, event.AtEvents},
+		{s.HTTPAddr(), socketPath, event.AtWebSocket}, {s.OpsAddr(), "/metrics", event.AtOperations},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+f.base+f.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := do(t, r, "Origin", "https://evil.example.com", "Sec-Fetch-Site", "cross-site")
+		denied, _ := told.take()
+		if got.status != http.StatusForbidden || len(denied) != 1 || denied[0].Why != event.ByOrigin || denied[0].Where != f.door || denied[0].From == "" || denied[0].Err == nil {
+			t.Errorf("%s: %d, told %+v", f.path, got.status, denied)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, token := range []string{"", "forged.token"} {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.HTTPAddr()+eventsPath+"?resumable=1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			r.Header.Set(lastEventID, token+"/7")
+		}
+		resp, err := transport(t).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		sseReader{bufio.NewScanner(resp.Body)}.next(t)
+		denied, _ := told.take()
+		if (len(denied) == 1) != (token != "") {
+			t.Errorf("%q: told %+v", token, denied)
+		}
+		for _, d := range denied {
+			if d.Why != event.ByToken || d.Where != event.AtHTTP || d.From == "" || d.Client == "" {
+				t.Errorf("%q: told %+v", token, d)
+			}
+		}
+	}
+	talkOn(t, ctx, dial(t, s), &gate_pb.Hello{Resumable: true, Token: "forged.token"})
+	if denied, _ := told.take(); len(denied) != 1 || denied[0].Why != event.ByToken || denied[0].Where != event.AtGRPC {
+		t.Errorf("over gRPC: told %+v", denied)
 	}
 }
 

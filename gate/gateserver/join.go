@@ -22,11 +22,14 @@ func (s *GateServer) join(ctx context.Context) (leave func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("joining the cluster (--etcd): %w", err)
 	}
+	for i := range kvs {
+		kvs[i] = etcdmanager.Told(kvs[i], s.heard)
+	}
 	var c *members.Cluster // which knows the secret that the connections to its members begin with
 	member := &peer.Membership{Address: s.address, TLS: s.keys.members, Listener: s.heard, Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
 	c, err = members.New(members.Config{
-		Address: s.address, Gate: true, KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: peer.NewGRPCDialer(s.heard, member.DialOption()),
-		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard,
+		Address: s.address, Gate: true, HTTP: s.httpRoot(), KVs: kvs, Prefix: s.cfg.EtcdPrefix, Dialer: member.Dialer(s.heard),
+		NumShards: s.cfg.NumShards, CallTimeout: s.cfg.DefaultCallTimeout, Listener: s.heard, Tracer: s.tracer,
 	})
 	if err != nil {
 		hangUp()

@@ -26,6 +26,7 @@ type host struct {
 	pushes chan peer.PushFrame
 	object.Records
 	object.Cataloger
+	peer.Census
 }
 
 func (h *host) Confirm(context.Context, members.Tenure, []members.Claim) ([]members.Refusal, error) {
@@ -51,6 +52,9 @@ func (h *host) ServeCall(ctx context.Context, r *peer.Request) (object.Payload, 
 	h.pushes <- peer.PushFrame{ClientIDs: []string{callctx.From(ctx).Caller.ClientID}, Message: r.Payload.Binary}
 	return r.Payload, nil
 }
+
+// Report is what a gate sends each node now and then: nobody looks.
+func (h *host) Report(context.Context, peer.GateSurvey) (bool, error) { return false, nil }
 
 func (h *host) ServeProbe(context.Context, *peer.Probe) ([]string, error) { return nil, nil }
 
@@ -89,13 +93,14 @@ func startNode(t *testing.T) (etcd string) {
 	var c *members.Cluster
 	member := &peer.Membership{Address: l.Addr().String(), Secret: func(ctx context.Context) (secure.Secret, error) { return c.Secret(ctx) }}
 	c, err = members.New(members.Config{
-		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: peer.NewGRPCDialer(event.Listener{}, member.DialOption()), FreshCluster: true, NumShards: 16,
+		Address: l.Addr().String(), KVs: []etcdmanager.KV{kv}, Dialer: member.Dialer(event.Listener{}), FreshCluster: true, NumShards: 16,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	peers := grpc.NewServer(append(peer.ServerOptions(), member.ServerOptions()...)...)
-	peer.RegisterPeerService(peers, h, event.Listener{})
+	doors := member.Register(peers, h, event.Listener{})
+	t.Cleanup(doors.Close)
 	go peers.Serve(l)
 	t.Cleanup(peers.Stop)
 	ctx, end := context.WithCancel(context.Background())

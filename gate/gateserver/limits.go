@@ -35,9 +35,16 @@ type Limits struct {
 
 	HeaderTimeout time.Duration // for a request's headers, and a new connection's first words; default 10 s
 	IdleTimeout   time.Duration // for a connection without requests; default 5 min
-	// BodyRate is how many bytes per second of a request arrive at least, after its first
-	// ten seconds; default 16 KiB.
-	BodyRate int
+	// BodyRate is how many bytes per second of a request arrive at least, after BodyGrace;
+	// default 16 KiB and 10 s.
+	BodyRate  int
+	BodyGrace time.Duration
+	// AnswerRate is how many bytes per second of long messages a connection of gRPC takes
+	// at least, while it has any to take; default 4 KiB.
+	AnswerRate int
+	// AnswerBytes is how many bytes of long answers, over 64 KiB, the gate keeps for clients
+	// who have not taken them yet, and AddressAnswerBytes how many for those of one address; default 256 and 32 MiB. One answer alone may have more.
+	AnswerBytes, AddressAnswerBytes int
 
 	// TrustedProxies are the networks, as 10.0.0.0/8, of proxies whose X-Forwarded-For
 	// names the client.
@@ -48,9 +55,6 @@ type Limits struct {
 
 // Unlimited in place of a number of Limits is no limit.
 const Unlimited = -1
-
-// Grace is how long the client may take its time before BodyRate holds.
-const grace = 10 * time.Second
 
 func (l Limits) withDefaults() Limits {
 	number := func(n *int, value int) {
@@ -70,6 +74,12 @@ func (l Limits) withDefaults() Limits {
 	number(&l.ConnectionStreams, 1024)
 	number(&l.HeaderBytes, 64<<10)
 	number(&l.BodyRate, 16<<10)
+	number(&l.AnswerRate, 4<<10)
+	number(&l.AnswerBytes, 256<<20)
+	number(&l.AddressAnswerBytes, 32<<20)
+	if l.BodyGrace == 0 {
+		l.BodyGrace = 10 * time.Second
+	}
 	if l.HeaderTimeout == 0 {
 		l.HeaderTimeout = 10 * time.Second
 	}
@@ -90,7 +100,8 @@ func (l Limits) check() error {
 		{"Connections", l.Connections, true}, {"AddressConnections", l.AddressConnections, true}, {"OpenRate", l.OpenRate, true},
 		{"OpenBurst", l.OpenBurst, true}, {"ClientRate", l.ClientRate, true}, {"ClientBurst", l.ClientBurst, true}, {"AddressRate", l.AddressRate, true},
 		{"AddressBurst", l.AddressBurst, true}, {"AddressCalls", l.AddressCalls, true}, {"ConnectionStreams", l.ConnectionStreams, false},
-		{"HeaderBytes", l.HeaderBytes, false}, {"BodyRate", l.BodyRate, false},
+		{"HeaderBytes", l.HeaderBytes, false}, {"BodyRate", l.BodyRate, false}, {"AnswerRate", l.AnswerRate, false},
+		{"AnswerBytes", l.AnswerBytes, true}, {"AddressAnswerBytes", l.AddressAnswerBytes, true},
 	} {
 		switch {
 		case n.value < 0 && !n.unlimited:
@@ -99,8 +110,8 @@ func (l Limits) check() error {
 			errs = append(errs, fmt.Errorf("the number Limits.%s is %d; give a number, or %d for no limit", n.name, n.value, Unlimited))
 		}
 	}
-	if l.HeaderTimeout < 0 || l.IdleTimeout < 0 {
-		errs = append(errs, fmt.Errorf("Limits.HeaderTimeout is %v and IdleTimeout %v; they cannot be negative", l.HeaderTimeout, l.IdleTimeout))
+	if l.HeaderTimeout < 0 || l.IdleTimeout < 0 || l.BodyGrace < 0 {
+		errs = append(errs, fmt.Errorf("Limits.HeaderTimeout is %v, IdleTimeout %v and BodyGrace %v; they cannot be negative", l.HeaderTimeout, l.IdleTimeout, l.BodyGrace))
 	}
 	_, err := networks(l.TrustedProxies)
 	return errors.Join(append(errs, err)...)

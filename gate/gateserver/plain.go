@@ -12,10 +12,10 @@ import (
 // plain is the JSON that people write: the path names the object and the method,
 // the body is the request and the answer the response. The gate does not know the
 // messages; the node that has the type does.
-func (d *httpDoor) plain(w http.ResponseWriter, r *http.Request, t target) (object.Op, error) {
+func (d *httpDoor) plain(w http.ResponseWriter, r *http.Request, t target, p *portion) (object.Op, error) {
 	call := object.Call{Ref: t.ref, Method: t.method}
 	if t.method == "" {
-		return d.plainLife(w, r, call)
+		return d.plainLife(w, r, call, p)
 	}
 	var err error
 	switch r.Method {
@@ -30,15 +30,15 @@ func (d *httpDoor) plain(w http.ResponseWriter, r *http.Request, t target) (obje
 	if err != nil {
 		return call.Op, err
 	}
-	reply, err := d.call(w, r, call)
+	reply, err := d.call(w, r, call, p)
 	if err == nil {
-		writeJSON(w, http.StatusOK, reply.JSON)
+		err = d.answer(w, &call, p, reply.JSON)
 	}
 	return call.Op, err
 }
 
 // plainLife creates and deletes.
-func (d *httpDoor) plainLife(w http.ResponseWriter, r *http.Request, call object.Call) (object.Op, error) {
+func (d *httpDoor) plainLife(w http.ResponseWriter, r *http.Request, call object.Call, p *portion) (object.Op, error) {
 	status, answer := http.StatusCreated, createdJSON(call.Ref.ID)
 	switch r.Method {
 	case http.MethodPut:
@@ -49,7 +49,7 @@ func (d *httpDoor) plainLife(w http.ResponseWriter, r *http.Request, call object
 	default:
 		return object.OpCall, notAllowed("DELETE, PUT")
 	}
-	if _, err := d.call(w, r, call); err != nil {
+	if _, err := d.call(w, r, call, p); err != nil {
 		return call.Op, err
 	}
 	writeJSON(w, status, answer)

@@ -152,6 +152,16 @@ func (c *calls) goodbyeFrame(s *gate.Session) []byte {
 	return b
 }
 
+// refusalFrame is a goodbye to who is not let in with its hello.
+func refusalFrame(err error) []byte {
+	_, f := describe(err, object.OpCall)
+	b, _ := json.Marshal(struct { // strings: it cannot fail
+		Op string `json:"op"`
+		failure
+	}{"goodbye", f})
+	return b
+}
+
 // neighbours is a Router that knows the cluster's gates.
 type neighbours interface {
 	// OtherGates is where clients of this gate may go: the addresses for gRPC, or the

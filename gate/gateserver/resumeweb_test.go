@@ -235,3 +235,28 @@ func TestEventsAreResumed(t *testing.T) {
 	cl.pushText(t, w.ClientID, "d")
 	e2.hears("message/4")
 }
+
+// Who is not let in with its hello is told why in words that a program understands, and a
+// socket without one closes as ever.
+func TestARefusedHelloIsToldWhy(t *testing.T) {
+	s := start(t, newCluster(echo), func(c *GateServerConfig) { c.EventHandler, c.MaxSessions = &doorman{nameless: true}, 1 })
+	refused := func(hello, code string, closes websocket.StatusCode) {
+		t.Helper()
+		p := openPage(t, s, hello)
+		if g := p.web(); g.Op != "goodbye" || g.Code != code || len(g.Gates) != 0 {
+			t.Errorf("%s hears %+v", hello, g)
+		}
+		if e := p.closed(); e.Code != closes {
+			t.Errorf("%s closes with %v", hello, e)
+		}
+	}
+	refused(`{"op":"hello","headers":{"Authorization":"nobody"}}`, "UNAUTHENTICATED", websocket.StatusPolicyViolation)
+	refused(`{"op":"hello","headers":{"Authorization":"banned"}}`, "ACCESS_DENIED", websocket.StatusPolicyViolation)
+	refused(`{"op":"hello","headers":7}`, "INVALID_BODY", websocket.StatusPolicyViolation)
+	_, w := helloPage(t, s, `{"op":"hello"}`)
+	refused(fmt.Sprintf(`{"op":"hello","token":%q,"last":9}`, w.Token), "INVALID_BODY", websocket.StatusPolicyViolation)
+	refused(`{"op":"hello"}`, "OVERLOADED", websocket.StatusTryAgainLater)
+	if _, again := helloPage(t, s, fmt.Sprintf(`{"op":"hello","token":%q}`, w.Token)); !*again.Resumed {
+		t.Error("a refused hello has cost the session")
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/xiaonanln/goverse/gate"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/internal/telemetry"
@@ -37,10 +38,11 @@ type GateServer struct {
 	done     chan struct{} // closed when a started server has ended
 
 	mu      sync.Mutex
-	listen  listeners // set by Start, then constant
-	address string    // advertised; likewise
-	router  Router    // likewise
-	keys    keys      // likewise
+	listen  listeners      // set by Start, then constant
+	address string         // advertised; likewise
+	router  Router         // likewise
+	keys    keys           // likewise
+	tracer  callctx.Tracer // likewise
 	started bool
 	stopped bool
 	end     context.CancelFunc // asks the running server to end
@@ -102,11 +104,19 @@ func (s *GateServer) Start(ctx context.Context) error {
 	if err := s.unlock(); err != nil {
 		return err
 	}
+	tracer, endTraces, err := s.cfg.Tracing.Open(s.cfg.TracerProvider, "gate", s.address, s.heard)
+	if err != nil {
+		s.listen.close()
+		s.listen = listeners{}
+		return err
+	}
+	s.tracer = tracer
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end // a membership may fail at once
 	leave, err := s.join(ctx)
 	if err != nil {
 		end()
+		endTraces()
 		s.listen.close()
 		s.listen = listeners{}
 		return err
@@ -118,6 +128,8 @@ func (s *GateServer) Start(ctx context.Context) error {
 		<-life.Done()
 		serving.stop()
 		leave()
+		endTraces()
+		s.notice(event.Info, "stopped", nil)
 	}()
 	s.notice(event.Info, "serving clients as "+s.address+": "+s.listen.String(), nil)
 	return nil
@@ -234,8 +246,8 @@ func (s *GateServer) serve(life context.Context) *running {
 	g := gate.New(gate.Config{Ended: asks.ended(), Address: s.address, MaxSessions: s.cfg.MaxSessions, ResumeWindow: s.cfg.ResumeWindow, Listener: s.heard})
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
-	c.on, c.authority = s.heard, asks
-	c.feeds = gate.NewFeeds(gate.FeedsConfig{Address: s.address, Ask: c.ask})
+	c.on, c.authority, c.tracer = s.heard, asks, newTracer(s.tracer)
+	c.feeds = gate.NewFeeds(gate.FeedsConfig{Address: s.address, Ask: c.ask, Listener: s.heard})
 	r := &running{server: s, gate: g, asks: asks, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
@@ -252,11 +264,15 @@ func (s *GateServer) serve(life context.Context) *running {
 	}
 	if s.listen.ops != nil {
 		problems := func() []string { return s.problems(life) }
-		r.serveHTTP(hard, "operations", uncounted(s.listen.ops, s.cfg.WriteTimeout), c.visitors, (&opsDoor{guard: guard, problems: problems, counters: s.counters, records: s.router}).handler(), nil)
+		r.serveHTTP(hard, "operations", uncounted(s.listen.ops, s.cfg.WriteTimeout), c.visitors, (&opsDoor{
+			guard: guard, problems: problems, counters: s.counters, records: s.router, on: s.heard,
+			inside: func(context.Context) (any, error) { return r.inside(life, c), nil },
+		}).handler(), nil)
 	}
 	r.parts.Go(func() { s.follow(hard, g, c.feeds) })
 	r.parts.Go(func() { s.fail("following objects", c.feeds.Run(hard)) })
 	r.parts.Go(func() { r.announce(life) })
+	r.parts.Go(func() { r.report(life, c) })
 	return r
 }
 
@@ -337,6 +353,7 @@ func (r *running) close(deadline context.Context) <-chan struct{} {
 func (s *GateServer) follow(ctx context.Context, g *gate.Gate, feeds *gate.Feeds) {
 	for ctx.Err() == nil {
 		err := s.router.FollowPushes(ctx, s.address, func(f peer.PushFrame) error {
+			f.At = time.Now()
 			if !feeds.Deliver(f) {
 				g.Deliver(f)
 			}

@@ -30,7 +30,10 @@ func (d *httpDoor) trySettle(w http.ResponseWriter, r *http.Request, rest string
 	if err != nil {
 		return err
 	}
-	reply, err := d.call(w, r, object.Call{Op: object.OpSettle, Ref: ref, Payload: object.OfJSON(nil)})
+	p := d.portion(w, r)
+	defer p.done()
+	call := object.Call{Op: object.OpSettle, Ref: ref, Payload: object.OfJSON(nil)}
+	reply, err := d.call(w, r, call, p)
 	if !isSettled(err) {
 		return err
 	}
@@ -42,6 +45,5 @@ func (d *httpDoor) trySettle(w http.ResponseWriter, r *http.Request, rest string
 	if err != nil {
 		return fault.New(fault.Failed, "the call ran, but its reply is no JSON: %w", err).On(object.OpSettle.String(), ref.String())
 	}
-	writeJSON(w, http.StatusOK, body)
-	return nil
+	return d.answer(w, &call, p, body)
 }

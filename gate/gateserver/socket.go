@@ -53,13 +53,17 @@ func (d *socketDoor) serve(w http.ResponseWriter, r *http.Request) {
 		back, err = d.hello(life, conn)
 	}
 	if err == nil {
-		session, err = d.calls.session(life, back)
+		session, err = d.calls.session(life, event.AtWebSocket, back)
 	}
 	if err != nil {
 		defer time.AfterFunc(lastWords, cut).Stop()
+		if back != nil && fault.KindOf(err) != fault.NotReady { // that one the closing code says
+			_ = conn.Write(life, websocket.MessageText, refusalFrame(err)) // it ends with the timer
+		}
 		_ = conn.Close(closeCode(err), closeReason(err)) // the other end may be gone already
 		return
 	}
+	life = over(life, session)
 	s := &socket{door: d, conn: conn, wire: connOf(r), cut: cut, session: session, replies: make(chan answer, maxSocketCalls), subs: d.calls.feeds.Open(life, session.ID(), true)}
 	s.run(life)
 }
@@ -103,7 +107,7 @@ func (s *socket) run(life context.Context) {
 	s.read(ctx)
 	s.session.Disconnect(nil)
 	cancel() // a client that has vanished cancels its calls
-	s.subs.Close()
+	s.subs.Leave(s.session.Awaits())
 	s.calls.Wait()
 	parts.Wait()
 }
@@ -132,7 +136,7 @@ func (s *socket) read(ctx context.Context) {
 // receive reads one message whole. One that is not acceptable ends the session and
 // is nil.
 func (s *socket) receive(kind websocket.MessageType, r io.Reader) ([]byte, error) {
-	late := time.AfterFunc(grace+time.Duration(maxMessage/s.door.calls.visitors.BodyRate)*time.Second, s.cut) // as for a body over HTTP
+	late := time.AfterFunc(s.door.calls.visitors.bodyTime(), s.cut) // as for a body over HTTP
 	defer late.Stop()
 	r = io.TeeReader(r, &s.heard)
 	data, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
@@ -167,7 +171,8 @@ func (s *socket) take(ctx context.Context, data []byte) {
 	if s.takeSubscription(ctx, data) {
 		return
 	}
-	seq, call, err := decodeFrame(data)
+	var f askFrame
+	seq, call, err := f.decode(data)
 	switch {
 	case s.session.Err() != nil:
 		err = s.session.Err()
@@ -177,6 +182,7 @@ func (s *socket) take(ctx context.Context, data []byte) {
 		err = s.admit(len(data))
 	}
 	if err == nil {
+		ctx := s.door.calls.tracer.within(ctx, f.TraceParent, f.TraceState)
 		s.calls.Go(func() { s.call(ctx, seq, call, int64(len(data))) })
 	} else if seq >= 0 {
 		s.answer(ctx, answer{frame: errorFrame(seq, told{}, err, call.Op)})

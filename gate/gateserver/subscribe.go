@@ -25,11 +25,16 @@ func (c *calls) ask(ctx context.Context, clientID string, call object.Call) (obj
 //	{"op":"subscribe", "seq":1, "type":"ChatRoom", "id":"general"}
 //	{"op":"unsubscribe", "seq":2, "subscription":1}
 //
+// A client that has followed the object before says how far it has come: of its last
+// snapshot and of the last that came,
+//
+//	{"op":"subscribe", "seq":1, "type":"ChatRoom", "id":"general", "incarnation":"42", "version":"8"}
+//
 // From the gate: the reply to the first is {"subscription":1}, to the second {}; in between
 //
-//	{"op":"published", "subscription":1, "version":"7", "type":"...", "snapshot":{...}}
+//	{"op":"published", "subscription":1, "version":"7", "type":"...", "incarnation":"42", "snapshot":{...}}
 //	{"op":"published", "subscription":1, "version":"8", "type":"...", "change":{...}}
-//	{"op":"published", "subscription":1, "version":"2", "type":"...", "snapshot":{...}, "reset":true, "reason":"..."}
+//	{"op":"published", "subscription":1, "version":"2", "type":"...", "reset":true, "reason":"...", "incarnation":"43", "snapshot":{...}}
 //	{"op":"unsubscribed", "subscription":1, "error":"...", "code":"...", "outcome":"..."}
 //
 // The last ends the subscription. What the node could not write as JSON comes as
@@ -40,6 +45,8 @@ type subscriptionFrame struct {
 	Type         string  `json:"type"`
 	ID           string  `json:"id"`
 	Subscription *uint64 `json:"subscription"`
+	Incarnation  uint64  `json:"incarnation,string"`
+	Version      uint64  `json:"version,string"`
 }
 
 // maxSubscriptionFrame is longer than any such frame, however its id is escaped.
@@ -67,8 +74,8 @@ func (f *subscriptionFrame) check(data []byte) error {
 	switch {
 	case f.Op == "subscribe" && f.Subscription != nil:
 		return badFrame("subscribe has a type and an id, and no subscription: the reply says its number")
-	case f.Op == "unsubscribe" && (f.Subscription == nil || f.Type != "" || f.ID != ""):
-		return badFrame("unsubscribe has a subscription, and no type or id")
+	case f.Op == "unsubscribe" && (f.Subscription == nil || f.Type != "" || f.ID != "" || f.Incarnation|f.Version != 0):
+		return badFrame("unsubscribe has a subscription, and nothing else")
 	}
 	return nil
 }
@@ -101,7 +108,7 @@ func (s *socket) subscribe(ctx context.Context, f *subscriptionFrame, asked int6
 	response := []byte("{}")
 	if f.Op == "unsubscribe" {
 		err = s.subs.Unsubscribe(*f.Subscription)
-	} else if begun, err = s.subs.Subscribe(ctx, object.Ref{Type: f.Type, ID: f.ID}); err == nil {
+	} else if begun, err = s.subs.SubscribeFrom(ctx, object.Ref{Type: f.Type, ID: f.ID}, gate.Point{Incarnation: f.Incarnation, Version: f.Version}); err == nil {
 		response = strconv.AppendUint([]byte(`{"subscription":`), begun.Number(), 10)
 		response = append(response, '}')
 	}
@@ -175,10 +182,11 @@ func publishedFrame(p *gate.Published) ([]byte, error) {
 		Type         string          `json:"type"`
 		Reset        bool            `json:"reset,omitempty"`
 		Reason       string          `json:"reason,omitempty"`
+		Incarnation  uint64          `json:"incarnation,string,omitempty"`
 		Snapshot     json.RawMessage `json:"snapshot,omitempty"`
 		Change       json.RawMessage `json:"change,omitempty"`
 		Payload      string          `json:"payload,omitempty"`
-	}{Op: "published", Subscription: p.Subscription, Version: p.Version, Type: p.Any.GetTypeUrl(), Reset: p.Reset, Reason: p.Reason}
+	}{Op: "published", Subscription: p.Subscription, Version: p.Version, Type: p.Any.GetTypeUrl(), Reset: p.Reset, Reason: p.Reason, Incarnation: p.Incarnation}
 	var err error
 	switch {
 	case len(p.JSON) == 0:
@@ -196,7 +204,8 @@ func publishedFrame(p *gate.Published) ([]byte, error) {
 
 // subscribe answers a frame of a stream, and has what is published come behind the answer.
 func (c *conversation) subscribe(ctx context.Context, q *question, req *gate_pb.SubscribeRequest) (*gate_pb.SubscribeResponse, error) {
-	begun, err := c.subs.Subscribe(ctx, object.Ref{Type: req.GetType(), ID: req.GetId()})
+	from := gate.Point{Incarnation: req.GetIncarnation(), Version: req.GetVersion()}
+	begun, err := c.subs.SubscribeFrom(ctx, object.Ref{Type: req.GetType(), ID: req.GetId()}, from)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +244,7 @@ func publishedOf(p *gate.Published) *gate_pb.Published {
 	case p.Err != nil:
 		return &gate_pb.Published{Subscription: p.Subscription, Failure: statusBytes(p.Err)}
 	case p.Snapshot:
-		m.Snapshot = p.Any
+		m.Snapshot, m.Incarnation = p.Any, p.Incarnation
 	default:
 		m.Change = p.Any
 	}

@@ -30,6 +30,11 @@ func showing(t *testing.T, incarnation *atomic.Uint64) *cluster {
 			return object.Payload{}, fault.New(fault.Forbidden, "it is not for you")
 		}
 		reply := &goverse_pb.SubscribeReply{Incarnation: incarnation.Load(), Version: 7, Node: "n:1", Snapshot: text(t, "seven")}
+		if req.Incarnation == reply.Incarnation && req.Version == 6 {
+			missed := &goverse_pb.MissedChange{Version: 7, Message: text(t, "seven"), Json: []byte(`"seven"`)}
+			reply.Continued, reply.Snapshot, reply.Missed = true, nil, []*goverse_pb.MissedChange{missed}
+			return object.OfBinary(pack(t, reply)), nil
+		}
 		if req.Json {
 			reply.Json, reply.Snapshot.Value = []byte(`"seven"`), nil
 		}
@@ -56,7 +61,7 @@ func TestASocketSubscribes(t *testing.T) {
 	const url = `"type":"type.googleapis.com/google.protobuf.StringValue"`
 	p.say(`{"op":"subscribe","seq":1,"type":"Counter","id":"a"}`)
 	want(`{"op":"reply","seq":1,"response":{"subscription":1}}`)
-	want(`{"op":"published","subscription":1,"version":"7",` + url + `,"snapshot":"seven"}`)
+	want(`{"op":"published","subscription":1,"version":"7",` + url + `,"incarnation":"1","snapshot":"seven"}`)
 	c.push(changeOf(t, 1, 8, "eight"))
 	want(`{"op":"published","subscription":1,"version":"8",` + url + `,"change":"eight"}`)
 	bare := changeOf(t, 1, 9, "nine")
@@ -65,7 +70,13 @@ func TestASocketSubscribes(t *testing.T) {
 	want(`{"op":"published","subscription":1,"version":"9",` + url + `,"payload":"Ci90eXBlLmdvb2dsZWFwaXMuY29tL2dvb2dsZS5wcm90b2J1Zi5TdHJpbmdWYWx1ZRIGCgRuaW5l"}`)
 	incarnation.Store(2)
 	c.push(peer.PushFrame{Change: &peer.Change{Ref: object.Ref{Type: "Counter", ID: "a"}, Incarnation: 1, Version: 9, Ended: true}})
-	want(`{"op":"published","subscription":1,"version":"7",` + url + `,"reset":true,"reason":"the object began anew: it was ended, deleted, or its node failed","snapshot":"seven"}`)
+	want(`{"op":"published","subscription":1,"version":"7",` + url + `,"reset":true,"reason":"the object began anew: it was ended, deleted, or its node failed","incarnation":"2","snapshot":"seven"}`)
+	p.say(`{"op":"subscribe","seq":9,"type":"Counter","id":"a","incarnation":"2","version":"6"}`)
+	want(`{"op":"reply","seq":9,"response":{"subscription":2}}`)
+	want(`{"op":"published","subscription":2,"version":"7",` + url + `,"change":"seven"}`)
+	p.say(`{"op":"subscribe","seq":9,"type":"Counter","id":"a","incarnation":"1","version":"6"}`)
+	want(`{"op":"reply","seq":9,"response":{"subscription":3}}`)
+	want(`{"op":"published","subscription":3,"version":"7",` + url + `,"reset":true,"reason":"the object began anew: it was ended, deleted, or its node failed","incarnation":"2","snapshot":"seven"}`)
 	p.say(`{"op":"unsubscribe","seq":2,"subscription":1}`)
 	want(`{"op":"reply","seq":2,"response":{}}`)
 	for frame, code := range map[string]string{
@@ -73,6 +84,8 @@ func TestASocketSubscribes(t *testing.T) {
 		`{"op":"unsubscribe","seq":3}`:                                            "INVALID_JSON",
 		`{"op":"subscribe","seq":3,"type":"Counter","id":"a","subscription":1}`:   "INVALID_JSON",
 		`{"op":"subscribe","seq":3,"type":"Counter","id":"a","method":"Refresh"}`: "INVALID_JSON",
+		`{"op":"subscribe","seq":3,"type":"Counter","id":"a","incarnation":"x"}`:  "INVALID_JSON",
+		`{"op":"unsubscribe","seq":3,"subscription":2,"version":"1"}`:             "INVALID_JSON",
 	} {
 		p.say(frame)
 		if f := p.next(); f.Op != "reply" || f.Seq != 3 || f.Code != code {
@@ -96,12 +109,27 @@ func TestAStreamSubscribes(t *testing.T) {
 	if f := k.next(); f.Call != 1 || f.GetSubscribed().GetSubscription() != 1 {
 		t.Fatalf("%v", f)
 	}
-	if p := k.next().GetPublished(); p.GetSubscription() != 1 || p.Version != 7 || unpack(t, p.Snapshot) != "seven" || p.Reset_ {
+	if p := k.next().GetPublished(); p.GetSubscription() != 1 || p.Version != 7 || unpack(t, p.Snapshot) != "seven" || p.Incarnation != 1 || p.Reset_ {
 		t.Errorf("%v", p)
 	}
 	c.push(changeOf(t, 1, 8, "eight"))
 	if p := k.next().GetPublished(); p.GetVersion() != 8 || unpack(t, p.Change) != "eight" || p.Snapshot != nil {
 		t.Errorf("%v", p)
+	}
+	again := &gate_pb.SubscribeRequest{Type: "Counter", Id: "a", Incarnation: 1, Version: 6}
+	k.say(&gate_pb.ClientFrame{Call: 5, Kind: &gate_pb.ClientFrame_Subscribe{Subscribe: again}})
+	if f := k.next(); f.Call != 5 || f.GetSubscribed().GetSubscription() != 2 {
+		t.Errorf("%v", f)
+	}
+	if p := k.next().GetPublished(); p.GetSubscription() != 2 || p.Version != 7 || unpack(t, p.Change) != "seven" || p.Reset_ {
+		t.Errorf("%v", p)
+	}
+	if p := k.next().GetPublished(); p.GetVersion() != 8 { // which the gate has
+		t.Errorf("%v", p)
+	}
+	k.say(endOf(6, 2))
+	if f := k.next(); f.Call != 6 || f.GetUnsubscribed() == nil {
+		t.Errorf("%v", f)
 	}
 	subscribe(2, "b")
 	if kind, outcome := kindOf(k.failed(2)); kind != fault.Forbidden || outcome != fault.NotExecuted {

@@ -28,6 +28,7 @@ const webRoot = "/gate.GateService/"
 // is not among them: it takes a stream from the client, which no browser sends.
 type webDoor struct {
 	methods map[string]http.Handler // by path
+	calls   *calls
 }
 
 // webTalk bounds how long a request's body may take to arrive, and each write of an answer.
@@ -38,12 +39,12 @@ func newWebDoor(d *grpcDoor, types *describer) *webDoor {
 		connect.WithReadMaxBytes(maxMessage), // checkReply bounds what is sent, and says that the call ran
 		connect.WithCodec(jsonCodec{"json", types}), connect.WithCodec(jsonCodec{"json; charset=utf-8", types}),
 	)
-	return &webDoor{methods: map[string]http.Handler{
-		gate_pb.GateService_CallObject_FullMethodName:         unary(gate_pb.GateService_CallObject_FullMethodName, d.CallObject, options),
-		gate_pb.GateService_CreateObject_FullMethodName:       unary(gate_pb.GateService_CreateObject_FullMethodName, d.CreateObject, options),
-		gate_pb.GateService_DeleteObject_FullMethodName:       unary(gate_pb.GateService_DeleteObject_FullMethodName, d.DeleteObject, options),
-		gate_pb.GateService_ReliableCallObject_FullMethodName: unary(gate_pb.GateService_ReliableCallObject_FullMethodName, d.ReliableCallObject, options),
-		gate_pb.GateService_Settle_FullMethodName:             unary(gate_pb.GateService_Settle_FullMethodName, d.Settle, options),
+	return &webDoor{calls: d.calls, methods: map[string]http.Handler{
+		gate_pb.GateService_CallObject_FullMethodName:         unary(d.calls, gate_pb.GateService_CallObject_FullMethodName, d.CallObject, options),
+		gate_pb.GateService_CreateObject_FullMethodName:       unary(d.calls, gate_pb.GateService_CreateObject_FullMethodName, d.CreateObject, options),
+		gate_pb.GateService_DeleteObject_FullMethodName:       unary(d.calls, gate_pb.GateService_DeleteObject_FullMethodName, d.DeleteObject, options),
+		gate_pb.GateService_ReliableCallObject_FullMethodName: unary(d.calls, gate_pb.GateService_ReliableCallObject_FullMethodName, d.ReliableCallObject, options),
+		gate_pb.GateService_Settle_FullMethodName:             unary(d.calls, gate_pb.GateService_Settle_FullMethodName, d.Settle, options),
 		gate_pb.GateService_Register_FullMethodName:           streamed(gate_pb.GateService_Register_FullMethodName, d.Register, options),
 	}}
 }
@@ -56,6 +57,8 @@ func (d *webDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	own := &webWriter{ResponseWriter: w, slow: http.NewResponseController(w)}
+	own.portion = d.calls.untaken.portionOf(askerOf(r.Context()), own.cut)
+	defer own.portion.done()
 	_ = own.slow.SetReadDeadline(time.Now().Add(webTalk)) // a test's recorder has none
 	h.ServeHTTP(own, r.WithContext(context.WithValue(r.Context(), webKey{}, own)))
 }
@@ -81,7 +84,9 @@ type webWriter struct {
 	http.ResponseWriter
 	slow  *http.ResponseController
 	taken func() // if not nil, called when a part was taken; of who writes
-	isCut atomic.Bool
+	// portion is the answer's that is written, of a call that has one answer.
+	portion *portion
+	isCut   atomic.Bool
 }
 
 // cut breaks off what is being written, and what is written from now on.
@@ -101,8 +106,14 @@ func (w *webWriter) Write(b []byte) (n int, err error) {
 		}
 		var more int
 		more, err = w.ResponseWriter.Write(b[n:min(n+webPart, len(b))])
-		if n += more; w.taken != nil && err == nil {
+		if n += more; err != nil {
+			break
+		}
+		if w.taken != nil {
 			w.taken()
+		}
+		if !w.portion.took() {
+			err = errCut
 		}
 	}
 	return n, err
@@ -114,9 +125,15 @@ func (w *webWriter) Flush() { _ = w.slow.Flush() }
 // Unwrap is what http.ResponseController asks for.
 func (w *webWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func unary[Req, Resp any](name string, call func(context.Context, *Req) (*Resp, error), options connect.HandlerOption) http.Handler {
+func unary[Req, Resp any](c *calls, name string, call func(context.Context, *Req) (*Resp, error), options connect.HandlerOption) http.Handler {
 	return connect.NewUnaryHandler(name, func(ctx context.Context, r *connect.Request[Req]) (*connect.Response[Resp], error) {
-		reply, err := call(arrived(ctx, r.Header()), r.Msg)
+		p := webWriterOf(ctx).portion
+		reply, err := call(withPortion(arrived(ctx, r.Header()), p), r.Msg)
+		if err == nil {
+			size := answerBytes(reply)
+			c.sizes.note(unaryMethodOf(r.Msg), size)
+			err = p.keep(size)
+		}
 		if err != nil {
 			return nil, webError(err)
 		}

@@ -48,6 +48,7 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	c := &l.config
 	fs.StringVar(&c.ListenAddress, "listen", ":49000", "`host:port` for clients over gRPC")
 	fs.StringVar(&c.AdvertiseAddress, "advertise", "", "`host:port` by which others reach this gate; it begins its client ids and is unique in the cluster (default from --listen)")
+	fs.StringVar(&c.AdvertiseHTTP, "advertise-http", "", "`URL` by which clients reach this gate over HTTP, told to those of a gate that leaves (default: the host of --advertise and the port of --http-listen)")
 	fs.StringVar(&c.HTTPListenAddress, "http-listen", ":48000", "`host:port` for JSON, events and WebSockets over HTTP; off for none")
 	fs.StringVar(&c.OpsListenAddress, "ops-listen", "off", "`host:port` for operators: /healthz, /ready, /debug/pprof/, /api/v1/objects/TYPE; without a host it listens on loopback")
 	fs.StringVar(&c.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default $"+EtcdVariable+")")
@@ -57,12 +58,15 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.DurationVar(&c.DefaultCallTimeout, "call-timeout", 30*time.Second, "how long a call may take whose client does not say")
 	fs.DurationVar(&c.DefaultCreateTimeout, "create-timeout", 0, "the same for creating an object (default: as for calls)")
 	fs.DurationVar(&c.DefaultDeleteTimeout, "delete-timeout", 0, "the same for deleting an object (default: as for calls)")
+	fs.DurationVar(&c.ResumeWindow, "resume-window", time.Minute, "how long a session waits for a client that asked to come back, with what is pushed meanwhile")
 	fs.IntVar(&c.MaxSessions, "max-sessions", 50_000, "`clients` that are connected at once")
 	fs.IntVar(&c.MaxCalls, "max-calls", 16384, "`calls` under way at once; more are refused as overloaded")
 	fs.IntVar(&c.MaxClientCalls, "max-client-calls", 256, "`calls` under way at once of one client's stream, which holds back what is more")
 	secure.ClusterFlags(fs, &c.TLS, &c.EtcdTLS, &c.RequireTLS)
 	secure.DoorFlags(fs, &c.ClientTLS)
 	addLimits(fs, &c.Limits)
+	fs.StringVar(&c.Tracing.Endpoint, "trace-otlp", "", "`host:port` of a collector of OpenTelemetry traces (OTLP over gRPC); https://host:port with TLS (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)")
+	fs.Float64Var(&c.Tracing.Ratio, "trace-ratio", 0, "which `part` of the traces that begin here is kept, 0 to 1 (default: what OTEL_TRACES_SAMPLER says, else 0.01)")
 	fs.StringVar(&l.level, "log-level", "info", "what is logged: debug, info, warn, error or off")
 	fs.StringVar(&l.format, "log-format", "text", "how lines are written to standard error: text or json")
 	return l
@@ -179,7 +183,7 @@ func (l *Loader) notEmpty() error {
 	var errs []error
 	l.flags.Visit(func(f *flag.Flag) {
 		switch f.Name {
-		case "listen", "advertise", "http-listen", "ops-listen", "etcd", "etcd-prefix":
+		case "listen", "advertise", "advertise-http", "http-listen", "ops-listen", "etcd", "etcd-prefix":
 			if f.Value.String() == "" {
 				errs = append(errs, fmt.Errorf("--%s is given without a value; leave the flag out for its default", f.Name))
 			}

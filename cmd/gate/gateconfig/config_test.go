@@ -56,7 +56,7 @@ func TestFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cluster.yaml")
 	text := `version: 1
 cluster: {etcd: {endpoints: ["e:1"], prefix: /x}, min_quorum: 3, default_call_timeout: 4s}
-gate_flags: {max-calls: 5, max-sessions: 6}
+gate_flags: {max-calls: 5, max-sessions: 6, resume-window: 90s}
 gates:
   - {id: g1, grpc_addr: ":1", http_addr: off, ops_addr: ":3", advertise_addr: "g:1"}
   - {id: g2}
@@ -69,7 +69,7 @@ gates:
 		t.Fatal(err)
 	}
 	if c.EtcdAddress != "e:1" || c.EtcdPrefix != "/x" || c.ListenAddress != ":1" || c.HTTPListenAddress != ":2" || c.OpsListenAddress != ":3" || c.AdvertiseAddress != "g:1" ||
-		c.MaxCalls != 7 || c.MaxSessions != 6 || c.DefaultCallTimeout != 4*time.Second || c.DefaultDeleteTimeout != 4*time.Second {
+		c.MaxCalls != 7 || c.MaxSessions != 6 || c.ResumeWindow != 90*time.Second || c.DefaultCallTimeout != 4*time.Second || c.DefaultDeleteTimeout != 4*time.Second {
 		t.Errorf("%+v", c)
 	}
 	for _, bad := range [][]string{{"--config", path}, {"--config", path, "--gate-id", "g3"}, {"--gate-id", "g1"}, {"--log-level", "loud"}} {

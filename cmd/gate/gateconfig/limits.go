@@ -15,6 +15,8 @@ func addLimits(fs *flag.FlagSet, l *gateserver.Limits) {
 	fs.IntVar(&l.OpenRate, "open-rate", 20, "`connections`, and likewise sessions, that one address opens per second; at once 100, or as many")
 	fs.IntVar(&l.ClientRate, "client-rate", 20_000, "`calls` that one client makes per second on its stream")
 	fs.IntVar(&l.AddressRate, "address-rate", 50_000, "`calls` that one address makes per second")
+	fs.IntVar(&l.AnswerBytes, "answer-bytes", 256<<20, "`bytes` of long answers that are kept for clients who have not taken them yet")
+	fs.IntVar(&l.AddressAnswerBytes, "address-answer-bytes", 32<<20, "the same, in `bytes`, for the clients of one address")
 	fs.Var((*list)(&l.TrustedProxies), "trusted-proxies", "`networks`, as 10.1.0.0/16, of proxies whose X-Forwarded-For names the client; several separated by commas")
 }
 

@@ -1,4 +1,4 @@
-package main
+package gatecmd
 
 import (
 	"context"
@@ -12,7 +12,7 @@ func TestASignalIsACleanEnd(t *testing.T) {
 	ctx, signal := context.WithCancel(context.Background())
 	signal()
 	var out strings.Builder
-	if code := run(ctx, []string{"--etcd", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--http-listen", "off"}, &out, &out); code != 0 || out.Len() > 0 {
+	if code := Run(ctx, "gate", []string{"--etcd", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--http-listen", "off"}, &out, &out); code != 0 || out.Len() > 0 {
 		t.Errorf("%d: %s", code, &out)
 	}
 }
@@ -32,7 +32,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		{[]string{"--etcd", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--http-listen", "off"}, 1, "", "127.0.0.1:1"},
 	} {
 		var stdout, stderr strings.Builder
-		code := run(context.Background(), c.args, &stdout, &stderr)
+		code := Run(context.Background(), "gate", c.args, &stdout, &stderr)
 		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("%q: %d\n%s\n%s", c.args, code, &stdout, &stderr)
 		}
