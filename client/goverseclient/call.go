@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 	"github.com/xiaonanln/goverse/object"
 	goverse_pb "github.com/xiaonanln/goverse/proto"
@@ -138,10 +139,15 @@ type flight struct {
 	last        *fault.Error // why the last attempt failed
 	unsure      bool         // some attempt may have run
 	unsaved     bool         // not all of what the reply tells is stored yet
+
+	ref     object.Ref
+	method  string
+	place   *callctx.Trace // in a trace; nil: it is in none that is kept
+	verdict func() error   // what an answer without an error comes to; nil: all is well
 }
 
 func flightOf(call *object.Call) *flight {
-	return &flight{op: call.Op.String(), subject: call.Subject(), atLeastOnce: call.AtLeastOnce, once: call.ID != "", callID: call.ID}
+	return &flight{op: call.Op.String(), subject: call.Subject(), atLeastOnce: call.AtLeastOnce, once: call.ID != "", callID: call.ID, ref: call.Ref, method: call.Method}
 }
 
 // named is the error that the caller gets: it says what was called, and counts each
@@ -163,8 +169,19 @@ func (f *flight) unpack(reply *anypb.Any) (proto.Message, error) {
 
 var callBackoff = backoff{first: 10 * time.Millisecond, max: time.Second}
 
-// fly makes attempts until one succeeds or none may follow.
+// fly makes attempts until one succeeds or none may follow, all in one span if they are
+// traced.
 func (c *Client) fly(ctx context.Context, f *flight, send func(context.Context, *link) error) error {
+	ctx, span := c.traced(ctx, f)
+	if span == nil {
+		return c.tryAll(ctx, f, send)
+	}
+	err := c.tryAll(ctx, f, send)
+	span.End(f.outcome(err))
+	return err
+}
+
+func (c *Client) tryAll(ctx context.Context, f *flight, send func(context.Context, *link) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.callTimeout)
@@ -176,7 +193,7 @@ func (c *Client) fly(ctx context.Context, f *flight, send func(context.Context, 
 		if err != nil {
 			return f.named(err)
 		}
-		err = c.attempt(ctx, l, send)
+		err = c.attempt(ctx, l, f, send)
 		l.exit()
 		if err == nil {
 			return nil
@@ -192,8 +209,8 @@ func (c *Client) fly(ctx context.Context, f *flight, send func(context.Context, 
 
 // attempt makes the call over l. The context of send also tells HandleRPC how far it
 // came.
-func (c *Client) attempt(ctx context.Context, l *link, send func(context.Context, *link) error) *fault.Error {
-	t := new(trace)
+func (c *Client) attempt(ctx context.Context, l *link, f *flight, send func(context.Context, *link) error) *fault.Error {
+	t := &trace{place: f.place}
 	err := send(context.WithValue(ctx, traceKey{}, t), l)
 	if err == nil {
 		l.succeeded()

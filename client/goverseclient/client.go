@@ -24,6 +24,7 @@ type Client struct {
 	messages  chan proto.Message
 	dropped   atomic.Uint64
 	hurry     chan struct{}
+	asking    chan struct{}         // has a token for each subscription that is asked for
 	clock     atomic.Pointer[clock] // of the gate that was heard last
 
 	life    context.Context // until Close
@@ -51,7 +52,8 @@ type standing struct {
 }
 
 // NewClient makes a client of the gates at addresses, each host:port. It dials none:
-// Connect does. The error tells everything that is wrong with addresses and options.
+// Connect does. The error tells everything that is wrong with addresses and options, and
+// with the files of WithTLS.
 func NewClient(addresses []string, opts ...Option) (*Client, error) {
 	good, wrongAddresses := checkAddresses(addresses)
 	cfg, wrongOptions := newConfig(opts)
@@ -63,7 +65,7 @@ func NewClient(addresses []string, opts ...Option) (*Client, error) {
 	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
 	c := &Client{
 		cfg: cfg, addresses: good, budget: newBudget(time.Now()), messages: make(chan proto.Message, backlog),
-		hurry: make(chan struct{}, 1), connecting: make(chan struct{}, 1), now: standing{changed: make(chan struct{})},
+		hurry: make(chan struct{}, 1), asking: make(chan struct{}, maxAsking), connecting: make(chan struct{}, 1), now: standing{changed: make(chan struct{})},
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
@@ -97,11 +99,12 @@ func (c *Client) begin(ctx context.Context) *fault.Error {
 	}
 	var problems []error
 	for range c.addresses {
+		address := c.addresses[c.turn%len(c.addresses)]
 		l, err := c.open(ctx)
 		if err == nil {
 			return c.start(l)
 		}
-		problems = append(problems, err)
+		problems = append(problems, c.cfg.explain(ctx, address, err))
 		if c.stands().closed {
 			return closed(false)
 		}

@@ -14,6 +14,8 @@
 // stops in good order: their calls on it finish, new ones go elsewhere. While no gate
 // can be reached a call waits, as long as its context or the call timeout allows.
 //
+// Gates that encrypt their connections are reached WithTLS.
+//
 // # One stream
 //
 // Calls and pushes share one stream to the gate, whose calls under way the gate bounds:
@@ -36,4 +38,25 @@
 // WithOnConnect. Within one connection messages come in order and none twice; what was
 // pushed between two connections is lost, and WithOnDisconnect says when that may be.
 // Take messages with WithOnMessage or from MessageChan.
+//
+// # An object's state
+//
+// Objects whose type has OnSubscribe can be followed: first comes the state, then each
+// change behind it.
+//
+//	room, err := c.Subscribe(ctx, "ChatRoom", "general")
+//	...
+//	for u, err := range goverseclient.UpdatesOf[*chat_pb.Room, *chat_pb.ChatMessage](ctx, room) {
+//		switch {
+//		case err != nil:
+//			return err // the subscription, or ctx, has ended
+//		case u.IsChange:
+//			show.Add(u.Change)
+//		default:
+//			show.All(u.Snapshot) // at first, and as a Reset where changes are missing
+//		}
+//	}
+//
+// No change is missing and none comes twice, unless a Reset says so, also where the
+// connection is lost or the gate goes: the client goes on behind the version that it has.
 package goverseclient

@@ -24,6 +24,7 @@ func Example() {
 	subscribed := make(chan struct{})
 	heard := make(chan proto.Message, 1)
 	c, err := goverseclient.NewClient([]string{address},
+		goverseclient.WithUnaryCalls(), // this little gate has no stream for calls
 		goverseclient.WithCallTimeout(5*time.Second),
 		// A client id holds for one connection: here a chat client joins its room, each
 		// time anew.
@@ -54,6 +55,78 @@ func Example() {
 	// pushed: anna has greeted Ben
 	// CallObject Greeter/anna.Insult: failed: rpc error: code = Unknown desc = anna is polite
 	// did it run? Executed
+}
+
+// An object is followed: its state first, then each change.
+func ExampleClient_Subscribe() {
+	address, stop := runGate() // in life, a gate of your cluster
+	defer stop()
+	ctx := context.Background()
+	c, err := goverseclient.NewClient([]string{address})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	visits, err := c.Subscribe(ctx, "Counter", "visits")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer visits.Unsubscribe()
+	for u, err := range goverseclient.UpdatesOf[*wrapperspb.Int64Value, *wrapperspb.StringValue](ctx, visits) {
+		switch {
+		case err != nil:
+			log.Fatal(err)
+		case u.IsChange:
+			fmt.Println("version", u.Version, "by", u.Change.Value)
+		default:
+			fmt.Println("version", u.Version, "is", u.Snapshot.Value)
+		}
+		if u.Version == 8 {
+			break
+		}
+	}
+
+	// Output:
+	// version 7 is 42
+	// version 8 by Ben
+}
+
+// Converse is where the Counter is followed; other examples' clients call one by one.
+func (g *greeter) Converse(client grpc.BidiStreamingServer[gate_pb.ClientBatch, gate_pb.GateBatch]) error {
+	say := func(frames ...*gate_pb.GateFrame) error { return client.Send(&gate_pb.GateBatch{Frames: frames}) }
+	if err := say(&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Welcome{Welcome: &gate_pb.Welcome{ClientId: "gate/2", MaxCalls: 16, Subscriptions: true}}}); err != nil {
+		return err
+	}
+	state, err := anypb.New(wrapperspb.Int64(42))
+	if err != nil {
+		return err
+	}
+	change, err := anypb.New(wrapperspb.String("Ben"))
+	if err != nil {
+		return err
+	}
+	for {
+		b, err := client.Recv()
+		if err != nil {
+			return err
+		}
+		for _, f := range b.Frames {
+			if f.GetSubscribe() == nil {
+				continue
+			}
+			err := say(
+				&gate_pb.GateFrame{Call: f.Call, Kind: &gate_pb.GateFrame_Subscribed{Subscribed: &gate_pb.SubscribeResponse{Subscription: 1}}},
+				&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Published{Published: &gate_pb.Published{Subscription: 1, Version: 7, Incarnation: 1, Snapshot: state}}},
+				&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Published{Published: &gate_pb.Published{Subscription: 1, Version: 8, Change: change}}},
+			)
+			if err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // greeter plays a whole cluster for one client.

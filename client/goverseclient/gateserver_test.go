@@ -24,6 +24,7 @@ import (
 // with the caller's client id.
 type cluster struct {
 	gateserver.Router // whatever else a gate may ask
+	tally             *tally
 
 	mu       sync.Mutex
 	delivers map[string]func(peer.PushFrame) error // by gate
@@ -36,8 +37,10 @@ func newCluster() *cluster {
 	return c
 }
 
-func (*cluster) Call(ctx context.Context, call object.Call) (object.Payload, error) {
+func (c *cluster) Call(ctx context.Context, call object.Call) (object.Payload, error) {
 	switch call.Method {
+	case object.SubscribeMethod:
+		return c.tally.show(call)
 	case "WhoAmI":
 		me, err := anypb.New(wrapperspb.String(callctx.From(ctx).Caller.ClientID))
 		return object.OfBinary(me), err

@@ -36,7 +36,7 @@ func (c *Client) openAt(ctx context.Context, address string) (*link, error) {
 		if c.stand != nil && fault.KindOf(err) == fault.Invalid {
 			c.stand.token = "" // the session is refused in so many words: without it, then
 		}
-		c.cfg.log.Debug("gate did not take the client in", "gate", address, "error", err)
+		c.cfg.log.Debug("gate did not take the client in", "gate", address, "err", err)
 		return nil, err
 	}
 	if l.clock != nil {
@@ -57,7 +57,7 @@ func (c *Client) keep(l *link) {
 			return
 		}
 		c.stand, c.named = l.standpoint(), c.usable(l.named())
-		c.cfg.log.Warn("connection lost", "gate", l.address, "client", l.id, "error", why)
+		c.cfg.log.Warn("connection lost", "gate", l.address, "client", l.id, "err", why)
 		if f := c.cfg.onDisconnect; f != nil {
 			c.tell(func() { f(why) })
 		}

@@ -13,7 +13,6 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/fault"
 )
 
@@ -117,7 +117,7 @@ func (l *link) options(cfg *config) []grpc.DialOption {
 	later := 2 * cfg.connectionTimeout // gRPC's own patience and repetitions never come to pass: dial gives up before
 	retry := grpcbackoff.Config{BaseDelay: later, Multiplier: 1, MaxDelay: later}
 	return append([]grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(cfg.credentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: later}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(maxRequest), grpc.MaxCallRecvMsgSize(maxReply)),
@@ -329,6 +329,7 @@ func (onlyHere) RequireTransportSecurity() bool { return false }
 type trace struct {
 	sent     atomic.Bool // the request was handed to the connection
 	answered atomic.Bool // the gate has said how it ended
+	place    *callctx.Trace
 }
 
 type traceKey struct{}

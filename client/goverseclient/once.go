@@ -57,6 +57,7 @@ func (c *Client) callOnce(ctx context.Context, f *flight, call *object.Call, req
 		return nil, goverse_pb.ReliableCallStatus_UNKNOWN, f.named(fault.New(fault.Invalid, "it needs a call id; without one, use CallObject"))
 	}
 	var answer, last *gate_pb.ReliableCallObjectResponse
+	f.verdict = func() error { _, _, err := f.concluded(answer); return err }
 	err := c.fly(ctx, f, func(ctx context.Context, l *link) (err error) {
 		answer, err = l.calls.ReliableCallObject(ctx, &gate_pb.ReliableCallObjectRequest{
 			ClientId: l.id, CallId: f.callID, Type: call.Ref.Type, Id: call.Ref.ID, Method: call.Method, Request: request,

@@ -11,6 +11,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/internal/callctx"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 // Option sets one property of a client.
@@ -24,8 +27,11 @@ type config struct {
 	passing           bool // sessions end with their connections
 	onReset           func(Reset)
 	follow            func(address string) bool // whether a gate that another names may be used
+	tls               *TLSConfig                // nil: plain text
+	keys              *secure.Files             // what it says; set by NewClient
 	dialOptions       []grpc.DialOption
 	log               *slog.Logger
+	tracer            callctx.Tracer // nil: nothing is traced
 	onConnect         func(clientID string)
 	onDisconnect      func(error)
 	onMessage         func(proto.Message)
@@ -56,7 +62,7 @@ func WithReconnectInterval(d time.Duration) Option {
 	return func(c *config) { c.reconnectInterval = d }
 }
 
-// WithGRPCDialOptions adds options of the connection, as for TLS. They come after the
+// WithGRPCDialOptions adds options of the connection. They come after the
 // client's own and win over them. Interceptors of unary calls see each call, also where
 // it then goes over the stream that all share.
 func WithGRPCDialOptions(opts ...grpc.DialOption) Option {
@@ -136,6 +142,7 @@ func newConfig(opts []Option) (config, error) {
 		positive("WithConnectionTimeout", c.connectionTimeout),
 		positive("WithCallTimeout", c.callTimeout),
 		positive("WithReconnectInterval", c.reconnectInterval),
+		c.openKeys(),
 	)
 }
 

@@ -53,6 +53,7 @@ type stream struct {
 	number  uint64             // of the last call that was sent
 	waiting map[uint64]*waiter // sent and not answered; nil: and nobody waits for it any more
 	cancels []uint64           // to be told to the gate
+	feeds   feeds              // what the gate publishes here
 	ack     uint64             // what has come
 	acked   uint64             // what the gate was told of it
 	ackSoon bool               // a timer is set
@@ -70,6 +71,7 @@ type waiter struct {
 	body     []byte        // the frame, but for its number and timeout
 	deadline time.Time     // zero: none
 	number   uint64        // 0: it was not sent
+	follower *Subscription // that it asks for; else nil
 	done     bool          // it is answered, or its token is about to come
 	reply    *gate_pb.GateFrame
 	err      error
@@ -105,7 +107,7 @@ func openStream(ctx context.Context, cut context.CancelFunc, calls gate_pb.GateS
 	s := &stream{
 		conn: conn, id: welcome.ClientId, clock: clockOf(welcome.UnixMillis), leave: leave, cut: cut, free: int(welcome.MaxCalls), wake: make(chan struct{}, 1),
 		following: make(chan struct{}), over: make(chan struct{}), waiting: map[uint64]*waiter{},
-		token: welcome.Token, resumed: welcome.Resumed && h.Token != "",
+		token: welcome.Token, resumed: welcome.Resumed && h.Token != "", feeds: feeds{known: welcome.Subscriptions},
 		idle: sync.Pool{New: func() any { return &waiter{answered: make(chan struct{}, 1)} }},
 	}
 	if s.resumed {
@@ -155,10 +157,16 @@ func (s *stream) end() {
 // call sends a call and waits for its answer. t says how far it came. The error is what
 // a unary call returns.
 func (s *stream) call(ctx context.Context, t *trace, f *gate_pb.ClientFrame) (*gate_pb.GateFrame, error) {
+	return s.callFor(ctx, t, f, nil)
+}
+
+// callFor is a call that asks for a subscription, if to is not nil.
+func (s *stream) callFor(ctx context.Context, t *trace, f *gate_pb.ClientFrame, to *Subscription) (*gate_pb.GateFrame, error) {
 	if proto.Size(f) > batch.MaxFrame {
 		return nil, errBeside
 	}
 	w := s.idle.Get().(*waiter)
+	w.follower = to
 	var err error
 	if w.body, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(w.body[:0], f); err != nil {
 		return nil, status.Errorf(codes.Internal, "the request cannot be marshalled: %v", err)
@@ -295,7 +303,7 @@ func (s *stream) take() *[]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ack := s.ackLocked()
-	if ack == nil && len(s.cancels) == 0 && (s.free == 0 || len(s.queue) == 0) {
+	if ack == nil && len(s.cancels) == 0 && (s.free == 0 || len(s.queue)+len(s.feeds.unwanted) == 0) {
 		return nil
 	}
 	b, now := batch.New(), time.Now()
@@ -307,6 +315,7 @@ func (s *stream) take() *[]byte {
 		*b = batch.AppendFrame(*b, appendHead(nil, number, 0), cancelBody)
 	}
 	s.cancels = s.cancels[:0]
+	s.endUnwantedLocked(b)
 	var head [24]byte
 	i := 0
 	for ; i < len(s.queue) && s.free > 0 && len(*b) < batch.Full; i++ {

@@ -261,10 +261,12 @@ type hostile struct {
 	frame *atomic.Pointer[func(call uint64) *gate_pb.GateFrame]
 }
 
-func (h *hostile) serve(t *testing.T) (address string) {
+func (h *hostile) serve(t *testing.T) (address string) { return serveGate(t, h) }
+
+func serveGate(t *testing.T, g gate_pb.GateServiceServer) (address string) {
 	t.Helper()
 	s := grpc.NewServer()
-	gate_pb.RegisterGateServiceServer(s, h)
+	gate_pb.RegisterGateServiceServer(s, g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

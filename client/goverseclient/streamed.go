@@ -24,7 +24,7 @@ func (l *link) route(ctx context.Context, method string, req, reply any, cc *grp
 			return err
 		}
 	}
-	return invoke(ctx, method, req, reply, cc, opts...)
+	return invoke(beside(ctx), method, req, reply, cc, opts...)
 }
 
 // converse makes a call over the stream, unless it goes beside.
@@ -50,7 +50,10 @@ func (l *link) converse(ctx context.Context, req, reply any) error {
 
 // ask sends the frame of a request, without the client id, which the gate knows.
 func (l *link) ask(ctx context.Context, t *trace, req any) (*gate_pb.GateFrame, error) {
-	f := new(gate_pb.ClientFrame)
+	f := &gate_pb.ClientFrame{Traceparent: t.place.String()}
+	if t.place != nil {
+		f.Tracestate = t.place.State
+	}
 	switch r := req.(type) {
 	case *gate_pb.CallObjectRequest:
 		defer func(id string) { r.ClientId = id }(r.ClientId)

@@ -40,6 +40,10 @@ func (s *stream) hear(frames []*gate_pb.GateFrame) error {
 			if err := s.lost(k.Reset_); err != nil {
 				return err
 			}
+		case *gate_pb.GateFrame_Published:
+			if err := s.published(k.Published); err != nil {
+				return err
+			}
 		case *gate_pb.GateFrame_Goodbye:
 			why := errEnded
 			if own := new(spb.Status); len(k.Goodbye.Status) > 0 && proto.Unmarshal(k.Goodbye.Status, own) == nil {
@@ -59,7 +63,7 @@ func (s *stream) answer(frames []*gate_pb.GateFrame) error {
 	defer s.mu.Unlock()
 	for _, f := range frames {
 		switch f.Kind.(type) {
-		case *gate_pb.GateFrame_Push, *gate_pb.GateFrame_Reset_, *gate_pb.GateFrame_Goodbye:
+		case *gate_pb.GateFrame_Push, *gate_pb.GateFrame_Reset_, *gate_pb.GateFrame_Published, *gate_pb.GateFrame_Goodbye:
 			continue
 		case *gate_pb.GateFrame_Welcome, nil:
 			return errors.New("the gate sends a frame of a kind that does not belong there")
@@ -68,6 +72,9 @@ func (s *stream) answer(frames []*gate_pb.GateFrame) error {
 		if !known {
 			return fmt.Errorf("the gate answers call %d, which does not wait for an answer", f.Call)
 		}
+		if err := s.beginLocked(f.GetSubscribed(), w); err != nil {
+			return err // and w is answered with all others that wait
+		}
 		delete(s.waiting, f.Call)
 		s.free++
 		if w != nil {
@@ -75,7 +82,7 @@ func (s *stream) answer(frames []*gate_pb.GateFrame) error {
 			w.answered <- struct{}{} // it has room for one, and this is the first
 		}
 	}
-	if len(s.queue) > 0 {
+	if len(s.queue)+len(s.feeds.unwanted) > 0 {
 		s.rouse()
 	}
 	return nil
