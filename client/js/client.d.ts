@@ -14,7 +14,8 @@ export class GoverseError extends Error {
   readonly retryAfter?: number;
 }
 
-export type State = "connecting" | "open" | "waiting" | "closed";
+/** refused: no gate takes what this client asks, and it asks no more, unless it is told to reconnect. */
+export type State = "connecting" | "open" | "waiting" | "refused" | "closed";
 
 export interface StateChange {
   state: State;
@@ -53,7 +54,7 @@ export interface Options {
   WebSocket?: (new (url: string) => any) | null;
   /** Credentials, as {Authorization: "Bearer …"}; a function is asked before each connection. */
   headers?: Headers | (() => Headers | undefined | Promise<Headers | undefined>);
-  /** Whether to go to gates that a leaving gate names, though they are not among the URLs. Default false. */
+  /** Whether to go to gates that a leaving gate names, though they are not among the URLs: never from https: to http:. Default false. */
   follow?: boolean;
   /** Milliseconds for a call that says nothing else. Default 35,000. */
   callTimeout?: number;
@@ -124,7 +125,7 @@ export class Client {
   /** The gate's name for this client's session; "" before the first. */
   readonly clientId: string;
 
-  /** Resolves as soon as the client is connected. */
+  /** Resolves as soon as the client is connected. Rejects when it is refused or closed before. */
   ready(): Promise<void>;
   /** Calls a method of an object. Fails with a GoverseError. */
   call<R = any, Q = any>(type: string, id: string, method: string, request?: Q, options?: OnceOptions): Promise<R>;
@@ -154,7 +155,7 @@ export class Client {
    */
   subscribe<S = any, C = S>(type: string, id: string, options?: { limit?: number }): AsyncIterableIterator<Published<S, C>>;
 
-  /** Tries to connect now, if the client waits. */
+  /** Tries to connect now, if the client waits or was refused. */
   reconnect(): void;
   /** Ends the client. Calls that have no answer fail: CLOSED. */
   close(): void;

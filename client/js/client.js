@@ -54,13 +54,14 @@ export class Client {
       frame: (link, frame) => this.#take(link, frame),
       leaving: () => this.#calls.use(null),
       lost: (link, error) => this.#calls.drop(link, error),
+      refused: (error) => this.#calls.refuse(error),
       changed: () => this.#changed(),
     });
     this.#unwatch = watchPage(() => this.#connection.hurry());
     this.#connection.start();
   }
 
-  /** connecting, open, waiting or closed. */
+  /** connecting, open, waiting, refused or closed. */
   get state() {
     return this.#connection.state;
   }
@@ -80,17 +81,18 @@ export class Client {
     return this.#session.clientId;
   }
 
-  /** Resolves as soon as the client is connected; rejects when it is closed before. */
+  /** Resolves as soon as the client is connected; rejects when it is refused or closed before. */
   ready() {
     if (this.state === "open") return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const done = this.onState(({ state }) => {
+      const done = this.onState(({ state, error }) => {
         if (state === "open") resolve();
+        else if (state === "refused") reject(error);
         else if (state === "closed") reject(new GoverseError("the client is closed", { code: "CLOSED", outcome: "not executed" }));
         else return;
         done();
       });
-      if (this.state === "closed") this.#tellState();
+      if (this.state === "closed" || this.state === "refused") this.#tellState();
     });
   }
 
@@ -181,12 +183,13 @@ export class Client {
   }
 
   #make(ask, request, { timeout = this.#options.callTimeout, signal, once = false }) {
-    return this.#calls.make(ask, request, { timeout, signal, once });
+    const disconnected = () => (this.state === "open" ? null : this.error);
+    return this.#calls.make(ask, request, { timeout, signal, once, disconnected });
   }
 
   #opened(link, frame, early) {
     this.#clock.hear(frame.unixMillis);
-    const reset = this.#session.begin(frame, early);
+    const reset = this.#session.begin(link.base, frame, early);
     this.#acked = this.#session.last;
     this.#tellState();
     if (reset) this.#tellReset(reset);
@@ -236,6 +239,7 @@ export class Client {
   }
 
   #changed() {
+    this.#calls.endWith(this.state === "refused" ? this.error : null);
     for (const subscription of this.#subscriptions) subscription.lost();
     this.#tellState();
   }

@@ -18,9 +18,9 @@ export class Call {
 
   /**
    * ask is {op, type, id, method, callId}, body the request as JSON; once says that it may be
-   * made again whatever became of it. ended is called when the promise is settled.
+   * made again whatever became of it; disconnected() is why there is no connection, or null. ended is called when the promise is settled.
    */
-  constructor(ask, body, { timeout, signal, once }, ended) {
+  constructor(ask, body, { timeout, signal, once, disconnected }, ended) {
     this.ask = ask;
     this.body = body;
     this.once = once;
@@ -33,7 +33,7 @@ export class Call {
     this.#signal = signal;
     signal?.addEventListener("abort", this.#abort);
     if (signal?.aborted) return this.#abort();
-    const late = () => this.giveUp("TIMEOUT", `no answer within ${timeout} ms`);
+    const late = () => this.giveUp("TIMEOUT", `no answer within ${timeout} ms`, undefined, disconnected?.());
     if (timeout < 2 ** 31) this.#timer = setTimeout(late, timeout); // else it has all the time
   }
 
@@ -60,10 +60,11 @@ export class Call {
   }
 
   /** Ends it before its last attempt has. */
-  giveUp(code, text, cause = this.#why) {
+  giveUp(code, text, cause = this.#why, disconnected = null) {
     const outcome = this.link || this.unsure ? unknown : notExecuted;
-    const after = this.#why ? `; the last attempt: ${this.#why.message}` : "";
-    this.fail(new GoverseError(`${this.name}: ${text}${after}`, { code, outcome, cause: cause ?? undefined }));
+    let after = this.#why ? `; the last attempt: ${this.#why.message}` : "";
+    if (!this.link && disconnected) after += `; there is no connection: ${disconnected.message}`;
+    this.fail(new GoverseError(`${this.name}: ${text}${after}`, { code, outcome, cause: cause ?? disconnected ?? undefined }));
   }
 
   /** Notes why an attempt failed, and calls next after a while. */

@@ -15,6 +15,7 @@ export class Calls {
   #under = new Set(); // links with calls under way
   #seq = 0;
   #why = null; // it is closed
+  #refusal = null; // the error that ended the attempts to connect
 
   /** At most limit calls wait; one more is refused. */
   constructor(limit) {
@@ -31,6 +32,7 @@ export class Calls {
     const call = new Call(ask, body, options, (c) => this.#forget(c));
     if (call.done) return call.promise;
     if (this.#why) call.giveUp("CLOSED", this.#why);
+    else if (this.#refusal) this.#turnAway(call, this.#refusal);
     else if (!ask.op.endsWith("subscribe") && this.#waiting.size + this.#pausing.size >= this.#limit) {
       call.giveUp("OVERLOADED", `${this.#limit} calls wait for the gate; this one was not begun`);
     } else {
@@ -75,6 +77,21 @@ export class Calls {
     }
   }
 
+  /** No gate lets this client in: who waits for one hears it. Subscriptions wait on, unless it is for good. */
+  refuse(error) {
+    for (const call of [...this.#waiting]) if (!call.ask.op.endsWith("subscribe")) this.#turnAway(call, error);
+  }
+
+  /** No gate will be asked any more, for this reason; null: one is. */
+  endWith(refusal) {
+    this.#refusal = refusal;
+    if (refusal) for (const call of [...this.#waiting, ...this.#pausing]) this.#turnAway(call, refusal);
+  }
+
+  #turnAway(call, error) {
+    call.giveUp(error.code, `the gate does not let this client in: ${error.message}`, error);
+  }
+
   close(text) {
     this.#why = text;
     this.#link = null;
@@ -113,7 +130,7 @@ export class Calls {
     if (isPassing(error) || (error.outcome === unknown && call.once)) {
       const pace = delay(call.tries - 1, 100, 5_000);
       this.#pausing.add(call);
-      call.pause(error, Math.max(error.retryAfter ?? 0, pace), () => this.#again(call));
+      call.pause(error, Math.max(Math.min(error.retryAfter ?? 0, 2 ** 30), pace), () => this.#again(call)); // a timer takes no more
       return;
     }
     if (call.unsure && error.outcome === notExecuted && error.kind !== "CALL_SETTLED") error.outcome = unknown; // an earlier attempt may have run

@@ -1,4 +1,4 @@
-import { lostConnection } from "./error.js";
+import { errorOf, isCredentials, isRefusal, lostConnection } from "./error.js";
 import { EventLink } from "./events.js";
 import { delay } from "./pace.js";
 import { SocketLink } from "./socket.js";
@@ -10,7 +10,7 @@ const proven = 1_000; // ms that a link lasts that is no failed attempt
  * it is closed. It decides where to go next, how, and when.
  */
 export class Connection {
-  state = "connecting"; // connecting, open, waiting, closed
+  state = "connecting"; // connecting, open, waiting, refused, closed
   retryAt = 0; // when waiting: the time of the next try, in Unix ms
   error = null; // why it is not open
   #bases;
@@ -18,11 +18,12 @@ export class Connection {
   #session;
   #on;
   #turn = 0; // which base
-  #advised = []; // where a leaving gate said to go
+  #advised = []; // where to go before those: where a leaving gate said, or where the session is
   #attempt = 0;
   #link = null; // the one that opens or is open
   #leaving = new Set(); // links that still bring answers
   #failures = 0; // in a row
+  #refusals = 0; // hellos in a row that a gate did not take
   #noSocket = 0; // WebSockets in a row that did not open
   #plain = new Set(); // gates that know no hello
   #openedAt = 0;
@@ -32,7 +33,8 @@ export class Connection {
   /**
    * on.heard() follows whatever comes from the gate, on.frame(link, frame) is of an open link.
    * on.changed() follows every change of state but that to open, which is on.opened(link, register,
-   * early); on.leaving(link) says that it takes no more calls, on.lost(link, error) that it has ended.
+   * early); on.leaving(link) says that it takes no more calls, on.lost(link, error) that it has ended,
+   * on.refused(error) that no gate lets this client in.
    */
   constructor(bases, options, session, on) {
     this.#bases = bases;
@@ -43,7 +45,7 @@ export class Connection {
 
   /** Tries now, unless it is open or already trying. */
   hurry() {
-    if (this.state === "waiting") this.start();
+    if (this.state === "waiting" || this.state === "refused") this.start();
   }
 
   start() {
@@ -84,13 +86,14 @@ export class Connection {
 
   #dial(headers) {
     const base = this.#base;
-    const hello = { ...this.#session.hello, ...(headers ? { headers } : {}) };
+    const hello = { ...this.#session.helloTo(base), ...(headers ? { headers } : {}) };
     const on = { heard: (link, frame) => this.#heard(link, frame), lost: (link, error) => this.#lost(link, error) };
     try {
       this.#link = this.#usesSocket()
         ? new SocketLink(base, { WebSocket: this.#options.WebSocket, hello: this.#plain.has(base) ? null : hello, on })
         : new EventLink(base, { hello, on });
       this.#link.base = base;
+      this.#link.resumes = hello.token !== undefined;
     } catch (error) {
       this.#noSocket++; // a WebSocket that may not be made
       this.#failed(error);
@@ -112,6 +115,10 @@ export class Connection {
       case "register":
         return this.#registered(link, frame);
       case "goodbye":
+        if (this.state !== "open") {
+          link.refused = true;
+          return this.#lost(link, errorOf(frame));
+        }
         if (frame.code === "NOT_READY") return this.#goodbye(link, frame);
         return this.#lost(link, lostConnection(frame.error)); // it is this client's connection that ends
       case "reset":
@@ -130,7 +137,10 @@ export class Connection {
       return this.start();
     }
     this.#openedAt = performance.now();
-    this.#advised = [];
+    this.#refusals = 0;
+    const given = this.#bases.indexOf(link.base);
+    this.#advised = given < 0 ? [link.base] : []; // the session is resumed where it is
+    if (given >= 0) this.#turn = given;
     if (link.kind === "websocket") this.#noSocket = 0;
     else if (this.#noSocket > 0) this.#noSocket = 1; // next time the WebSocket has one more chance
     this.#set("open", null);
@@ -139,14 +149,18 @@ export class Connection {
 
   /** The gate leaves: what is under way is answered there, all else is for another one. */
   #goodbye(link, { gates }) {
+    if (performance.now() - this.#openedAt >= proven) this.#failures = 0;
     this.#leaving.add(link);
     setTimeout(() => this.#hangUp(link), 15_000).unref?.();
     this.#link = null;
     this.#turn++;
-    if (this.#options.follow && Array.isArray(gates)) this.#advised = gates.filter((g) => typeof g === "string").map(trimmed);
+    this.#advised = advice(gates, link.base, this.#bases, this.#options.follow);
     this.#on.leaving(link);
     if (link.calls.size === 0) this.#hangUp(link);
-    this.start();
+    if (this.#failures++ === 0) return this.start();
+    clearTimeout(this.#watch);
+    this.#pause(lostConnection("the gate leaves")); // one after the other leaves: there is no hurry
+    this.#on.changed();
   }
 
   /** Ends a leaving link that has brought its last answer. */
@@ -170,26 +184,51 @@ export class Connection {
     if (this.state === "open") {
       this.#plain.delete(link.base); // its successor may know more
       if (performance.now() - this.#openedAt >= proven) this.#failures = 0;
-    } else if (link.kind === "websocket") this.#noSocket++;
+    } else if (link.kind === "websocket") this.#noSocket += link.refused ? 0 : 1;
     else this.#noSocket = 0;
     this.#failed(error);
   }
 
   /** An attempt or a link has failed: the next is tried after a while. */
   #failed(error) {
-    const { backoff } = this.#options;
     const link = this.#link;
     const wasOpen = this.state === "open";
     this.#attempt++;
     clearTimeout(this.#watch);
     this.#link = null;
     if (!wasOpen && this.#advised.shift() === undefined) this.#turn++; // a session is resumed where it was
-    const ms = delay(Math.floor(this.#failures++ / this.#bases.length), backoff.first, backoff.longest);
+    this.#failures++;
+    const hopeless = isRefusal(error) ? this.#refused(error, link) : (this.#refusals = 0) > 0;
+    if (hopeless) this.#set("refused", error);
+    else this.#pause(error);
+    if (link) this.#end(link, error);
+    this.#on.changed();
+  }
+
+  /**
+   * A gate says what is wrong with the hello, and will say it again: first of all the session is
+   * given up. New credentials may come, so it is asked on for these. It reports whether to go on
+   * makes no sense.
+   */
+  #refused(error, link) {
+    if (!isCredentials(error) && link?.resumes) {
+      this.#session.forget();
+      return false;
+    }
+    const all = this.#bases.length * (typeof this.#options.headers === "function" ? 2 : 1);
+    if (++this.#refusals < all) return false;
+    this.#on.refused(error);
+    return !isCredentials(error);
+  }
+
+  /** Waits before the next attempt. */
+  #pause(error) {
+    const { backoff } = this.#options;
+    const pace = delay(Math.floor((this.#failures - 1) / this.#bases.length), backoff.first, backoff.longest);
+    const ms = Math.max(pace, Math.min(error.retryAfter ?? 0, 300_000));
     this.retryAt = Date.now() + ms;
     this.#retry = setTimeout(() => this.start(), ms);
     this.#set("waiting", error);
-    if (link) this.#end(link, error);
-    this.#on.changed();
   }
 
   /** Ends a link; one that can brings the answers still that are under way. */
@@ -223,6 +262,24 @@ export class Connection {
     this.#set(state);
     if (!same) this.#on.changed();
   }
+}
+
+/**
+ * Which of the gates that a leaving one names are gone to, and in which order: those that the
+ * program gave, then others, if they may be. Each is by chance, so that not all clients go to
+ * one. Credentials are not led off an encrypted road.
+ */
+export function advice(named, from, bases, follow) {
+  if (!Array.isArray(named)) return [];
+  const others = [...new Set(named.filter((g) => typeof g === "string").map(trimmed))].filter((g) => g !== from);
+  const given = others.filter((g) => bases.includes(g));
+  if (!follow) return shuffled(given);
+  const safe = from.startsWith("https:") ? /^https:\/\/[^/]/ : /^https?:\/\/[^/]/;
+  return [...shuffled(given), ...shuffled(others.filter((g) => !bases.includes(g) && safe.test(g)))];
+}
+
+function shuffled(list) {
+  return list.map((item) => [Math.random(), item]).sort(([a], [b]) => a - b).map(([, item]) => item);
 }
 
 /** An address without what would double the slash of a path. */

@@ -27,6 +27,16 @@ export function isPassing(error) {
   return error.outcome === notExecuted && passing.includes(error.code);
 }
 
+/** Whether a gate has said that it does not take what was asked, and surely will say so again. */
+export function isRefusal(error) {
+  return error.outcome === notExecuted && !passing.includes(error.code);
+}
+
+/** Whether others, or the same a little later, may be let in. */
+export function isCredentials(error) {
+  return error.code === "UNAUTHENTICATED" || error.code === "ACCESS_DENIED";
+}
+
 /** The error that a gate tells as {error, code, outcome, kind}. */
 export function errorOf(told, retryAfter) {
   return new GoverseError(String(told.error), {

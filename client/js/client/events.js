@@ -31,6 +31,8 @@ export class EventLink {
     const url = this.#base + "/api/v1/events/stream?resumable=1&json=1";
     const response = await fetch(url, { headers, signal: this.#stream.signal, cache: "no-store" });
     if (!response.ok) throw await failure(response);
+    const type = response.headers.get("Content-Type") ?? "none";
+    if (!type.startsWith("text/event-stream")) throw lostConnection(`an answer of type ${type}, and not from a gate`);
     for await (const event of readEvents(response.body)) this.#take(event);
     throw lostConnection("the gate ended the stream");
   }

@@ -6,26 +6,33 @@
 export class Session {
   clientId = "";
   #token = "";
+  #home = ""; // the gate that it is of, and the only one that is shown the token
   #last = 0; // push
   #loose = false; // a reset left open how many were lost: the next push goes on from where it is
   #said = false; // that this session is another one
 
-  /** What a hello says of it. */
-  get hello() {
-    return this.#token ? { token: this.#token, last: this.#last } : {};
+  /** What a hello says of it to the gate at base. */
+  helloTo(base) {
+    return this.#token && base === this.#home ? { token: this.#token, last: this.#last } : {};
   }
 
   get last() {
     return this.#last;
   }
 
-  /** A gate has taken the client in. early is a reset that it said before. */
-  begin({ clientId, token, resumed }, early) {
-    const goesOn = resumed === true && this.#token !== "";
+  /** The session is not gone on with: the next welcome is of another one. */
+  forget() {
+    this.#token = "";
+  }
+
+  /** The gate at base has taken the client in. early is a reset that it said before. */
+  begin(base, { clientId, token, resumed }, early) {
+    const goesOn = resumed === true && this.#token !== "" && base === this.#home;
     const from = this.#last + 1;
     const anew = !goesOn && this.clientId !== "";
     this.clientId = clientId;
     this.#token = typeof token === "string" ? token : "";
+    this.#home = base;
     this.#said = anew && !early;
     if (goesOn) return early ? this.reset(early) : null;
     this.#last = 0;

@@ -37,8 +37,8 @@ export class SocketLink {
 
   /** Sends a call; false: the link has ended. */
   call(seq, { ask, body }) {
-    const { op, type, id, method, callId, subscription } = ask;
-    const head = JSON.stringify({ op, seq, type, id, method, callId, subscription });
+    const { op, type, id, method, callId, subscription, incarnation, version } = ask;
+    const head = JSON.stringify({ op, seq, type, id, method, callId, subscription, incarnation, version });
     return this.#send(body === undefined ? head : `${head.slice(0, -1)},"request":${body}}`);
   }
 

@@ -3,7 +3,8 @@ import { Stream } from "./stream.js";
 
 /**
  * Subscription follows what one object publishes, over however many connections: a snapshot,
- * the changes after it, and a snapshot anew, as a reset, wherever changes may be missing.
+ * the changes after it, and a snapshot anew, as a reset, wherever changes may be missing. Over
+ * another connection it goes on behind what came, where gate and object can.
  */
 export class Subscription {
   stream;
@@ -14,6 +15,7 @@ export class Subscription {
   #link = null;
   #asking = false;
   #version = -1n;
+  #incarnation; // of the last snapshot: which life of the object the version counts
   #why = ""; // the next snapshot is a reset, for this reason
 
   /** make(ask) makes a call that is repeated until it is refused. */
@@ -32,6 +34,8 @@ export class Subscription {
     if (this.#asking) return;
     this.#asking = true;
     this.#number = 0;
+    this.#ask.incarnation = this.#incarnation; // to go on behind what came, if that is still there
+    this.#ask.version = this.#incarnation && String(this.#version);
     this.#make(this.#ask).catch((error) => this.stream.end(error));
   }
 
@@ -61,8 +65,10 @@ export class Subscription {
       const why = reset ? (reason ?? "changes are missing") : this.#why;
       this.stream.put(why ? { version, snapshot, reset: true, reason: why } : { version, snapshot });
       this.#why = "";
+      this.#incarnation = frame.incarnation;
     } else {
       if (now <= this.#version) return; // it is here already
+      this.#why = "";
       this.stream.put(change === undefined ? { version, payload: frame.payload } : { version, change }); // the node had no JSON
     }
     this.#version = now;
@@ -73,6 +79,7 @@ export class Subscription {
   #startOver() {
     this.stream.clear();
     this.#why = "changes were not read in time";
+    this.#incarnation = undefined;
     this.#leave();
     this.begin();
   }

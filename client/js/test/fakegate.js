@@ -11,6 +11,7 @@ export class FakeGate {
   sockets = true; // false: it refuses WebSockets, as some proxies do
   early = false; // it says what is lost before it welcomes
   mute = false; // it says nothing at all to who connects
+  refuse = () => null; // a hello: {http, error, code, outcome, retryAfter}, or something before the gate answers {http, type, body}
   answer = (frame) => ({ response: frame.request ?? {} }); // of a call; null is never
   clock = () => Date.now();
   said = []; // frames of clients, oldest first
@@ -145,7 +146,11 @@ export class FakeGate {
       const frame = JSON.parse(text);
       if (!greeted) {
         greeted = true;
-        this.#welcome(door, frame);
+        const no = this.refuse(frame);
+        if (!no) return this.#welcome(door, frame);
+        this.hellos.push(frame);
+        door.say({ op: "goodbye", ...no });
+        door.close(1008, no.error);
       } else if (frame.op === "hello") door.close(1008, "the frame has no seq");
       else this.#take(door, frame);
     }, (code) => {
@@ -175,6 +180,14 @@ export class FakeGate {
 
   #events(q, r) {
     const [token, last] = (q.headers["last-event-id"] ?? "").split("/");
+    const hello = { headers: q.headers, ...(token ? { token, last: Number(last) } : {}) };
+    const no = this.refuse(hello);
+    if (no) {
+      this.hellos.push(hello);
+      const { http, type = "application/json", body, retryAfter, ...told } = no;
+      r.writeHead(http, { "Content-Type": type, ...(retryAfter ? { "Retry-After": retryAfter } : {}) });
+      return r.end(body ?? JSON.stringify(told));
+    }
     r.writeHead(200, { "Content-Type": "text/event-stream" });
     r.flushHeaders();
     const door = {
@@ -184,7 +197,7 @@ export class FakeGate {
       cut: () => r.destroy(),
     };
     r.on("close", () => door.cut());
-    this.#welcome(door, { headers: q.headers, ...(token ? { token, last: Number(last) } : {}) });
+    this.#welcome(door, hello);
   }
 }
 

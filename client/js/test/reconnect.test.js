@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { clientOf, Diary, errorFrom, needsWebSocket, pair, quick } from "./kit.js";
+import { advice } from "../client/connection.js";
 import { FakeGate } from "./fakegate.js";
 
 /** A client that has heard push 1. */
@@ -216,6 +217,90 @@ test("a client follows advice only if it was told to", needsWebSocket, async (t)
     assert.deepEqual(await client.call("T", "x", "M"), { from });
     client.close();
   }
+});
+
+for (const transport of ["websocket", "sse"]) {
+  const needs = transport === "websocket" ? needsWebSocket : {};
+
+  test(`${transport}: of its gates a client goes to the one that a leaving gate names, at once, and shows it no token`, needs, async (t) => {
+    const gates = await Promise.all([1, 2, 3].map(() => FakeGate.start()));
+    t.after(() => Promise.all(gates.map((g) => g.stop())));
+    const [one, two, three] = gates;
+    const client = clientOf(t, gates.map((g) => g.url), { transport, backoff: { first: 60_000, longest: 60_000 } });
+    const diary = new Diary(client);
+    await client.ready();
+    one.push({ n: 1 });
+    await diary.has("push 1");
+    leave(one, [one.url, `${three.url}/`, "http://stranger:1", 7]);
+    await diary.has("open", 2);
+    assert.deepEqual([two.hellos.length, three.hellos.length, three.hellos[0].token], [0, 1, undefined]);
+    three.push({ n: 2 });
+    await diary.has("push 2");
+    three.cut();
+    await diary.has("waiting");
+    client.reconnect();
+    await diary.has("open", 3);
+    assert.ok(three.hellos[1].token, "the session is resumed where it is");
+    assert.deepEqual(diary.news, ["push 1", "reset 2..0", "push 2"]);
+    assert.equal(one.hellos.length + two.hellos.length, 1);
+  });
+
+  test(`${transport}: a session at a gate that was named is resumed there, and the given gates are for when it is gone`, needs, async (t) => {
+    const { gate: one, client } = await pair(t, {}, { transport, follow: true });
+    const two = await FakeGate.start();
+    t.after(() => two.stop());
+    const diary = new Diary(client);
+    await client.ready();
+    leave(one, [two.url]);
+    await diary.has("open", 2);
+    two.push({ n: 1 });
+    await diary.has("push 1");
+    two.cut();
+    await diary.has("open", 3);
+    two.push({ n: 2 });
+    await diary.has("push 2");
+    assert.deepEqual([one.hellos.length, two.hellos.length], [1, 2]);
+    assert.deepEqual(diary.news, ["reset 1..0", "push 1", "push 2"]);
+    await two.stop();
+    await diary.has("open", 4);
+    assert.equal(one.hellos.length, 2);
+    assert.equal(one.hellos[1].token, undefined, "a token was shown to another gate than its own");
+  });
+
+  test(`${transport}: gates that take clients in only to send them away are not hammered`, needs, async (t) => {
+    const { gate, client } = await pair(t, {}, { transport, backoff: { first: 60_000, longest: 60_000 } });
+    const diary = new Diary(client);
+    await client.ready();
+    leave(gate, [gate.url]);
+    await diary.has("open", 2);
+    leave(gate, [gate.url]);
+    await diary.has("waiting");
+    assert.ok(client.retryAt - Date.now() > 20_000);
+    assert.equal(gate.hellos.length, 2);
+    client.reconnect();
+    await diary.has("open", 3);
+  });
+}
+
+/** All who are connected hear that the gate leaves, and where to go. */
+function leave(gate, gates) {
+  for (const door of gate.doors) {
+    door.say({ op: door.kind === "sse" ? "closed" : "goodbye", error: "the gate stops", code: "NOT_READY", gates });
+    door.end?.();
+  }
+}
+
+test("advice leads nowhere that is not safe", () => {
+  const named = ["http://a:1", "https://b:1", "https://c:1/", "javascript:alert(1)", "ftp://x", "https:///", "", null, { a: 1 }];
+  const sorted = (from, bases, follow) => advice(named, from, bases, follow).sort();
+  assert.deepEqual(sorted("http://z", ["http://z"], true), ["http://a:1", "https://b:1", "https://c:1"]);
+  assert.deepEqual(sorted("https://z", ["https://z"], true), ["https://b:1", "https://c:1"]);
+  assert.deepEqual(sorted("https://z", ["https://z", "http://a:1", "https://b:1"], false), ["http://a:1", "https://b:1"]);
+  assert.deepEqual(sorted("https://b:1", ["https://b:1"], false), []);
+  for (let i = 0; i < 50; i++) assert.equal(advice(named, "https://z", ["https://z", "https://c:1"], true)[0], "https://c:1");
+  const first = new Set(Array.from({ length: 200 }, () => advice(named, "https://z", ["https://z"], true)[0]));
+  assert.equal(first.size, 2, "all clients go to one gate");
+  for (const nonsense of [undefined, null, "https://b:1", {}, 7]) assert.deepEqual(advice(nonsense, "https://z", ["https://z"], true), []);
 });
 
 test("where no WebSocket opens, events do", needsWebSocket, async (t) => {

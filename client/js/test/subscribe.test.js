@@ -54,6 +54,32 @@ test("a lost connection is a reset with a fresh snapshot", needsWebSocket, async
   assert.deepEqual((await room.next()).value, { version: "9", change: { n: 9 } });
 });
 
+test("after a lost connection an object is followed behind what came", needsWebSocket, async (t) => {
+  const { gate, client } = await published(t);
+  const first = { subscription: 1, incarnation: "42" };
+  gate.answer = () => ({ response: { subscription: 1 } });
+  const say = (frame) => gate.say({ op: "published", ...first, ...frame });
+  const room = client.subscribe("Room", "tea");
+  const asked = await gate.heard("subscribe");
+  assert.deepEqual([asked.incarnation, asked.version], [undefined, undefined]);
+  await new Promise((done) => setTimeout(done)); // the reply is behind us
+  say({ version: "7", snapshot: { n: 7 } });
+  say({ version: "8", change: { n: 8 } });
+  await room.next();
+  await room.next();
+  gate.cut();
+  const again = await gate.heard("subscribe", 2);
+  assert.deepEqual([again.incarnation, again.version], ["42", "8"]);
+  await new Promise((done) => setTimeout(done));
+  say({ version: "9", change: { n: 9 } });
+  assert.deepEqual((await room.next()).value, { version: "9", change: { n: 9 } });
+  gate.cut();
+  await gate.heard("subscribe", 3);
+  await new Promise((done) => setTimeout(done));
+  say({ version: "2", snapshot: { n: 2 }, reset: true, reason: "it began anew", incarnation: "43" });
+  assert.deepEqual((await room.next()).value, { version: "2", snapshot: { n: 2 }, reset: true, reason: "it began anew" });
+});
+
 test("what is not read in time is a snapshot again", needsWebSocket, async (t) => {
   const { gate, client, change } = await published(t);
   const room = client.subscribe("Room", "tea", { limit: 3 });
