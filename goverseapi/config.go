@@ -150,6 +150,9 @@ func (l *ConfigLoader) complete() error {
 		errs = append(errs, l.database.Validate())
 		l.config.OpenStore = openPostgres(l.database)
 	}
+	if l.document != nil && len(l.document.Cluster.AutoLoad) > 0 {
+		l.config.AutoLoadObjects = append(l.config.AutoLoadObjects, l.document.AutoLoads()...)
+	}
 	l.rules = l.config.ObjectAccessRules != nil || l.config.ObjectLifecycleRules != nil
 	if l.document != nil && !l.rules {
 		l.config.ObjectAccessRules, l.config.ObjectLifecycleRules = l.document.Rules()

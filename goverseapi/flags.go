@@ -22,6 +22,8 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.DurationVar(&cfg.NodeStabilityDuration, "stability", 10*time.Second, "for how long the nodes must have been the same before objects are moved to even them out")
 	fs.BoolVar(&cfg.CopyMessages, "copy-messages", false, "give each side of a call its own copy of the messages, and name the objects that change what would be shared: for finding mistakes")
 	fs.BoolVar(&cfg.LogOperations, "log-operations", false, "write a line for each call")
+	fs.StringVar(&cfg.Tracing.Endpoint, "trace-otlp", "", "`host:port` of a collector of OpenTelemetry traces (OTLP over gRPC); https://host:port with TLS (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)")
+	fs.Float64Var(&cfg.Tracing.Ratio, "trace-ratio", 0, "which `part` of the traces that begin here is kept, 0 to 1 (default: what OTEL_TRACES_SAMPLER says, else 0.01)")
 	secure.ClusterFlags(fs, &cfg.TLS, &cfg.EtcdTLS, &cfg.RequireTLS)
-	fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, profiles, /api/v1/objects/TYPE (default: none)")
+	fs.StringVar(&cfg.MetricsListenAddress, "ops-listen", "", "`host:port` of the operations port: /healthz, /ready, /metrics, and for callers on this machine /debug/ and /api/v1/objects/TYPE (default: none)")
 }

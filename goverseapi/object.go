@@ -22,6 +22,9 @@ func RegisterObjectType(obj Object, opts ...TypeOption) {
 	}
 }
 
+// AutoLoad names objects for ServerConfig.AutoLoadObjects.
+type AutoLoad = object.AutoLoad
+
 // State, embedded beside BaseObject, keeps an object's state as one message, without a
 // ToData and a FromData; see object.State.
 type State[T proto.Message] = object.State[T]

@@ -15,6 +15,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	"github.com/xiaonanln/goverse/inspector"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/util/logger"
@@ -78,10 +79,11 @@ func (s Standalone) runInspector(ctx context.Context, c *cluster.Cluster) error 
 	log := logger.NewLogger("inspector")
 	i, err := inspector.New(inspector.Config{
 		ListenAddress: s.Inspector, KV: c.KV(), Prefix: s.Server.EtcdPrefix, Token: os.Getenv(inspector.TokenVariable),
-		Listener: telemetry.Log(log, telemetry.LogOptions{}),
+		TLS: s.inspectorKeys(), RequireTLS: s.Server.RequireTLS, Dialer: c.Dialer(),
+		Listener: event.Tee(telemetry.Log(log, telemetry.LogOptions{}), s.Server.Events),
 	})
 	if err == nil {
-		err = i.Run(ctx, func(address string) { log.Infof("http://%s/ shows the cluster", address) })
+		err = i.Run(ctx, func(address string) { log.Infof("%s://%s/ shows the cluster", scheme(s.inspectorKeys()), address) })
 	}
 	if err != nil {
 		log.Warnf("there is no inspector: %v (--inspector-listen)", err)
@@ -163,6 +165,34 @@ func (s *Standalone) validate() error {
 // own for them.
 func (s *Standalone) shareKeys(gate *gateserver.GateServerConfig) {
 	gate.TLS, gate.RequireTLS = s.Server.TLS, s.Server.RequireTLS
+	gate.Tracing, gate.TracerProvider = s.Server.Tracing, s.Server.TracerProvider
+}
+
+// doorKeys is what clients are shown.
+func (s *Standalone) doorKeys() secure.TLSConfig {
+	keys := s.Gate.ClientTLS
+	if keys.CertFile == "" && keys.KeyFile == "" {
+		keys.CertFile, keys.KeyFile = s.Server.TLS.CertFile, s.Server.TLS.KeyFile
+	}
+	return keys
+}
+
+// inspectorKeys is what those who look at the cluster are shown: the same as clients,
+// without the need for a certificate, because they have a token. On loopback it is
+// nothing, like what the page is at without certificates.
+func (s *Standalone) inspectorKeys() secure.TLSConfig {
+	if len(secure.Exposed(secure.Link{Address: s.Inspector})) == 0 {
+		return secure.TLSConfig{}
+	}
+	keys := s.doorKeys()
+	return secure.TLSConfig{CertFile: keys.CertFile, KeyFile: keys.KeyFile}
+}
+
+func scheme(keys secure.TLSConfig) string {
+	if keys.Given() {
+		return "https"
+	}
+	return "http"
 }
 
 func listenable(address string) bool {
@@ -190,10 +220,7 @@ func samePort(a, b string) bool {
 
 // announce tells a person where to go.
 func (s *Standalone) announce(gate *gateserver.GateServer) {
-	scheme := "http"
-	if s.Server.TLS.Given() || s.Gate.ClientTLS.Given() {
-		scheme = "https"
-	}
+	scheme := scheme(s.doorKeys())
 	if s.Gate.Handler != nil {
 		fmt.Printf("open     %s://%s/\n", scheme, gate.HTTPAddr())
 	}

@@ -18,7 +18,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/xiaonanln/goverse/cluster"
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager/embedded"
 	"github.com/xiaonanln/goverse/gate/gateserver"
 	gate_pb "github.com/xiaonanln/goverse/gate/proto"
@@ -92,6 +94,7 @@ func (w *network) startNode(name string) {
 		DegradedMode:          string(w.mode),
 		CopyMessages:          w.of.CopyMessages,
 		Interceptors:          w.of.Interceptors,
+		AutoLoadObjects:       w.of.AutoLoad,
 		Events:                event.Listener{MessageChanged: complain(w.t)},
 	})
 	if err != nil {
@@ -162,14 +165,23 @@ func (w *network) unsettled() string {
 	return lackOf(w.view(), len(w.nodes))
 }
 
-// view is the first node's that has one.
 func (w *network) view() *consensusmanager.View {
-	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
-		if c := w.nodes[name].Cluster(); c != nil {
-			return c.View()
-		}
+	if c := w.first(); c != nil {
+		return c.View()
 	}
 	return new(consensusmanager.View)
+}
+
+func (w *network) desk() etcdmanager.KV { return w.first().KV() }
+
+// first is the first node's cluster that there is, by name.
+func (w *network) first() *cluster.Cluster {
+	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
+		if c := w.nodes[name].Cluster(); c != nil {
+			return c
+		}
+	}
+	return nil
 }
 
 func (w *network) runtime(node string) object.Runtime { return w.nodes[node] }

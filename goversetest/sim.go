@@ -129,7 +129,7 @@ func (s *sim) startNode(name string) {
 	}
 	p = s.process(cluster.Config{Address: at, BindStore: bind, StoreID: storeID(s.t, s.store), StoreCluster: s.storeCluster(), FreshCluster: s.fresh && s.alone, DegradedMode: s.mode == node.DegradedOn})
 	s.fresh = false
-	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.of.CopyMessages, Interceptors: s.of.Interceptors, Listener: s.listener(at)})
+	p.node = node.New(node.Config{Address: at, NumShards: numShards, Types: s.types, Call: p.cluster.Call, Probe: p.cluster.Probe, DegradedMode: s.mode, CopyMessages: s.of.CopyMessages, Interceptors: s.of.Interceptors, AutoLoad: s.of.AutoLoad, Listener: s.listener(at)})
 	p.node.SetPersistenceProvider(s.store)
 	d := &door{Service: p.cluster.Serve(server.HostOf(p.node))}
 	p.hangUp = s.net.Listen(at, d)
@@ -156,6 +156,9 @@ func runNode(ctx context.Context, c *cluster.Cluster, n *node.Node, d *door) err
 	var running sync.WaitGroup
 	running.Go(func() { end = n.Run(inner) })
 	err := c.Run(ctx, server.HostOf(n))
+	if err == nil {
+		n.EndPushes() // as a server does: everything is handed over
+	}
 	d.leave()
 	stop()
 	running.Wait()
@@ -285,6 +288,16 @@ func (s *sim) members(yield func(string, member) bool) {
 
 // view is the first node's, or a gate's where no node runs.
 func (s *sim) view() *consensusmanager.View {
+	if p := s.first(); p != nil {
+		return p.cluster.View()
+	}
+	return new(consensusmanager.View)
+}
+
+func (s *sim) desk() etcdmanager.KV { return s.first().cluster.KV() }
+
+// first is the first of the nodes, or of the gates where there is none, by name.
+func (s *sim) first() *simProcess {
 	for _, members := range []map[string]*simProcess{s.nodes, s.gates} {
 		first := ""
 		for name := range members {
@@ -293,10 +306,10 @@ func (s *sim) view() *consensusmanager.View {
 			}
 		}
 		if first != "" {
-			return members[first].cluster.View()
+			return members[first]
 		}
 	}
-	return new(consensusmanager.View)
+	return nil
 }
 
 func (s *sim) runtime(node string) object.Runtime { return s.nodes[node].node }

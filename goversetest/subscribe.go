@@ -17,6 +17,13 @@ type Subscription struct {
 // ends with Close.
 func (c *Client) Subscribe(ref string) *Subscription {
 	c.t.Helper()
+	return c.SubscribeFrom(ref, gate.Point{})
+}
+
+// SubscribeFrom is Subscribe for a client that has come so far with the object, here or at
+// another gate.
+func (c *Client) SubscribeFrom(ref string, from gate.Point) *Subscription {
+	c.t.Helper()
 	s, simulated := c.session.(*simSession)
 	if !simulated {
 		c.t.Fatalf("Subscribe(%s) is for the simulated world", ref)
@@ -24,7 +31,7 @@ func (c *Client) Subscribe(ref string) *Subscription {
 	f := &Subscription{client: c, feed: s.gate.feeds.Open(context.Background(), s.ID(), false)}
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	begun, err := f.feed.Subscribe(ctx, parse(c.t, ref))
+	begun, err := f.feed.SubscribeFrom(ctx, parse(c.t, ref), from)
 	if err != nil {
 		f.feed.Close()
 		c.t.Fatalf("client %s: subscribing to %s: %v", c.ID(), ref, err)

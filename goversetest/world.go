@@ -42,6 +42,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/cluster/sharding"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
@@ -53,6 +54,8 @@ type Cluster struct {
 	Types []Type
 	Nodes int
 	Gates int
+	// AutoLoad are the objects that the cluster has from its beginning.
+	AutoLoad []object.AutoLoad
 	// Interceptors are every node's.
 	Interceptors []object.Interceptor
 	// CopyMessages gives each side of a call its own copy of the messages, and fails the test
@@ -144,6 +147,7 @@ type place interface {
 	stopGate(name string)
 	unsettled() string // why, or ""
 	view() *consensusmanager.View
+	desk() etcdmanager.KV // where orders are given
 	address(node string) string
 	runtime(node string) object.Runtime
 	connect(gate string) (session, error)
@@ -268,6 +272,21 @@ func (w *World) Holder(ref string) string {
 		}
 	}
 	return ""
+}
+
+// MoveTo orders that an object's shard goes to a node, as an operator does, and waits until
+// it is there. It stays there while that process lives: Settle evens out the others.
+func (w *World) MoveTo(ref, node string) {
+	w.T.Helper()
+	shard := sharding.ID(sharding.GetShardID(parse(w.T, ref).ID, numShards))
+	if _, err := consensusmanager.Move(w.Context(), w.desk(), consensusmanager.DefaultPrefix, shard, w.address(node), consensusmanager.MaxStay); err != nil {
+		w.T.Fatalf("move %s to %s: %v", ref, node, err)
+	}
+	for deadline := time.Now().Add(patience); w.Holder(ref) != node; time.Sleep(settlePause) {
+		if time.Now().After(deadline) {
+			w.T.Fatalf("%s did not move to %s\n%v", ref, node, w.view())
+		}
+	}
 }
 
 // AddNode starts one more node and returns its name. Settle waits until it has its
