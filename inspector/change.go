@@ -44,6 +44,7 @@ const someShards = 32
 func changesBetween(was, is *Scene) []Change {
 	var list []Change
 	list = append(list, formedChanges(was, is)...)
+	list = append(list, actChanges(was, is)...)
 	list = append(list, nodeChanges(was, is)...)
 	list = append(list, gateChanges(was, is)...)
 	list = append(list, leaderChanges(was, is)...)
@@ -58,6 +59,16 @@ func formedChanges(was, is *Scene) []Change {
 		return []Change{{Kind: OfCluster, Text: "the cluster formed", Reason: "its quorum of nodes was there for the stability delay"}}
 	}
 	return nil
+}
+
+// actChanges is what operators ordered, with the command line, from anywhere.
+func actChanges(was, is *Scene) (list []Change) {
+	for _, a := range is.acts {
+		if !slices.Contains(was.acts, a) {
+			list = append(list, Change{Kind: OfAction, Text: "an operator ordered: " + a.String(), Reason: "it was " + a.Who})
+		}
+	}
+	return list
 }
 
 func nodeChanges(was, is *Scene) (list []Change) {
@@ -172,6 +183,8 @@ func moveOf(was, is *Scene, before, after *Shard) (move, bool) {
 	case !is.alive(before):
 		m.verb = after.Current + " took %s over from " + before.Current
 		m.reason = before.Current + " is gone"
+	case before.wanted == after.Current:
+		m.reason = "an operator wants them there"
 	default:
 		m.reason = "to even the load out"
 	}

@@ -24,34 +24,43 @@ func (i *Inspector) drain(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "the body is not {\"undo\": bool, \"force\": bool}: %v", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
-	defer cancel()
-	address, give, word := r.PathValue("address"), consensusmanager.Drain, "drain"
-	if order.Undo {
-		give, word = consensusmanager.Undrain, "take shards again"
-	}
-	mark, err := give(ctx, i.cfg.KV, i.cfg.Prefix, address, order.Force)
+	address := r.PathValue("address")
+	mark, err := i.order(r.Context(), address, order.Undo, order.Force, r.RemoteAddr)
 	if err != nil {
-		i.audit(event.Warn, address, fmt.Sprintf("the order that %s %s was not carried out", address, word), r, err)
 		fail(w, statusOf(err), "%s", wordsOf(err, address))
 		return
-	}
-	if mark.Changed {
-		i.audit(event.Info, address, fmt.Sprintf("an operator told %s to %s", address, word), r, nil)
 	}
 	l := diagnosis.Loads(diagnosis.Of(mark.Before, i.cfg.Prefix))[address]
 	write(w, http.StatusOK, encode(map[string]any{"address": address, "changed": mark.Changed, "held": l.Held, "target": l.Target}))
 }
 
-// audit tells of an operator's action: viewers, and who listens.
-func (i *Inspector) audit(s event.Severity, node, text string, r *http.Request, err error) {
-	c := Change{Kind: OfAction, Node: node, Text: text, Reason: "from " + r.RemoteAddr}
+// order has a node drain for an operator, who is at from, or takes that back.
+func (i *Inspector) order(ctx context.Context, address string, undo, force bool, from string) (consensusmanager.Mark, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	give, word := consensusmanager.Drain, "drain"
+	if undo {
+		give, word = consensusmanager.Undrain, "take shards again"
+	}
+	mark, err := give(ctx, i.cfg.KV, i.cfg.Prefix, address, force)
+	switch {
+	case err != nil:
+		i.audit(event.Warn, address, fmt.Sprintf("the order that %s %s was not carried out", address, word), from, err)
+	case mark.Changed:
+		i.audit(event.Info, address, fmt.Sprintf("an operator told %s to %s", address, word), from, nil)
+	}
+	return mark, err
+}
+
+// audit tells of the action of an operator who is at from: viewers, and who listens.
+func (i *Inspector) audit(s event.Severity, node, text, from string, err error) {
+	c := Change{Kind: OfAction, Node: node, Text: text, Reason: "from " + from}
 	if err != nil {
 		c.Reason += ": " + err.Error()
 	}
 	i.feed.Tell(c)
 	if heard := i.cfg.Listener.Notice; heard != nil {
-		heard(event.Notice{Severity: s, From: "inspector", Text: text + ", from " + r.RemoteAddr, Err: err})
+		heard(event.Notice{Severity: s, From: "inspector", Text: text + ", from " + from, Err: err})
 	}
 }
 

@@ -17,7 +17,7 @@ func (i *Inspector) explain(how explainer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := i.view.Load()
 		if v == nil || v.Meta == nil {
-			fail(w, http.StatusServiceUnavailable, "nothing was seen of the cluster yet")
+			fail(w, http.StatusServiceUnavailable, "%s", nothingSeen)
 			return
 		}
 		e, err := how(v, r)

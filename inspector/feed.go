@@ -30,6 +30,9 @@ type Feed struct {
 	changes []Change
 	counted uint64   // changes so far
 	frames  [][]byte // the last deltas
+	past    past
+	rates   []byte // the newest frame of them
+	rated   uint64 // how many there were
 	changed chan struct{}
 }
 
@@ -47,7 +50,7 @@ type snapshotFrame struct {
 	Stale   string   `json:"stale,omitempty"`
 	Scene   *Scene   `json:"scene"` // null: nothing was seen yet
 	Names   []string `json:"names"`
-	Shards  [][4]any `json:"shards"` // by number: [epoch, current, target, state]; addresses by their place in names, -1: none
+	Shards  [][]any  `json:"shards"` // by number: [epoch, current, target, state], and where an operator has ordered something, [node, "pin" or "move"]; addresses by their place in names, -1: none
 	Changes []Change `json:"changes"`
 }
 
@@ -59,7 +62,7 @@ type deltaFrame struct {
 	Stale   string   `json:"stale,omitempty"`
 	Scene   *Scene   `json:"scene,omitempty"`
 	Names   []string `json:"names,omitempty"`  // more of them
-	Shards  [][5]any `json:"shards,omitempty"` // that changed: [shard, epoch, current, target, state]
+	Shards  [][]any  `json:"shards,omitempty"` // that changed: [shard, epoch, current, target, state], and an order
 	Changes []Change `json:"changes,omitempty"`
 }
 
@@ -74,11 +77,11 @@ func (f *Feed) Show(scene *Scene) {
 		return
 	}
 	d := deltaFrame{Scene: scene, Changes: f.recordLocked(changesBetween(was, scene))}
-	known := len(f.names)
+	known, now := len(f.names), time.Now().UnixMilli()
 	for i := range scene.Shards {
 		if scene.Shards[i] != was.Shards[i] {
-			row := f.rowLocked(&scene.Shards[i])
-			d.Shards = append(d.Shards, [5]any{i, row[0], row[1], row[2], row[3]})
+			f.past.add(now, i, was.Shards[i])
+			d.Shards = append(d.Shards, append([]any{i}, f.rowLocked(&scene.Shards[i])...))
 		}
 	}
 	d.Names = f.names[known:]
@@ -93,6 +96,7 @@ func (f *Feed) restartLocked(scene *Scene) {
 	for i := range scene.Shards {
 		f.rowLocked(&scene.Shards[i]) // names every address: a snapshot adds none
 	}
+	f.past.begin(time.Now().UnixMilli())
 	f.frames = nil
 	f.number++
 	f.wakeLocked()
@@ -129,12 +133,20 @@ func (f *Feed) recordLocked(list []Change) []Change {
 }
 
 // rowLocked is a shard as viewers get it.
-func (f *Feed) rowLocked(s *Shard) [4]any {
+func (f *Feed) rowLocked(s *Shard) []any {
 	state := s.State.String()
 	if s.Damaged {
 		state = "damaged"
 	}
-	return [4]any{s.Epoch, f.nameLocked(s.Current), f.nameLocked(s.Target), state}
+	row := []any{s.Epoch, f.nameLocked(s.Current), f.nameLocked(s.Target), state}
+	if s.wanted == "" {
+		return row
+	}
+	how := "move"
+	if s.pinned {
+		how = "pin"
+	}
+	return append(row, f.nameLocked(s.wanted), how)
 }
 
 // nameLocked is the number of an address, a new one if need be; -1: it is none.
@@ -200,6 +212,26 @@ func (f *Feed) After(p Place) (frames [][]byte, next Place, changed <-chan struc
 	return frames, next, f.changed
 }
 
+// Rate makes frame the newest rates.
+func (f *Feed) Rate(frame []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rates = frame
+	f.rated++
+	f.wakeLocked()
+}
+
+// Rates is the newest rates, if they are newer than the nth that were, and which they
+// are; else nil. Ask After first: what it returns is closed when there are newer ones.
+func (f *Feed) Rates(n uint64) (frame []byte, nth uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rated == n {
+		return nil, n
+	}
+	return f.rates, f.rated
+}
+
 // Snapshot is the scene as a viewer begins with it.
 func (f *Feed) Snapshot() []byte {
 	f.mu.Lock()
@@ -210,7 +242,7 @@ func (f *Feed) Snapshot() []byte {
 func (f *Feed) snapshotLocked() []byte {
 	s := snapshotFrame{
 		Op: "snapshot", Life: f.life, Number: f.number, At: time.Now().UnixMilli(), Stale: f.stale, Scene: f.scene,
-		Shards: [][4]any{}, Changes: append([]Change{}, f.changes...),
+		Shards: [][]any{}, Changes: append([]Change{}, f.changes...),
 	}
 	if f.scene != nil {
 		for i := range f.scene.Shards {

@@ -3,11 +3,13 @@ package inspector
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/origin"
 )
 
@@ -38,6 +40,22 @@ func (i *Inspector) admit(w http.ResponseWriter, r *http.Request) (status int, w
 		return http.StatusUnauthorized, "this inspector wants its token: open it once with ?token=…, or send it as a bearer"
 	}
 	return 0, ""
+}
+
+// deny tells of who was refused.
+func (i *Inspector) deny(r *http.Request, status int, text string) {
+	on := i.cfg.Listener.AccessDenied
+	if on == nil {
+		return
+	}
+	why := event.ByAddress
+	switch {
+	case status == http.StatusUnauthorized:
+		why = event.ByHandler
+	case foreign(r) != "":
+		why = event.ByOrigin
+	}
+	on(event.AccessDenied{Where: event.AtInspector, Why: why, From: r.RemoteAddr, Err: errors.New(text)})
 }
 
 func (i *Inspector) knows(token string) bool {

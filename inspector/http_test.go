@@ -32,8 +32,21 @@ put shards/0001 {"e":1,"c":"b:1","ci":"b1","t":"b:1","h":"","n":"00000001"}`
 // start runs an inspector on a cluster of two nodes until the test ends.
 func start(t *testing.T, store *memkv.Store, token string) (url string) {
 	t.Helper()
-	kv := store.Connect()
-	i, err := New(Config{ListenAddress: "127.0.0.1:0", KV: kv, Token: token})
+	return startWith(t, store, Config{Token: token})
+}
+
+// startWith is start with more of the configuration.
+func startWith(t *testing.T, store *memkv.Store, cfg Config) (url string) {
+	t.Helper()
+	url, _ = startInspector(t, store, cfg)
+	return url
+}
+
+func startInspector(t *testing.T, store *memkv.Store, cfg Config) (url string, i *Inspector) {
+	t.Helper()
+	kv, token := store.Connect(), cfg.Token
+	cfg.ListenAddress, cfg.KV = "127.0.0.1:0", kv
+	i, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +66,7 @@ func start(t *testing.T, store *memkv.Store, token string) (url string) {
 	for seen := ""; !strings.Contains(seen, `"scene":{`); { // it has read etcd
 		_, seen = fetch(t, "GET", url+"/api/v1/snapshot", "", "Authorization", "Bearer "+token)
 	}
-	return url
+	return url, i
 }
 
 func fetch(t *testing.T, method, url, body string, headers ...string) (status int, answer string) {
@@ -95,6 +108,8 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/nothing", "", nil, 404, ""},
 		{"GET", "/healthz", "", nil, 200, "true"},
 		{"GET", "/api/v1/snapshot", "", nil, 200, `"names":["a:1","b:1"]`},
+		{"GET", "/api/v1/shards?at=1", "", nil, 200, `"names":["a:1","b:1"],"shards":[[1,0,0,"held"],[1,1,1,"held"]]`},
+		{"GET", "/api/v1/shards", "", nil, 400, "unix milliseconds"},
 		{"GET", "/api/v1/explain/shard/1", "", nil, 200, "b:1 holds it"},
 		{"GET", "/api/v1/explain/shard/2", "", nil, 404, "0 to 1"},
 		{"GET", "/api/v1/explain/shard/x", "", nil, 404, "0 to 1"},

@@ -15,10 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/xiaonanln/goverse/cluster/census"
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/peer"
 )
 
 // Config is what an inspector needs to know. Zero values mean the defaults.
@@ -33,6 +35,18 @@ type Config struct {
 	// Token lets in who gives it, as a bearer or by ?token= once. Empty: callers on this
 	// machine are let in, and nobody else.
 	Token string
+	// TLS encrypts the port: with an authority, viewers must have a certificate of it.
+	// RequireTLS: do not run where the port is in plain text beyond this machine.
+	TLS        TLSConfig
+	RequireTLS bool
+
+	// Dialer reaches the nodes as one of the cluster's processes. Nil: with the secret that
+	// is in etcd, as Name and with MemberTLS.
+	Dialer peer.Dialer
+	// Name is the host that the nodes know this process by. With MemberTLS, which nodes
+	// demand that have certificates themselves, its certificate has to name it.
+	Name      string
+	MemberTLS TLSConfig
 
 	Listener event.Listener
 }
@@ -47,6 +61,9 @@ const DefaultListenAddress = "127.0.0.1:8080"
 func (c Config) withDefaults() Config {
 	if c.ListenAddress == "" {
 		c.ListenAddress = DefaultListenAddress
+	}
+	if c.Name == "" {
+		c.Name = "inspector"
 	}
 	if c.Prefix == "" {
 		c.Prefix = consensusmanager.DefaultPrefix
@@ -71,7 +88,7 @@ func (c Config) Validate() error {
 	if c.KV == nil {
 		errs = append(errs, errors.New("an inspector needs the cluster's etcd"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkTLS())...)
 }
 
 const minToken = 16
@@ -83,9 +100,12 @@ func isLoopback(host string) bool {
 // Inspector serves the page and its feed. What it runs, in the order in which it ends:
 // the port; the viewers; the watch on etcd.
 type Inspector struct {
-	cfg  Config
-	feed *Feed
-	view atomic.Pointer[diagnosis.Picture] // what is explained; nil: nothing was seen yet
+	cfg     Config
+	feed    *Feed
+	peers   *census.Peers // set by Run
+	viewers atomic.Int64
+	looked  chan struct{}                     // holds a token when a viewer has come
+	view    atomic.Pointer[diagnosis.Picture] // what is explained; nil: nothing was seen yet
 }
 
 // New checks cfg. It opens nothing: Run does.
@@ -95,7 +115,7 @@ func New(cfg Config) (*Inspector, error) {
 	}
 	life := make([]byte, 8)
 	_, _ = rand.Read(life) // never fails
-	return &Inspector{cfg: cfg.withDefaults(), feed: NewFeed(hex.EncodeToString(life))}, nil
+	return &Inspector{cfg: cfg.withDefaults(), feed: NewFeed(hex.EncodeToString(life)), looked: make(chan struct{}, 1)}, nil
 }
 
 // Run serves until ctx ends or the port fails, and leaves nothing behind. It returns nil
@@ -107,16 +127,31 @@ func (i *Inspector) Run(ctx context.Context, ready func(address string)) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	server := &http.Server{
+		Handler: i.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx }, Protocols: new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // gRPC, on this machine
+	serve, err := i.serving(server)
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	dialer, err := i.dialer()
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	i.peers = census.NewPeers(dialer)
+	defer i.peers.Close()
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { i.follow(ctx) })
-
-	server := &http.Server{
-		Handler: i.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
+	parts.Go(func() { i.measure(ctx) })
 	failed := make(chan error, 1)
-	parts.Go(func() { failed <- server.Serve(l) })
+	parts.Go(func() { failed <- serve(l) })
 	if ready != nil {
 		ready(l.Addr().String())
 	}

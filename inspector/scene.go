@@ -20,6 +20,8 @@ type Scene struct {
 	Nodes    []Node   `json:"nodes"`
 	Gates    []string `json:"gates"`
 	Shards   []Shard  `json:"-"`
+
+	acts []consensusmanager.Act // of operators
 }
 
 // Health is one word, and the sentences that it stands for.
@@ -54,13 +56,15 @@ type Shard struct {
 	Damaged bool
 
 	registration string // of the holder
+	wanted       string // the node where an operator wants it; "" is none
+	pinned       bool   // for good, not as a move
 }
 
 // sceneOf is the scene of a picture.
 func sceneOf(v *diagnosis.Picture) *Scene {
 	s := &Scene{
 		Prefix: v.Prefix, Revision: v.Revision, Formed: v.Formed, Leader: v.Leader.Address, Term: v.Leader.Term,
-		Nodes: []Node{}, Gates: append([]string{}, v.Gates()...), Shards: make([]Shard, v.Table.Len()),
+		Nodes: []Node{}, Gates: append([]string{}, v.Gates()...), Shards: make([]Shard, v.Table.Len()), acts: v.Acts(),
 	}
 	if v.Meta != nil {
 		s.Cluster = v.Meta.Cluster
@@ -73,6 +77,9 @@ func sceneOf(v *diagnosis.Picture) *Scene {
 		s.Shards[i] = Shard{
 			Epoch: r.Epoch, Current: r.Current, Target: r.Target, State: r.State(v.Members()), Damaged: r.Damaged, registration: r.Registration,
 		}
+	}
+	for _, o := range v.Orders() {
+		s.Shards[o.Shard].wanted, s.Shards[o.Shard].pinned = o.To, o.Pin
 	}
 	s.Health = healthOf(v)
 	return s

@@ -55,9 +55,15 @@ func (i *Inspector) events(w http.ResponseWriter, r *http.Request) {
 
 // serve sends frames from a place on until ctx ends or one cannot be sent.
 func (i *Inspector) serve(ctx context.Context, p Place, send func([]byte) error) error {
+	defer i.look()()
+	var rated uint64
 	for {
 		frames, next, changed := i.feed.After(p)
 		p = next
+		rates, n := i.feed.Rates(rated)
+		if rated = n; rates != nil {
+			frames = append(frames, rates)
+		}
 		for _, frame := range frames {
 			if err := send(frame); err != nil {
 				return err

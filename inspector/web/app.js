@@ -1,18 +1,24 @@
-// The inspector's page: one feed, three views and a sidebar. What is selected is in the
+// The inspector's page: one feed, five views and a sidebar. What is selected is in the
 // address, so that it can be shared.
 
 import { Cluster } from "./feed.js";
 import { Overview, words } from "./overview.js";
+import { Graph } from "./graph/graph.js";
+import { count, span } from "./load.js";
+import { Objects } from "./objects.js";
+import { Search } from "./search.js";
 import { Shards } from "./shards.js";
 import { Timeline } from "./timeline.js";
 import { Side } from "./side.js";
-import { el, link, ago } from "./draw.js";
+import { el, away, ago } from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
 const cluster = new Cluster();
 const say = (text) => { $("say").textContent = text; };
 const views = {
   overview: new Overview(cluster, $("overview")),
+  graph: new Graph(cluster, $("graph"), say),
+  objects: new Objects(cluster, $("objects"), say),
   shards: new Shards(cluster, $("shards"), say),
   timeline: new Timeline(cluster, $("timeline")),
 };
@@ -64,11 +70,18 @@ function frame() {
   document.title = `${scene.health.level === "well" ? "" : `(${scene.health.level}) `}${scene.prefix.replace(/^\//, "")} – Goverse inspector`;
   const held = scene.nodes.reduce((n, node) => n + node.held, 0);
   const numbers = { nodes: scene.nodes.length, gates: scene.gates.length, "shards held": `${held} of ${cluster.shards.length}`, revision: scene.revision };
+  if (cluster.rates) Object.assign(numbers, busy(cluster.rates));
   $("numbers").replaceChildren(...Object.entries(numbers).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
   const last = cluster.changes.at(-1);
   $("latest").textContent = last ? `${last.text}${last.reason ? ` — ${last.reason}` : ""}` : "";
-  $("found").replaceChildren(...[...scene.nodes.map((n) => n.address)].map((a) => el("option", { value: a })));
 }
+
+function busy({ nodes }) {
+  const sum = (name) => nodes.reduce((n, node) => n + node[name], 0);
+  return { objects: count(sum("objects")), "calls/s": count(sum("calls")), "errors/s": count(sum("errors")), p99: span(Math.max(0, ...nodes.map((n) => n.p99))) };
+}
+
+cluster.addEventListener("rates", frame);
 
 function age() {
   const last = cluster.changes.at(-1);
@@ -81,10 +94,9 @@ cluster.addEventListener("change", ({ detail }) => {
   const { view, selection } = place();
   if (detail.all) go();
   else {
-    views.shards.changed(detail.shards);
+    views.shards.changed(detail.shards, detail);
     if (view !== "shards") views[view].draw();
-    const touched = detail.shards.some((id) => selection === `shard:${id}`) || detail.changes.some((c) => selection === `node:${c.node}` || selection === `node:${c.from}`);
-    if (touched) side.show(selection);
+    if (selection && side.touched(selection, detail)) side.show(selection);
   }
   for (const c of detail.changes) if (c.kind !== "shards") say(`${c.text}. ${c.reason ?? ""}`);
 });
@@ -94,22 +106,14 @@ setInterval(age, 1000);
 
 // ---- Finding, keys, light and dark -------------------------------------------
 
-$("search").addEventListener("submit", (e) => {
-  e.preventDefault();
-  const q = $("query").value.trim();
-  if (!q) return;
-  const shard = q.match(/^(?:shard\s*#?)?(\d{1,4})$/i);
-  if (shard) location.hash = `#/shards?sel=shard:${shard[1]}`;
-  else if (q.includes("/")) location.hash = link("object", q);
-  else location.hash = link("node", q);
-});
+new Search(cluster, $("search"), $("query"));
 $("health").addEventListener("click", () => { location.hash = "#/overview"; });
 addEventListener("keydown", (e) => {
   if (e.key === "/" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName)) {
     e.preventDefault();
     $("query").focus();
   }
-  if (e.key === "Escape" && !$("side").hidden && !$("ask").open) location.hash = `#/${place().view}`;
+  if (e.key === "Escape" && !$("side").hidden && !$("ask").open) location.hash = away();
 });
 const remembered = localStorage.getItem("theme");
 if (remembered) document.documentElement.dataset.theme = remembered;

@@ -12,6 +12,7 @@ export class Cluster extends EventTarget {
   changes = []; // oldest first
   stale = ""; // why it is not of now
   heard = 0; // when, by this clock
+  rates = null; // the latest frame of rates; null: none came yet
   #life = "";
   #number = 0;
   #failures = 0;
@@ -64,6 +65,10 @@ export class Cluster extends EventTarget {
     this.#expect();
     if (frame.op === "snapshot") this.#begin(frame);
     if (frame.op === "delta" && !this.#follow(frame)) return;
+    if (frame.op === "rates") {
+      this.rates = frame;
+      this.dispatchEvent(new Event("rates"));
+    }
     this.#become("live");
   }
 
@@ -89,11 +94,12 @@ export class Cluster extends EventTarget {
     if (f.scene) this.scene = f.scene;
     this.names.push(...(f.names ?? []));
     this.stale = f.stale ?? "";
+    const was = new Map((f.shards ?? []).map(([id]) => [id, this.shards[id]]));
     for (const [id, ...row] of f.shards ?? []) this.shards[id] = row;
     const fresh = f.changes ?? [];
     this.changes.push(...fresh);
     this.changes.splice(0, this.changes.length - 1000);
-    this.#tell({ all: false, shards: (f.shards ?? []).map((s) => s[0]), changes: fresh });
+    this.#tell({ all: false, shards: (f.shards ?? []).map((s) => s[0]), changes: fresh, was });
     return true;
   }
 

@@ -1,14 +1,20 @@
 import { confirmed } from "./actions.js";
-import { copyable, el, link, swatch } from "./draw.js";
+import { away, copyable, el, renew, swatch } from "./draw.js";
 import { ask } from "./feed.js";
+import { look } from "./look.js";
+import { told } from "./graph/told.js";
+import { Orders } from "./shards/orders.js";
+import { fromText, severalTold } from "./shards/several.js";
 
 /** The sidebar: why the selected shard, object or node is where it is, and what can be done. */
 export class Side {
   #asked = 0;
+  #shown = ""; // the selection
+  #orders = null; // for the shards that are selected
 
   constructor(cluster, root) {
-    this.cluster = cluster;
-    this.root = root;
+    Object.assign(this, { cluster, root });
+    this.body = el("div", {});
   }
 
   async show(selection) {
@@ -19,13 +25,32 @@ export class Side {
     const path = kind === "object" ? id.split("/").map(encodeURIComponent).join("/") : encodeURIComponent(id);
     let body;
     try {
-      body = this.#explained(kind, id, await ask(`/api/v1/explain/${kind}/${path}`));
+      body = told(this.cluster, kind, id) ?? severalTold(this.cluster, kind, id) ?? this.#explained(kind, id, await ask(`/api/v1/explain/${kind}/${path}`));
     } catch (e) {
       body = [el("p", {}, e.message)];
     }
     if (asked !== this.#asked) return; // something else was selected meanwhile
+    if (selection !== this.#shown || !this.body.isConnected) this.#begin(selection, kind, id);
+    renew(this.body, body);
+  }
+
+  /** What stays for as long as this is selected: somebody may be using it. */
+  #begin(selection, kind, id) {
+    this.#shown = selection;
+    this.#orders?.end();
+    const ids = kind === "shard" || kind === "shards" ? fromText(id, this.cluster.shards.length) : [];
+    this.#orders = ids.length ? new Orders(this.cluster, ids) : null;
     this.root.replaceChildren(el("div", { class: "side-head" }, el("h2", {}, kind === "node" ? swatch(this.cluster, id) : "", `${kind} `, copyable(id)),
-      el("a", { href: link("", "").split("?")[0], "aria-label": "Close", id: "close" }, "✕")), ...body);
+      el("a", { href: away(), "aria-label": "Close", id: "close" }, "✕")), this.body, this.#orders?.element ?? "");
+  }
+
+  /** Whether what is selected is among what has changed. */
+  touched(selection, { shards, changes }) {
+    const [kind, id] = [selection.slice(0, selection.indexOf(":")), selection.slice(selection.indexOf(":") + 1)];
+    if (kind === "node") return changes.some((c) => c.node === id || c.from === id);
+    if (kind !== "shard" && kind !== "shards") return false;
+    const ids = new Set(fromText(id, this.cluster.shards.length));
+    return shards.some((shard) => ids.has(shard));
   }
 
   #explained(kind, id, e) {
@@ -38,6 +63,7 @@ export class Side {
       el("h3", {}, "Facts"),
       el("dl", { class: "facts" }, e.order.flatMap((name) => [el("dt", {}, name), el("dd", { class: "mono" }, e.facts[name])])),
       kind === "node" ? this.#actions(id) : "",
+      kind === "object" ? look(id) : "",
     ].filter(Boolean);
   }
 

@@ -1,0 +1,54 @@
+package inspectorcmd
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/event"
+	"github.com/xiaonanln/goverse/internal/secure"
+)
+
+// secure completes the flags for etcd from the environment, as GOVERSE_ETCD is, and
+// refuses plain text if it is to.
+func (o *options) secure(fs *flag.FlagSet) error {
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, name := range []string{"etcd-tls-cert", "etcd-tls-key", "etcd-tls-ca"} {
+		if value := os.Getenv("GOVERSE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))); value != "" && !given[name] {
+			_ = fs.Set(name, value) // a text: it cannot fail
+		}
+	}
+	if !o.requireTLS {
+		return nil
+	}
+	var errs []error
+	for _, e := range etcdmanager.Endpoints(o.etcd) {
+		errs = append(errs, secure.Refused(secure.Exposed(secure.Link{What: "the connection to etcd", Address: e, Encrypted: o.etcdTLS.Given(), Mend: "give --etcd-tls-ca, and --etcd-tls-cert and --etcd-tls-key if etcd wants to know its clients"})))
+	}
+	return errors.Join(errs...)
+}
+
+// etcdCredentials are nil for plain text.
+func (o *options) etcdCredentials(on event.Listener) (credentials.TransportCredentials, error) {
+	if !o.etcdTLS.Given() {
+		return nil, nil
+	}
+	keys, err := secure.Open(o.etcdTLS, on)
+	if err != nil {
+		return nil, fmt.Errorf("TLS to etcd: %w", err)
+	}
+	return keys.Credentials(), nil
+}
+
+func (o *options) scheme() string {
+	if o.tls.Given() {
+		return "https"
+	}
+	return "http"
+}
