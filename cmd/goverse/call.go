@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/object"
 )
 
@@ -38,7 +39,8 @@ The outcome is NotExecuted, Executed, or Unknown: then look before you call agai
 		Example: `  goverse call ChatRoom/general Join '{"userName":"guest"}'
   goverse call Counter/apples Add 5
   goverse call ChatRoom/general Send - < message.json
-  goverse call ChatRoom/general Join --gate http://gate1.example:48000`,
+  goverse call ChatRoom/general Join --gate http://gate1.example:48000
+  goverse call ChatRoom/general Join --gate gate1:48000 --gate-tls-ca certs/ca.pem`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 3 {
 				return nil
@@ -57,7 +59,7 @@ The outcome is NotExecuted, Executed, or Unknown: then look before you call agai
 			return p.showReply(reply)
 		}),
 	}
-	c.Flags().StringVar(&gate, "gate", "http://localhost:48000", "the gate's HTTP port, `URL` or host:port")
+	p.gateFlags(c, &gate)
 	return c
 }
 
@@ -67,31 +69,39 @@ const maxReply = 64 << 20
 // request is a call that is ready to be sent.
 type request struct {
 	gate string
+	verb string // of HTTP
 	url  string
 	body []byte
+	ops  bool // gate is a node's operations port
 }
 
 func (p *program) request(gate string, args []string) (request, error) {
-	ref, err := parseRef(args[0])
+	r, _, err := p.objectRequest(gate, args[0])
 	if err != nil {
 		return request{}, err
-	}
-	if slices.Contains([]string{"call", "create", "delete"}, ref.Type) {
-		return request{}, usagef("object %q: the path of a gate means something else by %s; such a type is called from programs only", args[0], ref.Type)
 	}
 	if err := object.ValidName(args[1]); err != nil {
 		return request{}, usagef("method %q: %w", args[1], err)
 	}
-	base, err := gateURL(gate)
+	r.verb, r.url = http.MethodPost, r.url+"/"+segment(args[1])
+	r.body, err = p.body(args[2:])
+	return r, err
+}
+
+// objectRequest is a request that still wants its verb, to the object that name names.
+func (p *program) objectRequest(gate, name string) (request, object.Ref, error) {
+	ref, err := parseRef(name)
 	if err != nil {
-		return request{}, err
+		return request{}, ref, err
 	}
-	body, err := p.body(args[2:])
+	if slices.Contains([]string{"call", "create", "delete"}, ref.Type) {
+		return request{}, ref, usagef("object %q: the path of a gate means something else by %s; such a type is called from programs only", name, ref.Type)
+	}
+	base, err := p.gateURL(gate)
 	if err != nil {
-		return request{}, err
+		return request{}, ref, err
 	}
-	path := []string{base, "api/v1/objects", segment(ref.Type), segment(ref.ID), segment(args[1])}
-	return request{gate: base, url: strings.Join(path, "/"), body: body}, nil
+	return request{gate: base, url: strings.Join([]string{base, "api/v1/objects", segment(ref.Type), segment(ref.ID)}, "/")}, ref, nil
 }
 
 // segment is one segment of a path. A gate takes . and .. as they are, but those on
@@ -101,17 +111,6 @@ func segment(s string) string {
 		return strings.ReplaceAll(s, ".", "%2E")
 	}
 	return url.PathEscape(s)
-}
-
-func gateURL(gate string) (string, error) {
-	if !strings.Contains(gate, "://") {
-		gate = "http://" + gate
-	}
-	u, err := url.Parse(gate)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", usagef("--gate %q: want a URL, as http://localhost:48000", gate)
-	}
-	return strings.TrimRight(u.String(), "/"), nil
 }
 
 func (p *program) body(args []string) ([]byte, error) {
@@ -146,26 +145,33 @@ const grace = time.Second
 func (p *program) exchange(ctx context.Context, r request) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.flags.timeout+grace)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url, bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.verb, r.url, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.gate, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Goverse-Timeout", p.flags.timeout.String())
-	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}, CheckRedirect: asItCame}
+	way, keys, err := p.gateWay(req.URL)
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Transport: way, CheckRedirect: asItCame}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, p.unanswered(ctx, r, err)
+		return nil, p.unanswered(ctx, r, keys, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	switch {
 	case err != nil:
-		return nil, p.unanswered(ctx, r, err)
+		return nil, p.unanswered(ctx, r, keys, err)
 	case len(body) > maxReply:
 		return nil, fmt.Errorf("%s: the reply has more than %d bytes (%v)", r.gate, maxReply, fault.Executed)
 	}
-	return body, understood(r, resp.StatusCode, body)
+	if err := understood(r, resp.StatusCode, body); err != nil {
+		return nil, p.plainly(ctx, r, err)
+	}
+	return body, nil
 }
 
 // asItCame follows no redirect: a gate sends none.
@@ -173,7 +179,7 @@ func asItCame(*http.Request, []*http.Request) error { return http.ErrUseLastResp
 
 // understood is the error that a gate answered with, or that it is no gate.
 func understood(r request, status int, body []byte) error {
-	if status == http.StatusOK && json.Valid(body) {
+	if (status == http.StatusOK || status == http.StatusCreated) && json.Valid(body) {
 		return nil
 	}
 	var f struct {
@@ -182,19 +188,29 @@ func understood(r request, status int, body []byte) error {
 		Outcome string `json:"outcome"`
 	}
 	if json.Unmarshal(body, &f) != nil || f.Code == "" {
-		return fmt.Errorf("%s answers with HTTP %d and no words of a gate's (%v): is it a gate's HTTP port?", r.gate, status, fault.OutcomeUnknown)
+		if r.ops {
+			return notAGate{fmt.Errorf("%s answers with HTTP %d and no words of a node's (%v): is it a node's operations port (--ops-listen)?", r.gate, status, fault.OutcomeUnknown)}
+		}
+		return notAGate{fmt.Errorf("%s answers with HTTP %d and no words of a gate's (%v): is it a gate's HTTP port?", r.gate, status, fault.OutcomeUnknown)}
 	}
 	return fmt.Errorf("%s (%s): %s", f.Code, cmp.Or(f.Outcome, fault.OutcomeUnknown.String()), f.Error)
 }
 
+// notAGate is the error of an answer that no gate gives.
+type notAGate struct{ error }
+
 // unanswered says what is known of a call that got no reply.
-func (p *program) unanswered(ctx context.Context, r request, err error) error {
+func (p *program) unanswered(ctx context.Context, r request, keys *secure.Files, err error) error {
 	var refused *net.OpError
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // which does not repeat the URL
 	}
 	switch {
+	case unshaken(err):
+		return fmt.Errorf("%s (%v): %w", r.gate, fault.NotExecuted, keys.Explain(err))
+	case errors.As(err, &refused) && refused.Op == "dial" && r.ops:
+		return fmt.Errorf("no node's operations port answers at %s (%v): start a node with --ops-listen, or name its port with --ops or GOVERSE_OPS: %w", r.gate, fault.NotExecuted, err)
 	case errors.As(err, &refused) && refused.Op == "dial":
 		return fmt.Errorf("no gate answers at %s (%v): start one, or name it with --gate or GOVERSE_GATE: %w", r.gate, fault.NotExecuted, err)
 	case ctx.Err() != nil:

@@ -2,16 +2,19 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/diagnosis"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/secure"
 )
 
 const defaultEtcd = "localhost:2379"
@@ -23,6 +26,9 @@ type commonFlags struct {
 	dataDir string
 	output  string
 	timeout time.Duration
+	etcdTLS secure.TLSConfig
+	gateTLS secure.TLSConfig // of commands that call a gate
+	nodeTLS secure.TLSConfig // of commands that ask nodes
 
 	etcdFrom    origin
 	dataDirFrom origin
@@ -44,36 +50,39 @@ func (f *commonFlags) define(root *cobra.Command) {
 	fs.StringVar(&f.dataDir, "data-dir", ".goverse", "`directory` of a program with an etcd of its own")
 	fs.StringVarP(&f.output, "output", "o", "table", "`format` of the output: table or json")
 	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for etcd or a gate")
+	goFlags(root.PersistentFlags(), func(fs *flag.FlagSet) {
+		f.etcdTLS.Flags(fs, "etcd-tls", "that etcd is shown, if it wants one", "etcd's certificate is from; without it etcd is spoken to in plain text")
+	})
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // variables is the flags that may come from the environment: --etcd-prefix from
 // GOVERSE_ETCD_PREFIX.
-var variables = []string{"etcd", "etcd-prefix", "data-dir", "gate", "timeout"}
+var variables = []string{"etcd", "etcd-prefix", "etcd-tls-cert", "etcd-tls-key", "etcd-tls-ca", "data-dir", "gate", "ops", "gate-tls-cert", "gate-tls-key", "gate-tls-ca", "node-tls-cert", "node-tls-key", "node-tls-ca", "timeout"}
 
 // prepare completes the flags from the environment and checks them.
 func (p *program) prepare(c *cobra.Command) error {
-	for _, flag := range variables {
-		f := c.Flag(flag)
+	for _, name := range variables {
+		f := c.Flag(name)
 		if f == nil {
 			continue
 		}
 		if f.Changed {
 			if f.Value.String() == "" {
-				return fmt.Errorf("--%s is given without a value; leave the flag out for its default", flag)
+				return fmt.Errorf("--%s is given without a value; leave the flag out for its default", name)
 			}
-			p.flags.from(flag, byFlag)
+			p.flags.from(name, byFlag)
 			continue
 		}
-		name := "GOVERSE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-		value, _ := p.environment(name)
+		variable := "GOVERSE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		value, _ := p.environment(variable)
 		if value == "" {
 			continue
 		}
 		if err := f.Value.Set(value); err != nil {
-			return fmt.Errorf("%s=%q: %w", name, value, err)
+			return fmt.Errorf("%s=%q: %w", variable, value, err)
 		}
-		p.flags.from(flag, byEnvironment)
+		p.flags.from(name, byEnvironment)
 	}
 	return p.flags.check()
 }
@@ -96,7 +105,11 @@ func (f *commonFlags) check() error {
 	case strings.TrimRight(f.prefix, "/") == "":
 		return fmt.Errorf("--etcd-prefix %q: want a name, as %s", f.prefix, consensusmanager.DefaultPrefix)
 	case f.etcd != "":
-		return etcdmanager.Config{Endpoints: etcdmanager.Endpoints(f.etcd)}.Validate()
+		cfg := etcdmanager.Config{Endpoints: etcdmanager.Endpoints(f.etcd)}
+		if f.etcdTLS.Given() {
+			cfg.Credentials = credentials.NewTLS(nil) // the files are read when etcd is dialled
+		}
+		return cfg.Validate()
 	}
 	return nil
 }
@@ -112,6 +125,8 @@ func (f *commonFlags) endpoints() (list []string, why string, err error) {
 	}
 	own, err := etcdmanager.EndpointIn(f.dataDir)
 	switch {
+	case err == nil && f.etcdTLS.Given():
+		return nil, "", fmt.Errorf("--etcd-tls-… is for an etcd elsewhere, and %s has the address of a program's own, on loopback and in plain text: leave it out, or name the etcd with --etcd", etcdmanager.LockFile(f.dataDir))
 	case err == nil:
 		return []string{own}, "its address is in " + etcdmanager.LockFile(f.dataDir), nil
 	case f.dataDirFrom != byDefault:
@@ -126,7 +141,11 @@ func (p *program) connect() (etcdmanager.KV, error) {
 	if err != nil {
 		return nil, err
 	}
-	kv, err := p.dial(etcdmanager.Config{Endpoints: list, DialTimeout: p.flags.timeout, RequestTimeout: p.flags.timeout})
+	cfg := etcdmanager.Config{Endpoints: list, DialTimeout: p.flags.timeout, RequestTimeout: p.flags.timeout}
+	if cfg.Credentials, err = p.etcdCredentials(); err != nil {
+		return nil, err
+	}
+	kv, err := p.dial(cfg)
 	switch {
 	case err == nil:
 		return kv, nil

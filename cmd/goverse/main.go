@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 )
 
@@ -37,8 +39,9 @@ type program struct {
 	out, err    io.Writer
 	environment func(name string) (value string, ok bool)
 	dial        func(etcdmanager.Config) (etcdmanager.KV, error)
-	terminal    bool // out is one: it can be drawn anew
-	interactive bool // err is one
+	terminal    bool   // out is one: it can be drawn anew
+	interactive bool   // err is one
+	operator    string // who gives orders; "": nobody who is told of
 
 	flags commonFlags
 }
@@ -46,8 +49,20 @@ type program struct {
 func newProgram(in io.Reader, out, err *os.File) *program {
 	return &program{
 		in: in, out: out, err: err, environment: os.LookupEnv, terminal: isTerminal(out), interactive: isTerminal(err),
-		dial: dialEtcd,
+		dial: dialEtcd, operator: operator(),
 	}
+}
+
+// operator is who runs this program, as the system has it: ann@laptop.
+func operator() string {
+	name, host := "somebody", "an unknown host"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
 }
 
 func dialEtcd(cfg etcdmanager.Config) (etcdmanager.KV, error) {
@@ -77,12 +92,15 @@ func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, 
 func (p *program) run(ctx context.Context, args []string) int {
 	root := p.root()
 	root.SetArgs(args)
-	command, err := root.ExecuteContextC(ctx)
+	command, err := root.ExecuteContextC(consensusmanager.WithOperator(ctx, p.operator))
 	var failed failure
 	var wrong usage
+	var ended exited
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &ended):
+		return ended.code
 	case errors.As(err, &failed) && !errors.As(err, &wrong):
 		p.complain(err)
 		return exitFailed
@@ -104,24 +122,33 @@ func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "goverse",
 		Short: "See what a Goverse cluster is doing, and why",
-		Long: `goverse shows what a Goverse cluster is doing and says why, drains nodes and calls objects.
+		Long: `goverse shows what a Goverse cluster is doing and says why, drains nodes, moves shards and calls objects.
 
 It reads the cluster's etcd. Beside a program with an etcd of its own (go run ./samples/chat)
 it needs no flags: it finds that etcd through the program's data directory.
 
 What was asked for is on standard output, everything else on standard error.
 
-Flags win over the environment (GOVERSE_ETCD, GOVERSE_ETCD_PREFIX, GOVERSE_DATA_DIR,
-GOVERSE_GATE, GOVERSE_TIMEOUT), and that over the defaults.
+An etcd or a gate that encrypts its connections is reached with --etcd-tls-ca and --gate-tls-ca,
+which name the authority of its certificate, and ...-cert and ...-key where it wants one.
+
+Flags win over the environment (GOVERSE_ETCD, GOVERSE_ETCD_PREFIX, GOVERSE_ETCD_TLS_CA,
+GOVERSE_DATA_DIR, GOVERSE_GATE, GOVERSE_GATE_TLS_CA, GOVERSE_TIMEOUT and so on), and that over
+the defaults.
 
 Exit codes:
   0  done
   1  it failed; standard error says why, and whether anything was changed
   2  the command line makes no sense`,
-		Example: `  goverse nodes                                 who is there, and how many shards each holds
+		Example: `  goverse new greeter                           begin a program
+  goverse dev                                   run a cluster of it here, and replace it as it changes
+  goverse nodes                                 who is there, and how many shards each holds
   goverse shards                                the states of all shards
   goverse explain object ChatRoom/general       where it is, why, and what it waits for
+  goverse top                                   how busy nodes, types and objects are
+  goverse doctor                                what is wrong, and what to do
   goverse drain 10.0.0.1:47000 --wait           move everything off a node before it is stopped
+  goverse move 4711 10.0.0.2:47000              move one shard, with all that is in it
   goverse call ChatRoom/general Join '{"userName":"guest"}'
   source <(goverse completion bash)             completion, also of the nodes' addresses`,
 		Args:          cobra.ArbitraryArgs,
@@ -140,7 +167,9 @@ Exit codes:
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	p.flags.define(root)
-	root.AddCommand(p.nodes(), p.gates(), p.shards(), p.explain(), p.drain(), p.call(), p.db(), p.config(), p.cert(), p.version())
+	root.AddCommand(p.nodes(), p.gates(), p.shards(), p.objects(), p.top(), p.explain(), p.doctor(), p.drain(), p.move(),
+		p.call(), p.createObject(), p.deleteObject(), p.push(), p.db(), p.config(), p.cert(), p.dev(), p.newProject(),
+		p.gate(), p.inspector(), p.version())
 	return root
 }
 

@@ -76,6 +76,15 @@ func TestExitCodes(t *testing.T) {
 		{here, "GOVERSE_ETCD_PREFIX=/", "nodes", 2, "", `--etcd-prefix "/"`},
 		{here, "", "nodes --data-dir testdata", 1, "", "no program has its data in testdata"},
 		{here, "GOVERSE_DATA_DIR=/nowhere", "nodes", 1, "", "no program has its data in /nowhere"},
+		{here, "", "gate --help", 0, "goverse gate --etcd localhost:2379", ""},
+		{here, "", "help inspector", 0, "goverse inspector --etcd localhost:2379", ""},
+		{here, "", "gate", 2, "", "needs the cluster's etcd: give --etcd host:port"},
+		{here, "", "gate --lisen x", 2, "", "goverse gate: flag provided but not defined: -lisen"},
+		{here, "", "inspector x", 2, "", `goverse inspector: unexpected argument "x"`},
+		{here, "", "inspector --data-dir /nowhere", 1, "", "no etcd to look at"},
+		{here, "", "--etcd=localhost:1 gate --listen 127.0.0.1:0 --http-listen off", 1, "", "etcd localhost:1: no answer"},
+		{here, "", "__complete gate --max-s", 0, "--max-sessions\tclients", ""},
+		{here, "", "__complete inspector --member-n", 0, "--member-name\thost", ""},
 		{here, "", "call A/b M --gate localhost:1", 1, "", "(NotExecuted)"},
 	} {
 		var environment []string
@@ -183,6 +192,7 @@ func TestARealCluster(t *testing.T) {
 	follow(t, etcd.Endpoint(), "both have shards", func(l nodeList) bool {
 		return len(l.Nodes) == 2 && l.Nodes[0].Held > 0 && l.Nodes[1].Held > 0 && l.Nodes[0].Held+l.Nodes[1].Held == 64
 	})
+	asks(t, goverse, a, b)
 	if out := goverse("drain", a, "--wait"); out.code != 0 || out.stdout != a+" has no shard left: its process can be stopped\n" {
 		t.Error(out)
 	}
@@ -211,6 +221,39 @@ func TestARealCluster(t *testing.T) {
 	})
 	if out := goverse("drain", b, "--undo"); out.code != 0 || !strings.Contains(out.stdout, "is ready again") {
 		t.Error(out)
+	}
+}
+
+// asks tries the commands that ask the nodes themselves.
+func asks(t *testing.T, goverse func(args ...string) outcome, a, b string) {
+	t.Helper()
+	if out := goverse("objects", "-o", "json"); !strings.Contains(out.stdout, `"objects": []`) || out.code != 0 && !strings.Contains(out.err, "the list lacks") {
+		t.Error(out)
+	}
+	if out := goverse("objects", "--node", "x:1"); out.code != 1 || !strings.Contains(out.err, "no node is registered as x:1") {
+		t.Error(out)
+	}
+	if out := goverse("objects", "--limit", "0"); out.code != 2 {
+		t.Error(out)
+	}
+	if out := goverse("top", "--times", "2"); out.code != 0 || strings.Count(out.stdout, a) != 2 || strings.Count(out.stdout, b) != 2 {
+		t.Error(out)
+	}
+	if out := goverse("top", "--every", "10ms"); out.code != 2 {
+		t.Error(out)
+	}
+	answered := false // a busy machine may let a node be silent for its short time
+	for n := 0; n < 10 && !answered; n++ {
+		out := goverse("doctor")
+		if !strings.Contains(out.stdout, "all 64 have a live holder") {
+			t.Error(out)
+		}
+		if answered = strings.Contains(out.stdout, "2 ports answered from here"); !answered {
+			t.Log(out)
+		}
+	}
+	if !answered {
+		t.Error("the nodes never answered")
 	}
 }
 

@@ -104,8 +104,8 @@ func (l shardList) table(w io.Writer) {
 	}
 }
 
-// census is the answer of shards.
-type census struct {
+// shardCensus is the answer of shards.
+type shardCensus struct {
 	Total   int            `json:"total"`
 	States  map[string]int `json:"states"`
 	Damaged int            `json:"damaged"`
@@ -118,9 +118,9 @@ type nodeLoad struct {
 	load
 }
 
-func newCensus(v *picture) census {
+func newCensus(v *picture) shardCensus {
 	counted := v.Census()
-	c := census{Total: v.Table.Len(), States: map[string]int{}, Damaged: counted.Damaged, Nodes: []nodeLoad{}}
+	c := shardCensus{Total: v.Table.Len(), States: map[string]int{}, Damaged: counted.Damaged, Nodes: []nodeLoad{}}
 	for i, name := range diagnosis.States {
 		c.States[name] = counted.States[i]
 	}
@@ -135,7 +135,7 @@ func newCensus(v *picture) census {
 	return c
 }
 
-func (c census) table(w io.Writer) {
+func (c shardCensus) table(w io.Writer) {
 	rows := [][]string{{"STATE", "SHARDS"}}
 	for _, name := range diagnosis.States {
 		if n := c.States[name]; n > 0 {

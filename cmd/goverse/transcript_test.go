@@ -30,7 +30,7 @@ func TestTranscripts(t *testing.T) {
 				return ""
 			case "run":
 				args := strings.Fields(d.Input)[1:]
-				return runOn(t, connectTo(t, store, args[0] != "drain"), nil, args...).String()
+				return runOn(t, connectTo(t, store, args[0] != "drain" && args[0] != "move"), nil, args...).String()
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)
 			return ""
