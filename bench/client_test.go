@@ -93,7 +93,7 @@ func echoCall(_ context.Context, c object.Call) (object.Payload, error) { return
 
 // overRoad is a cluster of one node, at the other end of the road between processes.
 func overRoad(tb testing.TB, svc peer.Service) router {
-	conn, err := peer.NewGRPCDialer(event.Listener{}).Dial(serveRoad(tb, svc))
+	conn, err := member("bench:1").Dialer(event.Listener{}).Dial(serveRoad(tb, svc))
 	if err != nil {
 		tb.Fatal(err)
 	}

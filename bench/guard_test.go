@@ -32,6 +32,20 @@ func TestAllocationsOfALocalCall(t *testing.T) {
 	}
 }
 
+// Logs and metrics at their default settings add nothing to it.
+func TestAllocationsOfACallThatIsHeard(t *testing.T) {
+	alone, heard := startNode(t), startHeard(t, heard())
+	for _, typ := range []string{"Typed", "Echo"} {
+		c := callOf(typ, "hot", "Say")
+		must(t, alone, c)
+		must(t, heard, c)
+		want := testing.AllocsPerRun(1000, func() { must(t, alone, c) })
+		if got := testing.AllocsPerRun(1000, func() { must(t, heard, c) }); got > want {
+			t.Errorf("%s: %v allocations, and %v where nobody hears of it", typ, got, want)
+		}
+	}
+}
+
 func TestBytesOfAnIdleObject(t *testing.T) {
 	const objects, most = 50_000, 480
 	n := startNode(t)

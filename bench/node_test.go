@@ -9,19 +9,23 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/cluster/sharding"
+	"github.com/xiaonanln/goverse/internal/callctx"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
 	"github.com/xiaonanln/goverse/internal/telemetry"
+	"github.com/xiaonanln/goverse/internal/tracing"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/util/logger"
@@ -73,7 +77,9 @@ func generated(name string, readOnly bool, method func(*Echo, context.Context, *
 // listens to its events.
 func startNode(b testing.TB) *node.Node { return startHeard(b, event.Listener{}) }
 
-func startHeard(b testing.TB, on event.Listener) *node.Node {
+func startHeard(b testing.TB, on event.Listener) *node.Node { return startWith(b, on, nil) }
+
+func startWith(b testing.TB, on event.Listener, tracer callctx.Tracer) *node.Node {
 	types := object.NewTypes()
 	if err := types.Register((*Echo)(nil), object.ReadOnlyMethods("Look"), object.WithIdleTimeout(-1)); err != nil {
 		b.Fatal(err)
@@ -85,8 +91,16 @@ func startHeard(b testing.TB, on event.Listener) *node.Node {
 		b.Fatal(err)
 	}
 	var n *node.Node
-	n = node.New(node.Config{Address: "bench:1", Types: types, MaxActivations: 2 * million, StopTimeout: time.Minute, Listener: on, Call: func(ctx context.Context, c object.Call) (object.Payload, error) {
-		return n.ServeCall(ctx, &peer.Request{Call: c})
+	n = node.New(node.Config{Address: "bench:1", Types: types, MaxActivations: 2 * million, StopTimeout: time.Minute, Listener: on, Tracer: tracer, Call: func(ctx context.Context, c object.Call) (object.Payload, error) {
+		if tracer == nil {
+			return n.ServeCall(ctx, &peer.Request{Call: c})
+		}
+		ctx, span := tracer.Begin(ctx, callctx.Stretch{Kind: callctx.Calling, Root: true, Op: c.Op.String(), Type: c.Ref.Type, ID: c.Ref.ID, Method: c.Method})
+		reply, err := n.ServeCall(ctx, &peer.Request{Call: c})
+		if span != nil {
+			span.End(err)
+		}
+		return reply, err
 	}})
 	claims := make([]node.Claim, sharding.NumShards)
 	for i := range claims {
@@ -203,39 +217,71 @@ func fill(tb testing.TB, n *node.Node, typ string, objects int) {
 	}
 }
 
-// BenchmarkListening is what logs, metrics and traces cost a call at a server's default
-// settings: calls on a node with their listener, and on one without, in turns.
+// BenchmarkListening is what logs, metrics and traces cost a call: on a node with a server's
+// listener, and that with a tracer which keeps one call in a hundred, and all, each of one that
+// nobody hears, in turns. It is processor time, where that is known: others may use the machine.
 func BenchmarkListening(b *testing.B) {
-	const rounds, calls = 15, 100_000
-	quiet := logger.New(slog.New(logger.NewTextHandler(io.Discard, slog.LevelInfo)))
+	const rounds, calls = 25, 20_000
+	clock := cpuTime
+	if began := time.Now(); clock() == 0 {
+		clock = func() time.Duration { return time.Since(began) }
+	}
 	for _, typ := range []string{"Typed", "Echo"} {
 		b.Run(typ, func(b *testing.B) {
-			nodes := [...]*node.Node{startNode(b), startHeard(b, event.Tee(telemetry.Log(quiet, telemetry.LogOptions{}), telemetry.NewMetrics(nil).Listener()))}
+			names := [...]string{"alone", "heard", "traced1", "traced100"}
+			nodes := [...]*node.Node{startNode(b), startHeard(b, heard()), startTraced(b, 0.01), startTraced(b, 1)}
 			c := callOf(typ, "hot", "Say")
 			turn := func(n *node.Node) float64 {
-				began := time.Now()
+				began := clock()
 				for range calls {
 					must(b, n, c)
 				}
-				return float64(time.Since(began)) / calls
+				return float64(clock()-began) / calls
 			}
-			var took [2][]float64
-			var ratios []float64
+			var took, ratios [len(nodes)][]float64
 			for b.Loop() {
 				for r := range rounds {
 					for k := range nodes {
-						which := (r + k) % 2
+						which := (r + k) % len(nodes)
 						took[which] = append(took[which], turn(nodes[which]))
 					}
-					ratios = append(ratios, 100*last(took[1])/last(took[0]))
+					for k := 1; k < len(nodes); k++ {
+						ratios[k] = append(ratios[k], 100*last(took[k])/last(took[0]))
+					}
 				}
 			}
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(median(took[0]), "alone-ns")
-			b.ReportMetric(median(took[1]), "heard-ns")
-			b.ReportMetric(median(ratios), "heard/alone-%")
+			for k, name := range names {
+				b.ReportMetric(median(took[k]), name+"-ns")
+				if k > 0 {
+					b.ReportMetric(median(ratios[k]), name+"/alone-%")
+				}
+			}
 		})
 	}
+}
+
+// heard is a server's listener at its default settings; its lines go nowhere.
+func heard() event.Listener {
+	quiet := logger.New(slog.New(logger.NewTextHandler(io.Discard, slog.LevelInfo)))
+	return event.Tee(telemetry.Log(quiet, telemetry.LogOptions{}), telemetry.NewMetrics(nil).Listener())
+}
+
+// forgetting is a collector that takes no time.
+type forgetting struct{}
+
+func (forgetting) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
+func (forgetting) Shutdown(context.Context) error                             { return nil }
+
+// startTraced runs a node that is heard and traced, as is who calls.
+func startTraced(b testing.TB, ratio float64) *node.Node {
+	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(forgetting{}), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
+	b.Cleanup(func() {
+		if err := p.Shutdown(context.Background()); err != nil {
+			b.Error(err)
+		}
+	})
+	return startWith(b, heard(), tracing.New(p, "node", "bench:1", func() bool { return rand.Float64() < ratio }))
 }
 
 func last(list []float64) float64 { return list[len(list)-1] }

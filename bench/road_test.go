@@ -16,6 +16,7 @@ import (
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/peer"
+	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/node"
 	"github.com/xiaonanln/goverse/object"
 )
@@ -57,7 +58,7 @@ func plainDesc() *grpc.ServiceDesc {
 
 // dialRoad calls over the road between nodes.
 func dialRoad(tb testing.TB, address string, c object.Call) caller {
-	conn, err := peer.NewGRPCDialer(event.Listener{}).Dial(address)
+	conn, err := member("bench:1").Dialer(event.Listener{}).Dial(address)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -74,6 +75,10 @@ func listen(tb testing.TB, s *grpc.Server) (address string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return serve(tb, s, l)
+}
+
+func serve(tb testing.TB, s *grpc.Server, l net.Listener) (address string) {
 	var done sync.WaitGroup
 	done.Go(func() { _ = s.Serve(l) })
 	tb.Cleanup(func() { s.Stop(); done.Wait() })
@@ -87,9 +92,22 @@ func servePlain(tb testing.TB) (address string) {
 }
 
 func serveRoad(tb testing.TB, svc peer.Service) (address string) {
-	s := grpc.NewServer(peer.ServerOptions()...)
-	peer.RegisterPeerService(s, svc, event.Listener{})
-	return listen(tb, s)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m := member(l.Addr().String())
+	s := grpc.NewServer(append(peer.ServerOptions(), m.ServerOptions()...)...)
+	doors := m.Register(s, svc, event.Listener{})
+	tb.Cleanup(doors.Close)
+	return serve(tb, s, l)
+}
+
+var secret = secure.NewSecret()
+
+// member is how a process proves to be one.
+func member(address string) *peer.Membership {
+	return &peer.Membership{Address: address, Secret: func(context.Context) (secure.Secret, error) { return secret, nil }}
 }
 
 // load has callers call for a while, each again when it has its reply, and returns

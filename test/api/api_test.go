@@ -328,7 +328,7 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.SettleResponse{}:             {"status=1", "response=2", "error=3", "failure=4"},
 		&gate_pb.ClientBatch{}:                {"frames=1"},
 		&gate_pb.ClientFrame{}: {"call=1", "timeout_micros=2", "hello=3", "call_object=4", "create_object=5", "delete_object=6",
-			"reliable_call_object=7", "settle=8", "cancel=9", "ack=10", "subscribe=20", "unsubscribe=21"},
+			"reliable_call_object=7", "settle=8", "cancel=9", "ack=10", "subscribe=20", "unsubscribe=21", "traceparent=30", "tracestate=31"},
 		&gate_pb.Hello{}:     {"resumable=1", "token=2", "last=3"},
 		&gate_pb.Ack{}:       {"seq=1"},
 		&gate_pb.Cancel{}:    nil,
@@ -340,11 +340,11 @@ func TestGateMessagesAreFrozen(t *testing.T) {
 		&gate_pb.Reset{}:   {"from=1", "to=2", "reason=3"},
 		&gate_pb.Goodbye{}: {"status=1", "gates=2"},
 
-		&gate_pb.SubscribeRequest{}:    {"type=1", "id=2"},
+		&gate_pb.SubscribeRequest{}:    {"type=1", "id=2", "incarnation=3", "version=4"},
 		&gate_pb.SubscribeResponse{}:   {"subscription=1"},
 		&gate_pb.UnsubscribeRequest{}:  {"subscription=1"},
 		&gate_pb.UnsubscribeResponse{}: nil,
-		&gate_pb.Published{}:           {"subscription=1", "version=2", "snapshot=3", "change=4", "reset=5", "reason=6", "failure=7"},
+		&gate_pb.Published{}:           {"subscription=1", "version=2", "snapshot=3", "change=4", "reset=5", "reason=6", "failure=7", "incarnation=8"},
 	} {
 		var got []string
 		fields := m.ProtoReflect().Descriptor().Fields()

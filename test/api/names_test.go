@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"flag"
+	"iter"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -103,7 +104,13 @@ var (
 		goverseclient.WithConnectionTimeout, goverseclient.WithCallTimeout, goverseclient.WithReconnectInterval, goverseclient.WithGRPCDialOptions,
 		goverseclient.WithLogger, goverseclient.WithOnConnect, goverseclient.WithOnDisconnect, goverseclient.WithOnMessage,
 	}
-	_ = []error{goverseclient.ErrNoAddresses, goverseclient.ErrNotConnected, goverseclient.ErrClientClosed, goverseclient.ErrConnectionFailed}
+	_ func(*goverseclient.Client, context.Context, string, string) (*goverseclient.Subscription, error) = (*goverseclient.Client).Subscribe
+	_ func(*goverseclient.Subscription, context.Context) (goverseclient.Update, error)                  = (*goverseclient.Subscription).Next
+	_ func(*goverseclient.Subscription, context.Context) iter.Seq2[goverseclient.Update, error]         = (*goverseclient.Subscription).Updates
+	_ func(*goverseclient.Subscription)                                                                 = (*goverseclient.Subscription).Unsubscribe
+	_                                                                                                   = goverseclient.UpdatesOf[proto.Message, proto.Message]
+
+	_ = []error{goverseclient.ErrUnsubscribed, goverseclient.ErrNoAddresses, goverseclient.ErrNotConnected, goverseclient.ErrClientClosed, goverseclient.ErrConnectionFailed}
 	_ = []goverse_pb.ReliableCallStatus{goverse_pb.ReliableCallStatus_UNKNOWN, goverse_pb.ReliableCallStatus_PENDING,
 		goverse_pb.ReliableCallStatus_SUCCESS, goverse_pb.ReliableCallStatus_FAILED, goverse_pb.ReliableCallStatus_SKIPPED}
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/xiaonanln/goverse/gate"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
 )
@@ -55,7 +56,16 @@ type watcher struct {
 	version uint64
 	told    bool
 	resets  int
-	mu      sync.Mutex // protects n, version and resets
+	mu      sync.Mutex // protects the fields above
+
+	incarnation uint64 // of the last snapshot; likewise
+}
+
+// point is how far it has come.
+func (o *watcher) point() gate.Point {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return gate.Point{Incarnation: o.incarnation, Version: o.version}
 }
 
 func (o *watcher) watch(ctx context.Context, s *goversetest.Subscription) {
@@ -79,6 +89,9 @@ func (o *watcher) watch(ctx context.Context, s *goversetest.Subscription) {
 			o.t.Errorf("%s: behind %d at version %d came %d at %d", o.ref, o.n, o.version, v.Value, p.Version)
 		}
 		o.n, o.version, o.told = v.Value, p.Version, true
+		if p.Snapshot {
+			o.incarnation = p.Incarnation
+		}
 		o.mu.Unlock()
 	}
 }
@@ -151,5 +164,53 @@ func TestSubscriptionsThroughMovesAndKills(t *testing.T) {
 		}
 		add(2)
 		agree("in the end")
+	})
+}
+
+// A client that loses its connection, or its gate, goes on behind what it has: nothing is
+// missing, nothing comes twice, and it sees no reset while the object's node has what came
+// since.
+func TestSubscriptionsGoOnAtAnotherGate(t *testing.T) {
+	types := []goversetest.Type{
+		goversetest.Of((*KeptTally)(nil), goverseapi.ReadOnlyMethods("Look")),
+		goversetest.Of((*FleetingTally)(nil), goverseapi.ReadOnlyMethods("Look"), goverseapi.WithDurability(goverseapi.Volatile)),
+	}
+	goversetest.Sim(t, goversetest.Cluster{Nodes: 2, Gates: 2, Types: types}, func(w *goversetest.World) {
+		gates := w.Gates()
+		c := w.Connect(gates[0])
+		for _, ref := range []string{"KeptTally/a", "FleetingTally/a"} {
+			o := &watcher{t: t, ref: ref}
+			add := func(times int) {
+				for range times {
+					w.Call(ref, "Add", wrapperspb.Int64(0))
+				}
+			}
+			visit := func(gate string, add func()) {
+				s := w.Connect(gate).SubscribeFrom(ref, o.point())
+				ctx, cancel := context.WithCancel(context.Background())
+				var watching sync.WaitGroup
+				watching.Go(func() { o.watch(ctx, s) })
+				add()
+				time.Sleep(time.Second) // of the bubble: it has come
+				cancel()
+				watching.Wait()
+				s.Close()
+				want := w.Call(ref, "Look", wrapperspb.Int64(0)).(*wrapperspb.Int64Value).Value
+				if n, resets := o.at(); n != want || resets != 0 {
+					t.Errorf("%s at %s: at %d after %d resets, want %d", ref, gate, n, resets, want)
+				}
+			}
+			add(2)
+			for i := range 6 {
+				visit(gates[i%2], func() { add(3) })
+				add(4) // while it is away
+				if i == 3 {
+					w.RestartGate(gates[i%2]) // the one that it was at
+					time.Sleep(5 * time.Second)
+				}
+			}
+			visit(gates[0], func() {})
+		}
+		c.Close()
 	})
 }

@@ -34,9 +34,10 @@ var (
 type fleet struct {
 	t       *testing.T
 	dir     string
-	w       *world // nil on loopback
-	etcd    string // its endpoints
-	store   string // PostgreSQL's URL; "" is SQLite
+	w       *world   // nil on loopback
+	etcd    string   // its endpoints
+	store   string   // PostgreSQL's URL; "" is SQLite
+	keys    []string // flags for TLS that each process gets
 	members []*member
 	kv      etcdmanager.KV
 
@@ -82,10 +83,16 @@ func newFleetWith(t *testing.T, w *world) *fleet {
 
 func newFleetOn(t *testing.T, w *world, endpoints ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), w: w, etcd: strings.Join(endpoints, ","), nodes: map[string]*program{}, gates: map[string]*program{},
+	return newFleetBy(t, w, etcdmanager.Config{Endpoints: endpoints})
+}
+
+// newFleetBy is a fleet that has no process yet; cfg is the test's own way to its etcd.
+func newFleetBy(t *testing.T, w *world, cfg etcdmanager.Config) *fleet {
+	t.Helper()
+	f := &fleet{t: t, dir: t.TempDir(), w: w, etcd: strings.Join(cfg.Endpoints, ","), nodes: map[string]*program{}, gates: map[string]*program{},
 		roads: map[string]*road{}, inbound: map[string]*road{}, listen: map[string]string{}, hosts: map[string]*host{}}
 	var err error
-	if f.kv, err = etcdmanager.Dial(etcdmanager.Config{Endpoints: endpoints}); err != nil {
+	if f.kv, err = etcdmanager.Dial(cfg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -119,7 +126,7 @@ func (f *fleet) launch(binary func() (string, error), at *host, etcd string, arg
 		f.t.Fatal(err)
 	}
 	s := &site{binary: path, dir: f.dir, host: at, env: []string{"GOVERSE_LOGBOOK_JOURNAL=" + f.dir}}
-	return s.launch(f.t, append(args, "--etcd", etcd)...)
+	return s.launch(f.t, append(append(args, "--etcd", etcd), f.keys...)...)
 }
 
 // node starts a node at an address, a new one if it is "", and returns the address.

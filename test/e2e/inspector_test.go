@@ -20,7 +20,7 @@ var inspectorBinary = sync.OnceValues(func() (string, error) { return buildAt("c
 // is drained are seen, with the reason, on every page; and draining works from there.
 func TestInspector(t *testing.T) {
 	f := newFleet(t)
-	f.begin(3, 1)
+	gates := f.begin(3, 1)
 	p := f.launch(inspectorBinary, nil, f.etcd, "--listen", "127.0.0.1:0")
 	t.Cleanup(p.kill)
 	if !p.says("open     http://", 30*time.Second) {
@@ -39,7 +39,40 @@ func TestInspector(t *testing.T) {
 	}
 	well := `document.getElementById("health").textContent === "All is well"`
 	b.until("three nodes are there and all is well", rows(3)+" && "+well)
+
+	// Calls are seen where they run, by type, and at the gate that they come through.
+	calls := newLoad(t, gates, 40, 12)
+	number := func(cell string) string {
+		return `[...document.querySelectorAll("#overview ` + cell + `")].some((td) => parseFloat(td.textContent) > 0)`
+	}
+	b.until("calls are seen", number("td[data-rate=calls]")+" && "+number("td[data-rate=commits]")+" && "+number("td[data-rate=objects]"))
+	b.until("their types are seen", number("tr[data-type=DurableLog] td:nth-child(4)"))
+	b.until("the gate's calls are seen", number("tr[data-gate] td:nth-child(3)"))
 	b.picture("inspector-overview")
+
+	// Objects: a page of them, one of them, its state, its calls, and its end.
+	b.do("goes to the objects", chromedp.Navigate(url+"#/objects"))
+	b.until("they are listed", `document.querySelectorAll("#objects tr[data-object]").length === 12`)
+	calls.end()
+	b.picture("inspector-objects")
+	b.do("looks for some of a type", chromedp.Navigate(url+"#/objects?type=DurableLog"))
+	b.until("they are listed alone", `document.querySelectorAll("#objects tr[data-object]").length === 6`)
+	b.do("opens one", chromedp.Click(chromedp.CSS(`#objects tr[data-object] a`)))
+	b.until("it is explained", `["live on", "Durable", "Append", "client"].every((s) => document.getElementById("look")?.innerText.includes(s))`)
+	b.until("its state is shown", `document.getElementById("state")?.innerText.includes("@type")`)
+	b.picture("inspector-object")
+	b.do("deactivates it", chromedp.Click(chromedp.CSS("#deactivate")))
+	b.until("what that does is said", `document.getElementById("ask").innerText.includes("Its state is stored first")`)
+	b.do("says yes", chromedp.Click(chromedp.CSS("#yes")))
+	b.until("it has ended", `document.getElementById("side").innerText.includes("It has ended")`)
+
+	// The graph asks for the same: from near a node shows the objects that live on it.
+	of := eval[string](b, `document.querySelector("#objects tr[data-object] td:nth-child(2)").innerText`)
+	b.do("goes to its node in the graph", chromedp.Navigate(url+"#/graph?sel=node:"+of))
+	b.until("the graph is drawn", graphHas("node:"+of))
+	b.do("goes nearer", chromedp.Focus(chromedp.CSS("#graph .stage")), press("Enter", 13))
+	b.until("a live object is there", `document.getElementById("graph").stage.keys().some((key) => key.startsWith("object:") && document.getElementById("graph").stage.words(key).includes(" on `+of+`"))`)
+	b.do("goes back", chromedp.Navigate(url+"#/overview"))
 
 	seen := func(what, expression string, since time.Time) {
 		t.Helper()
@@ -57,6 +90,7 @@ func TestInspector(t *testing.T) {
 	b.do("opens a shard by keyboard", chromedp.Focus(chromedp.CSS("#shards canvas")), press("ArrowRight", 39), press("ArrowRight", 39), press("Enter", 13))
 	b.until("the shard is explained", `/sel=shard:\d+/.test(location.hash) && document.getElementById("side").innerText.includes("holds it, and calls run there")`)
 	b.picture("inspector-shards")
+	ordering(b, f)
 
 	// Draining from the node's own page: what it will do is said in numbers first.
 	b.do("goes to the node", chromedp.Navigate(url+"#/overview?sel=node:"+fourth))
@@ -86,7 +120,7 @@ func TestInspector(t *testing.T) {
 	b.picture("inspector-timeline")
 
 	b.do("takes the telephone, at night", size(390, 844), prefersDark())
-	for _, view := range []string{"overview", "shards", "timeline"} {
+	for _, view := range []string{"overview", "objects", "shards", "timeline"} {
 		b.do("goes to "+view, chromedp.Navigate(url+"#/"+view))
 		b.until("it is there", `!document.getElementById("`+view+`").hidden`)
 		if wide := eval[int](b, `document.documentElement.scrollWidth`); wide > 390 {

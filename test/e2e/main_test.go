@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 5), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
-	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 10000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
+	rounds   = flag.Int("e2e.rounds", intFromEnv("GOVERSE_E2E_ROUNDS", 3), "kills of TestKill; also GOVERSE_E2E_ROUNDS")
+	messages = flag.Int("e2e.messages", intFromEnv("GOVERSE_E2E_MESSAGES", 3000), "acknowledged messages before each kill; also GOVERSE_E2E_MESSAGES")
 	seed     = flag.Uint64("e2e.seed", 0, "what the chances of TestKill, TestPartitions and TestEtcdTroubles are made of; 0 = a new one")
 	pictures = flag.String("e2e.pictures", "", "directory for pictures of the page; none without it")
 )
@@ -67,6 +67,7 @@ func openWorkshop() (clean func()) {
 var (
 	chatBinary    = sync.OnceValues(func() (string, error) { return build("chat", raceEnabled) })
 	chatAsShipped = sync.OnceValues(func() (string, error) { return build("chat", false) })
+	goverseBinary = sync.OnceValues(func() (string, error) { return buildAt("cmd/goverse", "goverse", false) })
 	counterBinary = sync.OnceValues(func() (string, error) { return build("counter", raceEnabled) })
 )
 

@@ -7,55 +7,133 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xiaonanln/goverse/test/spawn"
 )
 
-// TestReadmes does what the samples' READMEs tell a reader to do, and compares what
-// they promise: `$ go run` starts the program (and kills the one before), `$ curl`
-// runs as it is written, except for the port. In an answer, … is anything.
+// TestReadmes does what the samples' READMEs and the guide tell a reader to do, and
+// compares what they promise: `$ go run` starts the program (and kills the one before), with
+// the flags that stand there, `$ curl` runs as it is written, except for the ports, and `$ goverse` beside the program's
+// data. In an answer, … is anything.
 func TestReadmes(t *testing.T) {
 	t.Parallel()
-	for sample, binary := range map[string]func() (string, error){"chat": chatBinary, "counter": counterBinary} {
-		t.Run(sample, func(t *testing.T) {
-			t.Parallel()
-			readme, err := os.ReadFile("../../samples/" + sample + "/README.md")
+	for _, page := range readmes {
+		t.Run(strings.TrimSuffix(page.path, ".md"), func(t *testing.T) {
+			text, err := os.ReadFile("../../" + page.path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if lines := strings.Count(string(readme), "\n"); lines > 70 {
+			if lines := strings.Count(string(text), "\n"); page.lines > 0 && lines > page.lines {
 				t.Errorf("the README has %d lines; it is to fit on a screen", lines)
 			}
-			s := newSite(t, binary)
-			var p *program
-			asked := 0
-			for _, c := range steps(string(readme)) {
-				switch {
-				case c.line == "go run ./samples/"+sample:
-					if p != nil {
-						p.kill()
-					}
-					p = s.start(t)
-				case strings.HasPrefix(c.line, "curl "):
-					if p == nil {
-						t.Fatalf("%s: the program does not run yet", c.line)
-					}
-					asked++
-					got := curl(t, strings.ReplaceAll(c.line, "localhost:48000", s.http))
-					if !c.promises(got) {
-						t.Errorf("%s\nanswers  %s\npromised %s", c.line, got, c.answer)
-					}
-				default:
-					t.Errorf("what is %q?", c.line)
-				}
-			}
-			if asked < 3 {
-				t.Errorf("only %d curl lines were found", asked)
+			s := newSite(t, page.binary)
+			if asked := s.follow(t, steps(string(text))); asked < page.asked {
+				t.Errorf("only %d commands were found", asked)
 			}
 		})
 	}
+}
+
+var readmes = []struct {
+	path   string
+	binary func() (string, error)
+	lines  int // at most; 0: any
+	asked  int // commands, at least
+}{
+	{"samples/chat/README.md", chatBinary, 70, 3},
+	{"samples/counter/README.md", counterBinary, 70, 3},
+	{"docs/guide/start.md", counterBinary, 0, 4},
+	{"docs/guide/durability.md", counterBinary, 0, 2},
+	{"docs/guide/cluster.md", counterBinary, 0, 3},
+	{"docs/guide/clients.md", counterBinary, 0, 3},
+	{"docs/guide/operating.md", counterBinary, 0, 5},
+}
+
+// Every curl line of the guide and of those READMEs is one that TestReadmes runs: on a page
+// that it follows, behind a prompt.
+func TestEveryCurlLineIsRun(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/guide/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	followed := map[string]bool{}
+	for _, page := range readmes {
+		followed["../../"+page.path] = true
+		if !strings.HasPrefix(page.path, "docs/guide/") {
+			pages = append(pages, "../../"+page.path)
+		}
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := 0
+		for _, c := range steps(string(text)) {
+			if strings.HasPrefix(c.line, "curl ") {
+				run++
+			}
+		}
+		there := len(regexp.MustCompile(`(?m)^\s*(\$ )?curl `).FindAll(text, -1))
+		if run != there || there > 0 && !followed[page] {
+			t.Errorf("%s has %d curl lines, and %d behind a prompt; is it followed: %v", page, there, run, followed[page])
+		}
+	}
+}
+
+// follow does steps, and says how many ask for an answer.
+func (s *site) follow(t *testing.T, list []step) (asked int) {
+	t.Helper()
+	const operators = "localhost:48100"
+	ops := spawn.FreeAddress(t)
+	var p *program
+	for _, c := range list {
+		var got string
+		switch {
+		case strings.HasPrefix(c.line, "go run ./samples/"):
+			if p != nil {
+				p.kill()
+			}
+			flags := strings.Fields(strings.ReplaceAll(c.line, operators, ops))[3:]
+			p = s.start(t, flags...)
+			continue
+		case p == nil:
+			t.Fatalf("%s: the program does not run yet", c.line)
+		case strings.HasPrefix(c.line, "curl "):
+			got = curl(t, strings.NewReplacer("localhost:48000", s.http, operators, ops).Replace(c.line))
+		case strings.HasPrefix(c.line, "goverse "):
+			got = s.goverse(t, strings.Fields(c.line)[1:]...)
+		default:
+			t.Errorf("what is %q?", c.line)
+			continue
+		}
+		asked++
+		if !c.promises(got) {
+			t.Errorf("%s\nanswers  %s\npromised %s", c.line, got, c.answer)
+		}
+	}
+	return asked
+}
+
+// goverse runs the command line beside the program's data, and returns what it prints.
+func (s *site) goverse(t *testing.T, args ...string) string {
+	t.Helper()
+	path, err := goverseBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(within(t, 30*time.Second), path, args...)
+	cmd.Env = append(os.Environ(), "GOVERSE_DATA_DIR="+s.data)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("goverse %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // step is a line of a README's console block, and the lines below it.

@@ -17,7 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/test/logbook"
 )
 
-var long = flag.Bool("e2e.long", false, "all troubles of TestPartitions and TestEtcdTroubles, and the long ones: some minutes")
+var long = flag.Bool("e2e.long", false, "all troubles of TestPartitions and TestEtcdTroubles, and the long ones, the measurements of TestPages, and each program with each signal: some minutes")
 
 const leaseTTL = 5 * time.Second
 

@@ -175,8 +175,8 @@ var mutants = []mutant{
 	{
 		name: "reply-before-commit", removes: "the reply of a durable call does not wait for its commit", stories: faults,
 		edits: []edit{{"node/frame.go",
-			`		if err := a.awaitDurable(ctx, seq); err != nil {`,
-			`		if err := a.awaitDurable(ctx, min(seq, a.save.durable)); err != nil {`}},
+			`		err := a.awaitDurable(ctx, seq)`,
+			`		err := a.awaitDurable(ctx, min(seq, a.save.durable))`}},
 	},
 	{
 		name: "unkept-is-not-executed", removes: "a call whose commit failed says that it did not run, whatever it did elsewhere", stories: faults,

@@ -6,7 +6,7 @@
 // A seed that failed once is kept in testdata/graveyard and runs first for ever:
 //
 //	go test ./test/random -random.seed=N      one seed, and what happened in it
-//	go test ./test/random -random.seeds=5000  more of them than CI runs
+//	go test ./test/random -random.seeds=5000  more of them than CI runs (script/long.sh)
 //
 // Behind a grave's seed there may stand calm: it failed while stores had no troubles yet
 // and every method heeded its context, and is told like that (-random.calm).
@@ -28,7 +28,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("random.seed", 0, "the only seed to run; what happens is printed")
-	seeds   = flag.Int("random.seeds", 300, "how many stories to tell: two thirds of them with faults")
+	seeds   = flag.Int("random.seeds", 120, "how many stories to tell: two thirds of them with faults")
 	graves  = flag.Bool("random.graveyard", true, "whether seeds that failed once run first")
 	first   = flag.Uint64("random.first", 1, "the first seed")
 	calm    = flag.Bool("random.calm", false, "tell stories without troubles of the store, and without methods that insist")

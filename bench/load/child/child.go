@@ -52,7 +52,12 @@ func Start(ctx context.Context, role string, env ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Role: role, cmd: exec.Command(program), ended: make(chan struct{})}
+	return StartOf(ctx, program, role, env...)
+}
+
+// StartOf is Start for another build of this program.
+func StartOf(ctx context.Context, program, role string, env ...string) (p *Process, err error) {
+	p = &Process{Role: role, cmd: exec.Command(program), ended: make(chan struct{})}
 	p.cmd.Env = append(append(os.Environ(), variable+"="+role), env...)
 	p.cmd.Stderr = &p.errors
 	p.cmd.SysProcAttr = apart()
@@ -119,6 +124,12 @@ func (p *Process) release() {
 
 // gone is the error of a child that is no longer there.
 func (p *Process) gone() error { return fmt.Errorf("the %s process has ended", p.Role) }
+
+// Signal sends the child a signal. One that was stopped does not answer until it goes on.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// PID is the child's number in the operating system.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Ended is closed once the child has.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
