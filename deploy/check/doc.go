@@ -1,0 +1,4 @@
+// Package check holds what is in deploy/ against the schemas of those who read it, and
+// against the programs that it starts. It is a module of its own: nobody else needs these
+// schemas.
+package check
