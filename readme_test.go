@@ -47,8 +47,8 @@ func TestREADMEProgram(t *testing.T) {
 	}()
 
 	lines := regexp.MustCompile(`(?m)^curl -d (\S+) localhost:48000(\S+)\s+# (.*)$`).FindAllSubmatch(text, -1)
-	if len(lines) < 2 {
-		t.Fatal("README.md has no curl lines for the program")
+	if all := bytes.Count(text, []byte("\ncurl ")); len(lines) < 2 || len(lines) != all {
+		t.Fatalf("README.md has %d curl lines for the program, and %d in all", len(lines), all)
 	}
 	for _, line := range lines {
 		if got := post(t, "http://"+ports[1]+string(line[2]), string(line[1])); got != string(line[3]) {
@@ -61,6 +61,21 @@ func TestREADMEProgram(t *testing.T) {
 func build(t *testing.T, source []byte) string {
 	t.Helper()
 	dir := t.TempDir()
+	outsideModule(t, dir, "counter")
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), source, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-mod=mod", "-o", "counter", ".")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return filepath.Join(dir, "counter")
+}
+
+// outsideModule makes dir a module with the versions of this one.
+func outsideModule(t *testing.T, dir, name string) {
+	t.Helper()
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -74,21 +89,14 @@ func build(t *testing.T, source []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{
-		"main.go": source,
-		"go.mod":  fmt.Appendf(nil, "module counter\n\ngo %s\nrequire github.com/xiaonanln/goverse v0.0.0\n\nreplace github.com/xiaonanln/goverse => %s\n", requires, here),
-		"go.sum":  sum,
+	for file, content := range map[string][]byte{
+		"go.mod": fmt.Appendf(nil, "module %s\n\ngo %s\nrequire github.com/xiaonanln/goverse v0.0.0\n\nreplace github.com/xiaonanln/goverse => %s\n", name, requires, here),
+		"go.sum": sum,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "build", "-mod=mod", "-o", "counter", ".")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return filepath.Join(dir, "counter")
 }
 
 func freePorts(t *testing.T, n int) (addresses []string) {
