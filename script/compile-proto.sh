@@ -25,8 +25,8 @@ protos() { find "$@" -name '*.proto' -not -path './.*' -not -path '*/node_module
 "$bin/protoc" -I proto -plugin "$bin/protoc-gen-go" -out "$out/proto" goverse/options.proto
 
 # The services of these are objects; those of all others are gRPC's.
-mapfile -t objects < <(protos ./samples ./test)
-mapfile -t others < <(protos . | grep -v -e '^proto/goverse/' -e '^samples/' -e '^test/')
+mapfile -t objects < <(protos ./samples ./test ./cmd/goverse/starter)
+mapfile -t others < <(protos . | grep -v -e '^proto/goverse/' -e '^samples/' -e '^test/' -e '^cmd/goverse/starter/')
 "$bin/protoc" -plugin "$bin/protoc-gen-go" -plugin "$bin/protoc-gen-go-grpc" -out "$out" "${others[@]}"
 go build -o "$bin/protoc-gen-go-goverse" ./cmd/protoc-gen-go-goverse
 "$bin/protoc" -I . -I proto -plugin "$bin/protoc-gen-go" -plugin "$bin/protoc-gen-go-goverse" -out "$out" "${objects[@]}"

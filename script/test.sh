@@ -219,6 +219,22 @@ static_peers() {
   without "bench/peers, not even built: its modules are not here (cd bench/peers && go mod download)"
 }
 
+# deploy holds deploy/ against the schemas of those who read it, which are modules that
+# nothing else here needs.
+deploy() (
+  cd deploy/check || return 1
+  go list -deps -test ./... >/dev/null 2>"$tmp/deploy.log" || return 3
+  go vet ./... && "$tmp/staticcheck" ./... && go test -count=1 ./...
+)
+
+deploy_checked() {
+  local outcome=0
+  deploy || outcome=$?
+  [ "$outcome" = 3 ] || return "$outcome"
+  cat "$tmp/deploy.log"
+  without "deploy/check: its modules could not be fetched (cd deploy/check && go mod download)"
+}
+
 # SQLite itself is C that was translated to Go. Watched by the race detector it takes
 # several times as long, and nothing is found in it that is ours. Only this package may be
 # left out: it has no generic code, of which an unwatched instance could be linked in place
@@ -235,18 +251,19 @@ go_test() {
 
 # tests runs the packages, and then by themselves those that compare speeds, those that
 # start processes, and the one test that takes a single late renewal amiss: these have to
-# keep up with real clocks. What compares speeds, and the model checker, which has one
-# goroutine, are not built with the race detector.
+# keep up with real clocks. What compares speeds, the model checker, which has one
+# goroutine, and the attacks of hostile clients, beside which others are to be served in
+# time, are not built with the race detector.
 tests() {
   go build -o "$tmp/testlines" ./script/testlines || return 1
   local packages
-  mapfile -t packages < <(go list ./... | grep -v -e '/test/e2e$' -e '/test/bank$' -e '/test/model$')
+  mapfile -t packages < <(go list ./... | grep -v -e '/test/e2e$' -e '/test/bank$' -e '/test/model$' -e '/test/hostile$' -e '/bench/continuity$')
   [ "${#packages[@]}" -gt 0 ] || return 1
   # Three at a time: some wait for a disk or a database.
   go_test packages -p 3 -skip '^TestEmbeddedEtcd$' "${packages[@]}" || return 1
   go_test etcd -run '^TestEmbeddedEtcd$' ./cluster || return 1
-  race='' go_test guards -p 1 ./bench ./test/model || return 1
-  go_test processes -p 1 ./test/e2e ./test/bank || return 1
+  race='' go_test guards -p 1 ./bench ./test/model ./test/hostile || return 1
+  go_test processes -p 1 ./test/e2e ./test/bank ./bench/continuity || return 1
 }
 
 # fuzz_one PACKAGE TARGET: one core's worth; fuzzing runs as many as there are cores.
@@ -286,6 +303,7 @@ step "gofmt" formatted
 step "go vet" go vet ./...
 step "staticcheck" static
 step "bench/peers, built" static_peers
+step "deploy, checked" deploy_checked
 step "compile-proto --check" script/compile-proto.sh --check
 step "go test ${race:+$race }${short:+$short }./..." tests
 [ -n "$nofuzz" ] || step "fuzz, ${FUZZTIME:-5s} each" fuzzing
