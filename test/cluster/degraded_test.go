@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/goversetest"
 	logbook_pb "github.com/xiaonanln/goverse/test/logbook/proto"
@@ -96,12 +97,13 @@ func TestTakenOverWhileCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.CutFromEtcd("node1")
-		for began := time.Now(); time.Since(began) < 5*time.Second; w.Advance(100 * time.Millisecond) {
+		// Its last renewal is at most RenewInterval old: until its lease ends, nobody takes over.
+		for began := time.Now(); time.Since(began) < etcdmanager.DefaultTTL-etcdmanager.RenewInterval; w.Advance(100 * time.Millisecond) {
 			if got, err := read("node1"); got != "a" || err != nil {
-				t.Fatal(got, err)
+				t.Fatal(got, err, "after", time.Since(began))
 			}
 		}
-		for w.Advance(5 * time.Second); ; w.Advance(100 * time.Millisecond) { // node2 takes over
+		for w.Advance(6 * time.Second); ; w.Advance(100 * time.Millisecond) { // node2 takes over
 			if err := add("node2", "b"); err == nil {
 				break
 			}
