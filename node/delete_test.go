@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -282,6 +283,38 @@ func TestPeriodicIsSavedWhenItEnds(t *testing.T) {
 		w.must(w.close())
 		w.wantStored("x", 2, 2)
 	})
+}
+
+// A Concurrent object changes while its state is being read: what was answered behind that is
+// still to be saved, by whatever saves next.
+func TestPeriodicChangesWhileItIsSaved(t *testing.T) {
+	for name, save := range map[string]func(w *world) error{
+		"the interval":   func(*world) error { time.Sleep(2 * time.Second); synctest.Wait(); return nil },
+		"SaveAllObjects": func(w *world) error { return w.SaveAllObjects(bg) },
+		"Drain":          func(w *world) error { return w.Drain(bg, allShards()[w.shardOf("x")]) },
+		"the node's end": func(w *world) error { return w.close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := start(t, kept, object.WithMode(object.Concurrent), object.WithDurability(object.Periodic(time.Second)))
+				w.want(bg, "x.Change", 1)
+				reads := 0
+				w.set(func(h *hooks) {
+					h.toData = func(o *Thing) (proto.Message, error) {
+						state := wrapperspb.Int64(o.N)
+						if reads++; reads == 1 {
+							w.want(bg, "x.Change", 2)
+						}
+						return state, nil
+					}
+				})
+				w.must(w.SaveAllObjects(bg))
+				w.wantStored("x", 1, 1)
+				w.must(save(w))
+				w.wantStored("x", 2, 2)
+			})
+		})
+	}
 }
 
 // An object that is never at rest saves itself at the end of its calls, and one whose

@@ -12,6 +12,7 @@ type lag struct {
 
 // touch notes that a call has changed a periodic object, and is about to be answered.
 func (s *saving) touch(now time.Time) {
+	s.touches++
 	if !s.dirty {
 		s.dirty, s.lateness().changed = true, now
 	}

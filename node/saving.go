@@ -31,6 +31,7 @@ type saving struct {
 	waiting  bool // newest is not on its way yet
 	deleted  bool // nothing may be saved any more
 	dirty    bool // periodic: a call ran since the last save
+	touches  int  // periodic: calls that were noted so
 	due      bool // periodic: the next save is due
 	emptying bool // somebody is sending effects
 
@@ -401,6 +402,10 @@ var errDeletedMeanwhile = fault.New(fault.StoreFailed, "the object was deleted w
 func (a *activation) keepState(with records) (uint64, error) {
 	a.save.snapshots.Lock()
 	defer a.save.snapshots.Unlock()
+	began := time.Now()
+	a.mu.Lock()
+	touches := a.save.touches
+	a.mu.Unlock()
 	data, err := a.snapshot()
 	if err != nil {
 		return 0, err
@@ -415,6 +420,9 @@ func (a *activation) keepState(with records) (uint64, error) {
 		return 0, errDeletedMeanwhile
 	}
 	fresh := a.save.offer(data, with)
+	if a.save.touches != touches { // by another call in Concurrent mode, perhaps after the snapshot
+		a.save.touch(began)
+	}
 	seq := a.save.seq
 	a.mu.Unlock()
 	if fresh {
