@@ -1,14 +1,15 @@
 // Command testlines reads what "go test -json" writes and prints what a person
 // wants to know: a line for each package, the whole output of what failed, each
-// skipped test with its reason, and a closing line of counts.
+// skipped test with its reason, the tests that took longest, and a closing line of counts.
 //
-//	go test -json ./... | testlines [-skipped FILE]
+//	go test -json ./... | testlines [-skipped FILE] [-slow DURATION]
 //
 // It does not judge: the exit code that counts is go test's.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -16,12 +17,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 func main() {
 	skipped := flag.String("skipped", "", "a `file` to which the skipped tests are appended, one a line")
+	slow := flag.Duration("slow", 10*time.Second, "tests that took longer than this `duration` are named at the end")
 	flag.Parse()
-	r := newReport(os.Stdout)
+	r := newReport(os.Stdout, *slow)
 	if err := r.read(os.Stdin); err != nil {
 		fatal(err)
 	}
@@ -64,12 +67,20 @@ type report struct {
 	out     io.Writer
 	running map[id]*strings.Builder
 	skipped []string
+	slow    time.Duration
+	slowest []timed
 	passed  int
 	failed  int
 }
 
-func newReport(out io.Writer) *report {
-	return &report{out: out, running: map[id]*strings.Builder{}}
+// timed is a test that took long, with its subtests.
+type timed struct {
+	id
+	took time.Duration
+}
+
+func newReport(out io.Writer, slow time.Duration) *report {
+	return &report{out: out, running: map[id]*strings.Builder{}, slow: slow}
 }
 
 func (r *report) read(in io.Reader) error {
@@ -108,6 +119,7 @@ func (r *report) add(l line) {
 			r.endPackage(l)
 		} else {
 			r.endTest(at, l.Action)
+			r.time(at, l.Elapsed)
 		}
 	}
 }
@@ -122,6 +134,13 @@ func (r *report) endTest(at id, how string) {
 		fmt.Fprint(r.out, output)
 	case "skip":
 		r.skipped = append(r.skipped, at.pkg+" "+at.test+": "+reason(output))
+	}
+}
+
+func (r *report) time(at id, seconds float64) {
+	took := time.Duration(seconds * float64(time.Second))
+	if took >= r.slow && !strings.Contains(at.test, "/") {
+		r.slowest = append(r.slowest, timed{at, took})
 	}
 }
 
@@ -161,6 +180,10 @@ func (r *report) take(at id) string {
 }
 
 func (r *report) close() {
+	slices.SortStableFunc(r.slowest, func(a, b timed) int { return cmp.Compare(b.took, a.took) })
+	for _, t := range r.slowest {
+		fmt.Fprintf(r.out, "slow: %6.1f s %s %s\n", t.took.Seconds(), t.pkg, t.test)
+	}
 	for _, s := range r.skipped {
 		fmt.Fprintln(r.out, "skipped:", s)
 	}

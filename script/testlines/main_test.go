@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReport(t *testing.T) {
@@ -10,7 +11,8 @@ func TestReport(t *testing.T) {
 {"Action":"start","Package":"p"}
 {"Action":"run","Package":"p","Test":"TestGood"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"noise\n"}
-{"Action":"pass","Package":"p","Test":"TestGood"}
+{"Action":"pass","Package":"p","Test":"TestGood/part","Elapsed":14}
+{"Action":"pass","Package":"p","Test":"TestGood","Elapsed":14.25}
 {"Action":"output","Package":"p","Test":"TestSkip","Output":"=== RUN   TestSkip\n"}
 {"Action":"output","Package":"p","Test":"TestSkip","Output":"    p_test.go:9: no chromium here\n"}
 {"Action":"output","Package":"p","Test":"TestSkip","Output":"--- SKIP: TestSkip (0.00s)\n"}
@@ -19,7 +21,7 @@ func TestReport(t *testing.T) {
 {"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}
 {"Action":"pass","Package":"p","Elapsed":0.1}
 {"Action":"output","Package":"q","Test":"TestBad","Output":"    q_test.go:3: wrong\n"}
-{"Action":"fail","Package":"q","Test":"TestBad"}
+{"Action":"fail","Package":"q","Test":"TestBad","Elapsed":20}
 {"Action":"output","Package":"q","Test":"TestStuck","Output":"=== RUN   TestStuck\n"}
 {"Action":"output","Package":"q","Output":"panic: timed out\n"}
 {"Action":"output","Package":"q","Output":"FAIL\tq\t1s\n"}
@@ -37,11 +39,13 @@ panic: timed out
 FAIL	q	1s
 r.go:1: syntax error
 ?   	s	[no test files]
+slow:   20.0 s q TestBad
+slow:   14.2 s p TestGood
 skipped: p TestSkip: p_test.go:9: no chromium here
-1 passed, 2 failed, 1 skipped
+2 passed, 2 failed, 1 skipped
 `
 	var out strings.Builder
-	r := newReport(&out)
+	r := newReport(&out, 10*time.Second)
 	if err := r.read(strings.NewReader(in)); err != nil {
 		t.Fatal(err)
 	}
