@@ -4,6 +4,7 @@ const SHOWN = 300;
 const TOGETHER = 10_000; // ms in which what happens to shards alike is one line
 const KINDS = ["node", "gate", "leader", "cluster", "shards", "action"];
 const BARS = 60;
+const SHORTEST = 20; // ms of a bar that can be pressed
 
 /** What happened, newest first, each with its reason; of all that is kept, or of a part of that time. */
 export class Timeline {
@@ -43,14 +44,15 @@ export class Timeline {
 
   /** A bar for each part of the time; one that has something in it can be pressed. */
   #chart(found) {
-    const [from, to] = this.#span ?? [this.cluster.changes[0]?.at ?? 0, Date.now() + 1];
+    const now = Date.now() + 1;
+    const [from, to] = this.#span ?? [Math.min(this.cluster.changes[0]?.at ?? 0, now - BARS * SHORTEST), now]; // never so short that no bar can be pressed
     const part = Math.max(1, (to - from) / BARS);
     const counts = new Array(BARS).fill(0);
     for (const c of found) counts[Math.min(BARS - 1, Math.floor((c.at - from) / part))]++;
     const most = Math.max(...counts);
     this.bars.replaceChildren(...counts.map((n, i) => {
       const begins = from + i * part;
-      const bar = el("button", { type: "button", disabled: n === 0 || part < 20, title: `${n} at ${clock(begins)}`, "aria-label": `${n} from ${clock(begins)} to ${clock(begins + part)}`, onclick: () => this.#zoom([begins, begins + part]) }, el("i"));
+      const bar = el("button", { type: "button", disabled: n === 0 || part < SHORTEST, title: `${n} at ${clock(begins)}`, "aria-label": `${n} from ${clock(begins)} to ${clock(begins + part)}`, onclick: () => this.#zoom([begins, begins + part]) }, el("i"));
       bar.firstChild.style.height = n ? `${15 + (85 * Math.log(1 + n)) / Math.log(1 + most)}%` : "1px";
       return bar;
     }));
