@@ -7,11 +7,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asProgram in the environment makes the test's binary the program.
-const asProgram = "GOVERSE_TEST_AS_PROGRAM"
+// In the environment these make the test's binary the program, or one that hosts objects.
+const (
+	asProgram = "GOVERSE_TEST_AS_PROGRAM"
+	asMain    = "GOVERSE_TEST_AS_MAIN"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	switch {
+	case os.Getenv(asMain) != "":
+		sayFlags()
+	case os.Getenv(asProgram) != "":
 		main()
 	}
 	goleak.VerifyTestMain(m)

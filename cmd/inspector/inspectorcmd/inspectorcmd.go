@@ -70,7 +70,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("inspector", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.listen, "listen", inspector.DefaultListenAddress, "`host:port` of the page")
-	fs.StringVar(&o.etcd, "etcd", os.Getenv("GOVERSE_ETCD"), "the cluster's etcd, `host:port`, several separated by commas (default: $GOVERSE_ETCD, else the etcd of the program that uses --data-dir)")
+	fs.StringVar(&o.etcd, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default: $GOVERSE_ETCD, else the etcd of the program that uses --data-dir)")
 	fs.StringVar(&o.prefix, "etcd-prefix", consensusmanager.DefaultPrefix, "what the cluster's `keys` in etcd begin with")
 	fs.StringVar(&o.dataDir, "data-dir", ".goverse", "`directory` of a program with an etcd of its own")
 	o.tls.Flags(fs, "tls", "that the page is shown with", "every viewer must have a certificate from (default: viewers need none)")

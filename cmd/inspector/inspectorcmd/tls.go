@@ -5,22 +5,30 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 
 	"google.golang.org/grpc/credentials"
 
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
+	"github.com/xiaonanln/goverse/internal/conf"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/secure"
 )
 
-// secure completes the flags for etcd from the environment, as GOVERSE_ETCD is, and
-// refuses plain text if it is to.
+// variables are the flags that may come from the environment.
+var variables = []string{"etcd", "etcd-tls-cert", "etcd-tls-key", "etcd-tls-ca"}
+
+// HasVariable says whether a flag may come from the environment, by the name that
+// conf.Variable gives it.
+func HasVariable(flag string) bool { return slices.Contains(variables, flag) }
+
+// secure completes the flags for etcd from the environment, and refuses plain text if it
+// is to.
 func (o *options) secure(fs *flag.FlagSet) error {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for _, name := range []string{"etcd-tls-cert", "etcd-tls-key", "etcd-tls-ca"} {
-		if value := os.Getenv("GOVERSE_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))); value != "" && !given[name] {
+	for _, name := range variables {
+		if value := os.Getenv(conf.Variable(name)); value != "" && !given[name] {
 			_ = fs.Set(name, value) // a text: it cannot fail
 		}
 	}
