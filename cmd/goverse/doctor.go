@@ -22,9 +22,10 @@ func (p *program) doctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the cluster, and say what to do",
-		Long: `doctor checks a cluster and says of each thing that is wrong what to do about it: whether etcd answers, and
-how fast; whether the keys in it make sense; whether somebody leads and all shards have a live holder; whether all
-nodes run one version on one store; whether the ports of nodes and gates are reached from here.
+		Long: `doctor checks a cluster and says of each thing that is wrong what to do about it: whether each endpoint
+of etcd answers, and how fast, with a leader, without an alarm and with room in its database; whether the
+keys in it make sense; whether somebody leads and all shards have a live holder; whether all nodes run one
+version on one store; whether the ports of nodes and gates are reached from here.
 
 It changes nothing. The exit code is 1 if something is wrong.
 
@@ -93,6 +94,7 @@ func (p *program) examine(ctx context.Context) *examination {
 		return x
 	}
 	defer kv.Close()
+	x.etcd(ctx, kv)
 	v, took, err := p.readTimed(ctx, kv)
 	switch {
 	case err != nil:

@@ -18,19 +18,27 @@ import (
 // The transcripts: what is in etcd, and what the command line says of it.
 //
 //	etcd        lines of "put key value" and "del key", below /goverse/ unless the key begins with /
+//	condition   what etcd says of itself: lines of "endpoint address", with words of
+//	            silent, unled, learner, old, version=, cluster=, and in MiB size=, used=, quota=,
+//	            and of "alarm NOSPACE" or "alarm CORRUPT"; without any it says nothing
 //	run         a command line; its words are separated by blanks
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/transcripts", func(t *testing.T, path string) {
 		store := memkv.NewStore()
 		defer store.Close()
+		var condition *etcdmanager.Condition
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
 			case "etcd":
 				write(t, store, d.Input)
 				return ""
+			case "condition":
+				condition = conditionOf(t, d.Input)
+				return ""
 			case "run":
 				args := strings.Fields(d.Input)[1:]
-				return runOn(t, connectTo(t, store, args[0] != "drain" && args[0] != "move"), nil, args...).String()
+				dial := connectTo(t, store, args[0] != "drain" && args[0] != "move")
+				return runOn(t, examined(dial, condition), nil, args...).String()
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)
 			return ""

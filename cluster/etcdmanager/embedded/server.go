@@ -4,6 +4,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,15 +35,23 @@ const (
 	failedGrace = 500 * time.Millisecond // of one that has failed, and may never end
 )
 
-// Config says where the data is. Dir is made if it does not exist.
+// defaultQuota is far more than a cluster ever takes.
+const defaultQuota = 1 << 30
+
+// Config says where the data is, and how much of it there may be.
 type Config struct {
+	// Dir is made if it does not exist.
 	Dir string
+	// Quota is what the database may grow to, in bytes; 0: 1 GiB. An etcd that has reached
+	// it stores nothing more.
+	Quota int64
 }
 
 // Server is a running etcd. All methods may be called concurrently.
 type Server struct {
 	dir   string
 	data  data
+	quota int64
 	fresh bool
 	last  record // what the lock file said before
 	lock  *lock
@@ -75,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, data: data(filepath.Join(dir, "etcd")), last: last, lock: l, doom: newDoom()}
+	s := &Server{dir: dir, data: data(filepath.Join(dir, "etcd")), quota: cfg.Quota, last: last, lock: l, doom: newDoom()}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, l.release())
 	}
@@ -146,7 +155,7 @@ func (s *Server) configure(endpoint string) *embed.Config {
 	// A start reads what the last snapshot does not cover, some of it four times. One
 	// revision of ours may change 120 keys, so little of it is allowed to gather.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 100, 100
-	cfg.QuotaBackendBytes = 1 << 30
+	cfg.QuotaBackendBytes = cmp.Or(s.quota, defaultQuota)
 	cfg.MaxSnapFiles, cfg.MaxWalFiles = 2, 2
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.doom.logger())
 	return cfg
