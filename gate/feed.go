@@ -40,6 +40,7 @@ type feed struct {
 	early       []peer.PushFrame // that do not follow: one before them is missing
 	earlySize   int
 	node        string // the holder
+	stirs       uint64 // how often changes may have gone past the gate: an answer that was asked for before may be old
 	readers     map[*Subscription]struct{}
 }
 
@@ -47,17 +48,20 @@ func newFeed(of *Feeds, ref object.Ref) *feed {
 	return &feed{of: of, ref: ref, readers: map[*Subscription]struct{}{}}
 }
 
-func (f *feed) isHeldBy(node string) bool {
+// stir notes that the stream of a node began or ended; true: it is the holder's, which is
+// to be asked. An answer that is still on its way may make it that.
+func (f *feed) stir(node string) (ask bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.stirs++
 	return f.node == node
 }
 
-// at is how far the feed has come.
-func (f *feed) at() (incarnation, version uint64) {
+// at is how far the feed has come, and after how many stirs.
+func (f *feed) at() (incarnation, version, stirs uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.incarnation, f.version
+	return f.incarnation, f.version, f.stirs
 }
 
 // deliver takes a frame from the holder's stream; true: the holder is to be asked.
@@ -66,7 +70,8 @@ func (f *feed) deliver(frame peer.PushFrame) (ask bool) {
 	defer f.mu.Unlock()
 	c := frame.Change
 	switch {
-	case c.Ended:
+	case c.Ended: // perhaps of an activation whose answer is still on its way
+		f.stirs++
 		return c.Incarnation == f.incarnation
 	case c.Incarnation == f.incarnation && c.Version <= f.version:
 		return false

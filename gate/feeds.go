@@ -95,7 +95,7 @@ func (s *Feeds) rejoin(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.feeds {
-		if f.isHeldBy(node) {
+		if f.stir(node) {
 			s.hurryLocked(f)
 		}
 	}
@@ -242,7 +242,8 @@ func (s *Feeds) due(now time.Time) (due []*feed) {
 // subscribed ask for the state.
 func (s *Feeds) renew(ctx context.Context, f *feed) {
 	next := renewEvery - rand.N(renewEvery/5)
-	if incarnation, version := f.at(); incarnation != 0 {
+	incarnation, version, stirs := f.at()
+	if incarnation != 0 {
 		asking, cancel := context.WithTimeout(ctx, renewWithin)
 		defer cancel()
 		reply, err := s.ask(asking, "", f.ref, &goverse_pb.SubscribeRequest{Renew: true, Incarnation: incarnation, Version: version})
@@ -263,10 +264,11 @@ func (s *Feeds) renew(ctx context.Context, f *feed) {
 			f.lose()
 		}
 	}
+	_, _, now := f.at()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.renewing, f.due = false, time.Now().Add(next)
-	if f.hurried {
+	if f.hurried || now != stirs {
 		f.hurried = false
 		s.hurryLocked(f)
 	}

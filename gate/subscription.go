@@ -78,6 +78,7 @@ type Subscription struct {
 	shown       bool             // the client has had one
 	incarnation uint64           // which the client knows, or is to get; 0: none
 	version     uint64
+	stirs       uint64    // of the feed, when it asked
 	begun       time.Time // what came before it did not wait for this client
 	reason      string    // why the client needs a snapshot
 	err         error     // it has ended
@@ -119,7 +120,7 @@ func (c *Subscriber) SubscribeFrom(ctx context.Context, ref object.Ref, from Poi
 		return nil, fault.Of(err).On("Subscribe", ref.String())
 	}
 	for {
-		reply, err := c.of.ask(ctx, c.id, ref, &goverse_pb.SubscribeRequest{Json: c.json, Incarnation: from.Incarnation, Version: from.Version})
+		reply, err := s.inquire(ctx, &goverse_pb.SubscribeRequest{Json: c.json, Incarnation: from.Incarnation, Version: from.Version})
 		if err != nil {
 			c.remove(s)
 			return nil, fault.Of(err)
@@ -425,7 +426,7 @@ func (c *Subscriber) yield() {
 // ask asks once. Where there is no answer that counts it is done again, after a rest.
 func (s *Subscription) ask(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, askWithin)
-	reply, err := s.client.of.ask(asking, s.client.id, s.feed.ref, &goverse_pb.SubscribeRequest{Json: s.client.json})
+	reply, err := s.inquire(asking, &goverse_pb.SubscribeRequest{Json: s.client.json})
 	cancel()
 	switch {
 	case err == nil && s.begin(reply, Point{}):
@@ -434,6 +435,14 @@ func (s *Subscription) ask(ctx context.Context) {
 	default:
 		s.rest(ctx)
 	}
+}
+
+// inquire asks, and remembers what the feed had been through then.
+func (s *Subscription) inquire(ctx context.Context, req *goverse_pb.SubscribeRequest) (*goverse_pb.SubscribeReply, error) {
+	s.feed.mu.Lock()
+	s.stirs = s.feed.stirs
+	s.feed.mu.Unlock()
+	return s.client.of.ask(ctx, s.client.id, s.feed.ref, req)
 }
 
 // Pauses between questions for one snapshot.
@@ -480,7 +489,7 @@ func (s *Subscription) settle(reply *goverse_pb.SubscribeReply, from Point) (ask
 	if !s.asking {
 		return false, true // it was ended meanwhile
 	}
-	ask = f.learnLocked(reply)
+	ask = f.learnLocked(reply) || s.stirs != f.stirs
 	switch {
 	case from.Incarnation != 0 && reply.Continued:
 		begun = s.goOnLocked(reply, from)

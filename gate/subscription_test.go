@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -30,7 +31,8 @@ type holder struct {
 	n           int64 // the state
 	incarnation uint64
 	version     uint64
-	keeps       int // changes for who missed some
+	node        string // in its answers; "": one for each incarnation
+	keeps       int    // changes for who missed some
 	follows     bool
 	deaf        bool  // frames are lost
 	fails       error // of what is asked
@@ -84,7 +86,7 @@ func (h *holder) answerLocked(clientID string, req *goverse_pb.SubscribeRequest)
 		return nil
 	}
 	h.follows = true
-	reply := &goverse_pb.SubscribeReply{Incarnation: h.incarnation, Version: h.version, Node: fmt.Sprint("n:", h.incarnation)}
+	reply := &goverse_pb.SubscribeReply{Incarnation: h.incarnation, Version: h.version, Node: cmp.Or(h.node, fmt.Sprint("n:", h.incarnation))}
 	if req.Incarnation == h.incarnation && req.Version <= h.version && h.version-req.Version <= uint64(h.keeps) {
 		reply.Continued = true
 		for v := req.Version + 1; v <= h.version; v++ {
@@ -306,6 +308,68 @@ func TestChangesBeforeTheAnswer(t *testing.T) {
 		<-done
 		h.set(func() { h.wait = nil })
 		b.want(fmt.Sprint("=", maxChanges+9))
+	})
+}
+
+// What becomes of an object while the answer to a question is on its way counts for that
+// answer too: nobody waits for the next renewal to hear of it.
+func TestWhatHappensBeforeTheAnswer(t *testing.T) {
+	nothing := func(*holder) {}
+	for name, c := range map[string]struct {
+		meanwhile, then func(h *holder)
+		want            string
+	}{
+		"the object moves":         {func(h *holder) { h.begin(true) }, func(h *holder) { h.publish(20) }, "=20"},
+		"it moves, and is watched": {func(h *holder) { h.publish(1); h.begin(true); h.publish(2) }, nothing, "=3"},
+		"the stream comes late": {func(h *holder) {
+			h.set(func() { h.deaf = true })
+			h.publish(20)
+			h.set(func() { h.deaf = false })
+			h.feeds.Deliver(peer.PushFrame{Stream: &peer.Stream{Node: "n:1", Up: true}})
+		}, nothing, "=0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				h := newHolder(t, FeedsConfig{})
+				h.set(func() { h.keeps, h.wait = 20, make(chan struct{}) })
+				a := h.reader("a", false)
+				var subscribing sync.WaitGroup
+				subscribing.Go(func() { a.subscribe(h.ref) })
+				synctest.Wait()
+				c.meanwhile(h)
+				answer := h.wait
+				h.set(func() { h.wait = nil })
+				close(answer)
+				c.then(h)
+				subscribing.Wait()
+				began := time.Now()
+				a.want(c.want)
+				if waited := time.Since(began); waited > 0 {
+					t.Errorf("it took %v", waited)
+				}
+			})
+		})
+	}
+}
+
+// The same holds for what a renewal is told: the gate begins to listen to the next holder
+// while it is asked.
+func TestAStreamThatBeginsBeforeTheRenewalsAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHolder(t, FeedsConfig{})
+		h.set(func() { h.keeps = 20 })
+		a := h.reader("a", false)
+		a.subscribe(h.ref)
+		a.want("=0")
+		h.set(func() { h.wait, h.node, h.deaf = make(chan struct{}), "n:next", true })
+		h.feeds.Deliver(peer.PushFrame{Change: &peer.Change{Ref: h.ref, Incarnation: 1, Ended: true}})
+		synctest.Wait()
+		h.publish(20)
+		h.feeds.Deliver(peer.PushFrame{Stream: &peer.Stream{Node: "n:next", Up: true}})
+		answer := h.wait
+		h.set(func() { h.wait, h.deaf = nil, false })
+		close(answer)
+		a.want("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20")
 	})
 }
 

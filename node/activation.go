@@ -332,7 +332,17 @@ func (a *activation) void(reason string, why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.savingLocked().abandon(why)
+	a.endFeedLocked() // what runs inside may take its time, and the object live elsewhere
 	a.doomLocked(reason, why)
+}
+
+// endBehind ends the activation whose object the next holder has already: who follows it is
+// told at once, and not behind its OnDestroy.
+func (a *activation) endBehind(reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endFeedLocked()
+	a.endLocked(reason)
 }
 
 func (a *activation) endLocked(reason string) {

@@ -471,6 +471,28 @@ func TestMissedChangesAreBounded(t *testing.T) {
 	})
 }
 
+// Who follows an object that was handed over is told at once: the next holder has it, and
+// what is left of it here may take its time.
+func TestFollowersAreToldBeforeTheLeftoversEnd(t *testing.T) {
+	for name, leave := range map[string]func(f *fleet, shard sharding.ID){
+		"handed over": func(f *fleet, shard sharding.ID) { f.move(shard, 1) },
+		"fenced":      func(f *fleet, shard sharding.ID) { f.nodes[0].Drop([]sharding.ID{shard}, "its lease has ended") },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			f := startFleet(t, 2, shown())
+			was := f.nodes[0]
+			e := listen(was, "g:1")
+			was.wantShown("a", "g:1", 0, 0)
+			goOn := make(chan struct{})
+			was.set(func(h *hooks) { h.onDestroy = func(*Thing) { <-goOn } })
+			leave(f, sharding.ID(sharding.GetShardID("a", shards)))
+			e.want(t, "ended at 0")
+			close(goOn)
+			e.want(t)
+		})
+	}
+}
+
 // The next holder goes on where the shard takes the state along, and nowhere else.
 func TestAMoveTakesTheFeedAlong(t *testing.T) {
 	bubble(t, "volatile", func(t *testing.T) {

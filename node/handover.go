@@ -88,7 +88,7 @@ func (n *Node) HandedOver(shard sharding.ID, address string, epoch uint64) {
 	if was == leaving {
 		n.warnOfLoss(left)
 		for _, a := range left {
-			a.end(reason)
+			a.endBehind(reason)
 		}
 	} else {
 		fence(left, reason)

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -213,4 +215,61 @@ func TestSubscriptionsGoOnAtAnotherGate(t *testing.T) {
 		}
 		c.Close()
 	})
+}
+
+// Changes made right behind a subscription's first snapshot, right behind a move, or while
+// one races with the other, come at once: nobody waits for the gate to renew.
+func TestChangesBehindASnapshotOrAMoveComeAtOnce(t *testing.T) {
+	types := []goversetest.Type{
+		goversetest.Of((*KeptTally)(nil), goverseapi.ReadOnlyMethods("Look")),
+		goversetest.Of((*FleetingTally)(nil), goverseapi.ReadOnlyMethods("Look"), goverseapi.WithDurability(goverseapi.Volatile)),
+	}
+	goversetest.Sim(t, goversetest.Cluster{Nodes: 3, Types: types}, func(w *goversetest.World) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		defer cancel()
+		add := func(o *watcher, when string) {
+			t.Helper()
+			for range 20 {
+				w.Call(o.ref, "Add", wrapperspb.Int64(0))
+			}
+			w.Advance(time.Second) // far less than to the next renewal
+			want := w.Call(o.ref, "Look", wrapperspb.Int64(0)).(*wrapperspb.Int64Value).Value
+			if n, _ := o.at(); n != want {
+				t.Errorf("%s: a client has %s at %d, which is at %d", when, o.ref, n, want)
+			}
+		}
+		for i := range 12 {
+			for _, typ := range []string{"KeptTally", "FleetingTally"} {
+				o := &watcher{t: t, ref: fmt.Sprintf("%s/%d", typ, i)}
+				w.Call(o.ref, "Add", wrapperspb.Int64(0))
+				if i%2 == 0 {
+					w.Delay(time.Second)
+				}
+				var subscribing sync.WaitGroup
+				subscribing.Go(func() {
+					s := w.Connect().Subscribe(o.ref)
+					watching.Go(func() { defer s.Close(); o.watch(ctx, s) })
+				})
+				if i%2 == 0 { // and the object moves while its answer is on the way
+					w.Advance(3 * time.Second / 2)
+					w.Delay(0)
+					w.MoveTo(o.ref, other(w, o.ref))
+				}
+				subscribing.Wait()
+				add(o, "behind the first snapshot")
+				w.MoveTo(o.ref, other(w, o.ref))
+				add(o, "behind a move")
+				w.Settle()
+				add(o, "behind Settle")
+			}
+		}
+	})
+}
+
+// other is a node that an object does not live on.
+func other(w *goversetest.World, ref string) string {
+	nodes := w.Nodes()
+	return nodes[(slices.Index(nodes, w.Holder(ref))+1)%len(nodes)]
 }
