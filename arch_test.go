@@ -34,7 +34,7 @@ var house = []room{
 	// 0: words. Values and contracts; no I/O, no goroutines.
 	{0, ".", nil}, // the map
 	{0, "cluster/sharding", nil},
-	{0, "object", []string{"util/logger", "internal/fault"}},
+	{0, "object", []string{"util/logger", "internal/fault", "internal/misfit"}},
 	{0, "object/admit", []string{"object", "internal/fault", "cluster/sharding"}},
 	{0, "proto", nil},
 	{0, "proto/goverse", nil},
@@ -48,6 +48,7 @@ var house = []room{
 	{0, "internal/access", nil},
 	{0, "internal/batch", nil},
 	{0, "internal/most", nil},
+	{0, "internal/misfit", nil},
 	{0, "internal/stack", nil},
 
 	// 1: edges. Each is the only room that touches one outside thing.

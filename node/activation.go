@@ -269,6 +269,7 @@ func (a *activation) survive(method string, err *error) {
 }
 
 func (a *activation) panicked(method string, p any) *fault.Error {
+	p = fault.Thrown(p)
 	if on := a.node.on.MethodPanicked; on != nil {
 		on(event.MethodPanicked{Type: a.ref.Type, ID: a.ref.ID, Method: method, Value: p, Stack: debug.Stack()})
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/xiaonanln/goverse/internal/fault"
+	"github.com/xiaonanln/goverse/internal/misfit"
 	"github.com/xiaonanln/goverse/object"
 	"github.com/xiaonanln/goverse/object/admit"
 )
@@ -43,7 +44,7 @@ func decodeRequest(m *object.Method, p object.Payload) (proto.Message, error) {
 		if len(bytes.TrimSpace(p.JSON)) == 0 {
 			return req, nil
 		}
-		if err := protojson.Unmarshal(p.JSON, req); err != nil {
+		if err := misfit.Unmarshal(p.JSON, req); err != nil {
 			return nil, fault.New(fault.Invalid, "the request is not a valid %s in JSON: %w", nameOf(m.Request), err)
 		}
 		return req, nil
@@ -145,7 +146,7 @@ func marshalState(state proto.Message) ([]byte, error) {
 // this program.
 func decodeState(data []byte) (proto.Message, error) {
 	var a anypb.Any
-	if err := protojson.Unmarshal(data, &a); err != nil {
+	if err := misfit.UnmarshalAny(data, &a); err != nil {
 		return nil, err
 	}
 	return a.UnmarshalNew()

@@ -187,7 +187,7 @@ func (f *frame) broke(c *call, p any) (err error) {
 	if p != nil {
 		err = f.act.panicked(c.method.Name, p)
 	}
-	f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped: %v", p).With(fault.OutcomeUnknown))
+	f.act.doom("a method panicked", fault.New(fault.Panicked, "another call on this object panicked, and its activation was dropped").With(fault.OutcomeUnknown))
 	return err
 }
 

@@ -287,6 +287,7 @@ type panickedHook struct{ value any }
 func (e *panickedHook) Error() string { return fmt.Sprintf("it panicked: %v", e.value) }
 
 func (a *activation) hookPanicked(p any) error {
+	p = fault.Thrown(p)
 	if on := a.node.on.MethodPanicked; on != nil {
 		on(event.MethodPanicked{Type: a.ref.Type, ID: a.ref.ID, Method: "OnCommit", Value: p, Stack: debug.Stack()})
 	}

@@ -61,7 +61,7 @@ func (a *activation) recall(obj object.Object, data []byte) (proto.Message, erro
 func splitState(data []byte) (stored object.StoredState, plain []byte, err error) {
 	var parts map[string]json.RawMessage
 	if err := json.Unmarshal(data, &parts); err != nil {
-		return stored, nil, err
+		return stored, nil, errors.New("it is no JSON object")
 	}
 	var url string
 	if err := json.Unmarshal(parts["@type"], &url); err != nil || url == "" {
@@ -70,7 +70,7 @@ func splitState(data []byte) (stored object.StoredState, plain []byte, err error
 	stored.Message = url[strings.LastIndexByte(url, '/')+1:]
 	if v, ok := parts[versionKey]; ok {
 		if err := json.Unmarshal(v, &stored.Version); err != nil || stored.Version < 1 {
-			return stored, nil, fmt.Errorf("its %q is %s, which is no version", versionKey, v)
+			return stored, nil, fmt.Errorf("its %q is no version", versionKey)
 		}
 	}
 	delete(parts, versionKey)

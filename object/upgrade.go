@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/xiaonanln/goverse/internal/misfit"
 )
 
 // Upgrader is a type whose stored state has changed its shape in a way that protobuf
@@ -41,11 +42,11 @@ func (s StoredState) Into(m proto.Message) error {
 			Value json.RawMessage `json:"value"`
 		}
 		if err := json.Unmarshal(s.JSON, &box); err != nil {
-			return err
+			return fmt.Errorf("a stored %s, version %d, is no JSON object", s.Message, s.Version)
 		}
 		body = box.Value
 	}
-	if err := protojson.Unmarshal(body, m); err != nil {
+	if err := misfit.Unmarshal(body, m); err != nil {
 		return fmt.Errorf("a stored %s, version %d, is no %s: %w", s.Message, s.Version, m.ProtoReflect().Descriptor().FullName(), err)
 	}
 	return nil

@@ -110,7 +110,7 @@ func (a *authority) contain(method string, f func()) (returned bool) {
 	defer func() {
 		v := recover()
 		if on := a.on.MethodPanicked; v != nil && on != nil {
-			on(event.MethodPanicked{Type: "EventHandler", Method: method, Value: v, Stack: debug.Stack()})
+			on(event.MethodPanicked{Type: "EventHandler", Method: method, Value: fault.Thrown(v), Stack: debug.Stack()})
 		}
 	}()
 	f()

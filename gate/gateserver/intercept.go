@@ -153,6 +153,7 @@ func (p *passage) blame(err error) error {
 }
 
 func (p *passage) panicked(v any) error {
+	v = fault.Thrown(v)
 	if on := p.calls.on.MethodPanicked; on != nil {
 		on(event.MethodPanicked{Type: p.call.Ref.Type, ID: p.call.Ref.ID, Method: p.call.Method, Value: v, Stack: debug.Stack()})
 	}

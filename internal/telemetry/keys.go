@@ -56,7 +56,15 @@ Lines go to standard error: ` + "`--log-format text`" + ` (the default) or ` + "
 level of a process that runs is changed by ` + "`cluster.log_level`" + ` in its file, or by ` + "`PUT /debug/loglevel`" + ` on its operations port. Lines of a
 program's own objects have the program's words.
 
-Goverse itself writes no message, no state and no credential into a line. These are all keys that there are:
+Goverse itself writes no message, no state and no credential into a line, at any level, nor into a metric, a span or ` + "`/debug/goverse`" + `; and what
+it says to one caller has nothing of another's messages, nor of an object's state. It tells names: of types, methods and objects, of users, and of
+fields that a request should not have.
+
+The error that a method returns, and what it panics with, are the program's own words, and are told whole: to the caller, in the line of a
+panic, and with ` + "`LogOperations`" + ` in the line of a call that fails. Let them have no secrets. Of a panic with a message as its value only the
+message's name is told. A span has the kind of an error and never its words.
+
+These are all keys that there are:
 
 | key | meaning |
 |---|---|

@@ -77,7 +77,7 @@ func (w *lines) called(e event.CallDone) {
 	}
 	attrs := []slog.Attr{slog.String("objType", e.Type), slog.String("id", e.ID), slog.String("method", e.Method)}
 	if e.Err != nil {
-		attrs = append(attrs, slog.Duration("took", e.Took), slog.Any("outcome", fault.OutcomeOf(e.Err)), slog.Any("err", e.Err))
+		attrs = append(attrs, slog.Duration("took", e.Took), slog.String("outcome", fault.OutcomeOf(e.Err).String()), slog.Any("err", e.Err))
 	}
 	w.l.Log(logger.LevelInfo, "CallObject", attrs...)
 }

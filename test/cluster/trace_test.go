@@ -93,6 +93,14 @@ type mail struct {
 // openMail starts them with the providers of the nodes, and then of the gate.
 func openMail(t *testing.T, traced [3]trace.TracerProvider) *mail {
 	t.Helper()
+	return openMailAs(t, func(i int, c *server.ServerConfig) {
+		c.TracerProvider = traced[i]
+	}, func(c *gateserver.GateServerConfig) { c.TracerProvider = traced[2] })
+}
+
+// openMailAs starts them with what else their configurations are to be.
+func openMailAs(t *testing.T, node func(i int, c *server.ServerConfig), gate func(*gateserver.GateServerConfig)) *mail {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a real etcd: not with -short")
 	}
@@ -111,15 +119,14 @@ func openMail(t *testing.T, traced [3]trace.TracerProvider) *mail {
 		t.Fatal(err)
 	}
 	for i := range m.nodes {
-		m.nodes[i] = m.startNode(traced[i])
+		m.nodes[i] = m.startNode(func(c *server.ServerConfig) { node(i, c) })
 	}
 	for _, n := range m.nodes {
 		<-n.Joined()
 	}
-	m.gate, err = gateserver.NewGateServer(&gateserver.GateServerConfig{
-		ListenAddress: "127.0.0.1:0", HTTPListenAddress: "127.0.0.1:0", EtcdAddress: m.etcd.Endpoint(), TracerProvider: traced[2], Logger: silent(),
-	})
-	if err != nil {
+	cfg := &gateserver.GateServerConfig{ListenAddress: "127.0.0.1:0", HTTPListenAddress: "127.0.0.1:0", EtcdAddress: m.etcd.Endpoint(), Logger: silent()}
+	gate(cfg)
+	if m.gate, err = gateserver.NewGateServer(cfg); err != nil {
 		t.Fatal(err)
 	}
 	m.check(m.gate.Start(t.Context()))
@@ -130,7 +137,7 @@ func openMail(t *testing.T, traced [3]trace.TracerProvider) *mail {
 
 func silent() *logger.Logger { return logger.New(slog.New(slog.DiscardHandler)) }
 
-func (m *mail) startNode(traced trace.TracerProvider) *server.Server {
+func (m *mail) startNode(more func(*server.ServerConfig)) *server.Server {
 	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -138,9 +145,9 @@ func (m *mail) startNode(traced trace.TracerProvider) *server.Server {
 	}
 	types := object.NewTypes()
 	m.check(types.Register((*Clerk)(nil), goverseapi.ReadOnlyMethods("Last")))
-	s, err := server.New(server.ServerConfig{
-		Listener: l, EtcdAddress: m.etcd.Endpoint(), NumShards: 16, Types: types, NodeStabilityDuration: 50 * time.Millisecond, TracerProvider: traced, Logger: silent(),
-	})
+	cfg := server.ServerConfig{Listener: l, EtcdAddress: m.etcd.Endpoint(), NumShards: 16, Types: types, NodeStabilityDuration: 50 * time.Millisecond, Logger: silent()}
+	more(&cfg)
+	s, err := server.New(cfg)
 	if err != nil {
 		m.t.Fatal(err)
 	}
