@@ -198,6 +198,7 @@ func TestSubscribe(t *testing.T) {
 		t.Errorf("%v, %v", u, err)
 	}
 	g := followTally(t, c)
+	receive(t, "the snapshot", g.sub.ready)
 	_ = c.Close()
 	g.until(104) // what is here already
 	if _, err := g.sub.Next(soon(t)); !errors.Is(err, ErrClientClosed) {
