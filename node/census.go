@@ -162,7 +162,7 @@ func (n *Node) Survey(context.Context) (*peer.Survey, error) {
 	if n.stopping.Load() {
 		return nil, errNodeLeaves
 	}
-	s := &peer.Survey{Executions: int64(n.executions.inFlight()), Commits: n.census.commits.Load(), Gates: n.census.reports()}
+	s := &peer.Survey{Executions: int64(n.executions.inFlight()), Commits: n.census.commits.Load(), Gates: n.census.reports(), Now: time.Now()}
 	types := n.surveyTypes(s)
 	c := n.census.watch()
 	if c == nil {

@@ -41,7 +41,7 @@ func TestSurvey(t *testing.T) {
 		w := start(t, kept)
 		w.want(bg, "Thing/a.Change", 1)
 		first := w.survey()
-		if thing := ofType(first, "Thing"); first.Since == 0 || first.Objects != 1 || thing.Objects != 1 || thing.Activations != 1 || thing.Calls != 0 {
+		if thing := ofType(first, "Thing"); first.Since == 0 || !first.Now.Equal(time.Now()) || first.Objects != 1 || thing.Objects != 1 || thing.Activations != 1 || thing.Calls != 0 {
 			t.Fatalf("%+v", first)
 		}
 		nested := script(func(ctx context.Context, o *Thing) error {

@@ -1813,6 +1813,7 @@ type SurveyReply struct {
 	Top           []*ObjectSurvey        `protobuf:"bytes,8,rep,name=top,proto3" json:"top,omitempty"`     // those that are called most, the most first
 	Gates         []*GateSurvey          `protobuf:"bytes,9,rep,name=gates,proto3" json:"gates,omitempty"` // that have reported to this node lately
 	Fault         *Fault                 `protobuf:"bytes,10,opt,name=fault,proto3" json:"fault,omitempty"`
+	UnixNanos     int64                  `protobuf:"varint,11,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"` // the node's time as it answered; 0: an earlier version's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1915,6 +1916,13 @@ func (x *SurveyReply) GetFault() *Fault {
 		return x.Fault
 	}
 	return nil
+}
+
+func (x *SurveyReply) GetUnixNanos() int64 {
+	if x != nil {
+		return x.UnixNanos
+	}
+	return 0
 }
 
 type TypeSurvey struct {
@@ -2152,8 +2160,9 @@ type GateSurvey struct {
 	AgeNanos      int64                  `protobuf:"varint,3,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"`
 	Clients       int64                  `protobuf:"varint,4,opt,name=clients,proto3" json:"clients,omitempty"` // now
 	Calls         uint64                 `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
-	Pushes        uint64                 `protobuf:"varint,6,opt,name=pushes,proto3" json:"pushes,omitempty"`                     // to clients
-	AgoNanos      int64                  `protobuf:"varint,7,opt,name=ago_nanos,json=agoNanos,proto3" json:"ago_nanos,omitempty"` // in a survey: when it was reported
+	Pushes        uint64                 `protobuf:"varint,6,opt,name=pushes,proto3" json:"pushes,omitempty"`                        // to clients
+	AgoNanos      int64                  `protobuf:"varint,7,opt,name=ago_nanos,json=agoNanos,proto3" json:"ago_nanos,omitempty"`    // in a survey: when it was reported
+	UnixNanos     int64                  `protobuf:"varint,8,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"` // the gate's time as it reported; 0: an earlier version's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2233,6 +2242,13 @@ func (x *GateSurvey) GetPushes() uint64 {
 func (x *GateSurvey) GetAgoNanos() int64 {
 	if x != nil {
 		return x.AgoNanos
+	}
+	return 0
+}
+
+func (x *GateSurvey) GetUnixNanos() int64 {
+	if x != nil {
+		return x.UnixNanos
 	}
 	return 0
 }
@@ -3752,7 +3768,7 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\tread_only\x18\x02 \x01(\bR\breadOnly\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\tR\arequest\x12\x1a\n" +
 	"\bresponse\x18\x04 \x01(\tR\bresponse\"\x0f\n" +
-	"\rSurveyRequest\"\xe4\x02\n" +
+	"\rSurveyRequest\"\x83\x03\n" +
 	"\vSurveyReply\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x04R\x05since\x12\x1b\n" +
 	"\tage_nanos\x18\x02 \x01(\x03R\bageNanos\x12\x18\n" +
@@ -3766,7 +3782,9 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x03top\x18\b \x03(\v2\x15.goverse.ObjectSurveyR\x03top\x12)\n" +
 	"\x05gates\x18\t \x03(\v2\x13.goverse.GateSurveyR\x05gates\x12$\n" +
 	"\x05fault\x18\n" +
-	" \x01(\v2\x0e.goverse.FaultR\x05fault\"\xec\x01\n" +
+	" \x01(\v2\x0e.goverse.FaultR\x05fault\x12\x1d\n" +
+	"\n" +
+	"unix_nanos\x18\v \x01(\x03R\tunixNanos\"\xec\x01\n" +
 	"\n" +
 	"TypeSurvey\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
@@ -3786,7 +3804,7 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05calls\x18\x03 \x01(\x04R\x05calls\x12\x16\n" +
-	"\x06excess\x18\x04 \x01(\x04R\x06excess\"\xbe\x01\n" +
+	"\x06excess\x18\x04 \x01(\x04R\x06excess\"\xdd\x01\n" +
 	"\n" +
 	"GateSurvey\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
@@ -3795,7 +3813,9 @@ const file_proto_goverse_proto_rawDesc = "" +
 	"\aclients\x18\x04 \x01(\x03R\aclients\x12\x14\n" +
 	"\x05calls\x18\x05 \x01(\x04R\x05calls\x12\x16\n" +
 	"\x06pushes\x18\x06 \x01(\x04R\x06pushes\x12\x1b\n" +
-	"\tago_nanos\x18\a \x01(\x03R\bagoNanos\"M\n" +
+	"\tago_nanos\x18\a \x01(\x03R\bagoNanos\x12\x1d\n" +
+	"\n" +
+	"unix_nanos\x18\b \x01(\x03R\tunixNanos\"M\n" +
 	"\vReportReply\x12\x18\n" +
 	"\awatched\x18\x01 \x01(\bR\awatched\x12$\n" +
 	"\x05fault\x18\x02 \x01(\v2\x0e.goverse.FaultR\x05fault\"\x90\x01\n" +

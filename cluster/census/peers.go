@@ -97,13 +97,17 @@ type Answer struct {
 	Address string
 	Survey  *peer.Survey // nil with Err
 	Err     error
+	Asked   time.Time
+	Took    time.Duration // from then to the answer
 }
 
 // Survey asks nodes what they have counted. Answers are in the order of addresses.
 func (p *Peers) Survey(ctx context.Context, addresses []string) []Answer {
 	answers := make([]Answer, len(addresses))
 	p.each(ctx, addresses, func(ctx context.Context, i int, c peer.Census) (err error) {
+		answers[i].Asked = time.Now()
 		answers[i].Survey, err = c.Survey(ctx)
+		answers[i].Took = time.Since(answers[i].Asked)
 		return err
 	}, func(i int, err error) { answers[i].Address, answers[i].Err = addresses[i], err })
 	return answers

@@ -25,7 +25,7 @@ func (p *program) doctor() *cobra.Command {
 		Long: `doctor checks a cluster and says of each thing that is wrong what to do about it: whether each endpoint
 of etcd answers, and how fast, with a leader, without an alarm and with room in its database; whether the
 keys in it make sense; whether somebody leads and all shards have a live holder; whether all nodes run one
-version on one store; whether the ports of nodes and gates are reached from here.
+version on one store; whether the ports of nodes and gates are reached from here; whether their clocks and this machine's agree.
 
 It changes nothing. The exit code is 1 if something is wrong.
 
@@ -197,7 +197,7 @@ func groups(by map[string][]string) string {
 	return strings.Join(parts, "; ")
 }
 
-// ports tries to reach nodes and gates.
+// ports tries to reach nodes and gates, and judges what they answer.
 func (p *program) ports(ctx context.Context, x *examination, v *picture) {
 	if len(v.Members()) == 0 {
 		return
@@ -209,7 +209,8 @@ func (p *program) ports(ctx context.Context, x *examination, v *picture) {
 	}
 	defer peers.Close()
 	reached := 0
-	for _, a := range peers.Survey(ctx, v.Addresses()) {
+	answers := peers.Survey(ctx, v.Addresses())
+	for _, a := range answers {
 		if a.Err != nil {
 			x.wrong("ports", "its lease lives, so it runs: look at the network and at its log; with TLS, give --node-tls-cert, --node-tls-key and --node-tls-ca", "the node %s does not answer from here: %v", a.Address, a.Err)
 			continue
@@ -229,4 +230,5 @@ func (p *program) ports(ctx context.Context, x *examination, v *picture) {
 	if all := len(v.Members()) + len(v.Gates()); reached == all {
 		x.well("ports", "%s answered from here", diagnosis.Some(all, "port"))
 	}
+	x.clocks(answers, v.Gates())
 }

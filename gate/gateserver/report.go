@@ -32,10 +32,10 @@ func (r *running) report(life context.Context, c *calls) {
 		over, cancel := context.WithTimeout(life, pause)
 		<-over.Done()
 		cancel()
-		ctx, cancel := context.WithTimeout(life, reportWatched)
+		ctx, cancel := context.WithTimeout(life, peer.ReportPatience)
 		watched, err := to.Report(ctx, peer.GateSurvey{
 			Address: r.server.address, Since: since, Age: time.Since(began),
-			Clients: int64(r.gate.Len()), Calls: c.made.Load(), Pushes: r.gate.Pushed(),
+			Clients: int64(r.gate.Len()), Calls: c.made.Load(), Pushes: r.gate.Pushed(), Now: time.Now(),
 		})
 		cancel()
 		if pause = reportElse; err == nil && watched {

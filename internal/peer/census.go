@@ -40,6 +40,7 @@ type Survey struct {
 	Edges      []EdgeSurvey
 	Top        []ObjectSurvey // those that are called most, the most first
 	Gates      []GateSurvey   // that have reported to this node lately
+	Now        time.Time      // by the node's clock as it answered; zero: it is of an earlier version
 }
 
 // TypeSurvey is about the objects of one type.
@@ -90,7 +91,11 @@ type GateSurvey struct {
 	Calls   uint64
 	Pushes  uint64        // to clients
 	Ago     time.Duration // in a Survey: how long ago it was reported
+	Now     time.Time     // by the gate's clock as it reported; zero: it is of an earlier version
 }
+
+// ReportPatience is how long a report may be on its way to the node that takes it.
+const ReportPatience = time.Second
 
 // LiveQuery asks for a page of live objects.
 type LiveQuery struct {

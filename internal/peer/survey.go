@@ -134,7 +134,7 @@ func serveSurvey(ctx context.Context, svc Service) *goverse_pb.SurveyReply {
 	if err != nil {
 		return &goverse_pb.SurveyReply{Fault: encodeFault(err)}
 	}
-	reply := &goverse_pb.SurveyReply{Since: s.Since, AgeNanos: int64(s.Age), Objects: s.Objects, Executions: s.Executions, Commits: s.Commits}
+	reply := &goverse_pb.SurveyReply{Since: s.Since, AgeNanos: int64(s.Age), Objects: s.Objects, Executions: s.Executions, Commits: s.Commits, UnixNanos: nanos(s.Now)}
 	for i := range s.Types {
 		reply.Types = append(reply.Types, encodeType(&s.Types[i]))
 	}
@@ -162,18 +162,18 @@ func encodeType(t *TypeSurvey) *goverse_pb.TypeSurvey {
 }
 
 func encodeGate(g *GateSurvey) *goverse_pb.GateSurvey {
-	return &goverse_pb.GateSurvey{Address: g.Address, Since: g.Since, AgeNanos: int64(g.Age), Clients: g.Clients, Calls: g.Calls, Pushes: g.Pushes, AgoNanos: int64(g.Ago)}
+	return &goverse_pb.GateSurvey{Address: g.Address, Since: g.Since, AgeNanos: int64(g.Age), Clients: g.Clients, Calls: g.Calls, Pushes: g.Pushes, AgoNanos: int64(g.Ago), UnixNanos: nanos(g.Now)}
 }
 
 func decodeGate(m *goverse_pb.GateSurvey) GateSurvey {
-	return GateSurvey{Address: m.GetAddress(), Since: m.GetSince(), Age: time.Duration(m.GetAgeNanos()), Clients: m.GetClients(), Calls: m.GetCalls(), Pushes: m.GetPushes(), Ago: time.Duration(m.GetAgoNanos())}
+	return GateSurvey{Address: m.GetAddress(), Since: m.GetSince(), Age: time.Duration(m.GetAgeNanos()), Clients: m.GetClients(), Calls: m.GetCalls(), Pushes: m.GetPushes(), Ago: time.Duration(m.GetAgoNanos()), Now: moment(m.GetUnixNanos())}
 }
 
 func decodeSurvey(m *goverse_pb.SurveyReply) (*Survey, error) {
 	if m.Fault != nil {
 		return nil, fault.FromWire(m.Fault)
 	}
-	s := &Survey{Since: m.Since, Age: time.Duration(m.AgeNanos), Objects: m.Objects, Executions: m.Executions, Commits: m.Commits}
+	s := &Survey{Since: m.Since, Age: time.Duration(m.AgeNanos), Objects: m.Objects, Executions: m.Executions, Commits: m.Commits, Now: moment(m.UnixNanos)}
 	for _, t := range m.Types {
 		one := TypeSurvey{Type: t.GetType(), Objects: t.GetObjects(), Queued: t.GetQueued(), Activations: t.GetActivations(), Calls: t.GetCalls(), Errors: t.GetErrors()}
 		for i, calls := range t.GetLatencyCalls() {

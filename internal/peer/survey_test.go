@@ -52,11 +52,11 @@ func TestCensusCrosses(t *testing.T) {
 		at, room := time.Unix(1700000000, 7), object.Ref{Type: "Room", ID: "a/b"}
 		c := &counted{
 			survey: &Survey{
-				Since: 1 << 63, Age: time.Second, Objects: 5, Executions: 2, Commits: 9,
+				Since: 1 << 63, Age: time.Second, Objects: 5, Executions: 2, Commits: 9, Now: at,
 				Types: []TypeSurvey{{Type: "Empty"}, {Type: "Room", Objects: 5, Queued: 1, Activations: 7, Calls: 11, Errors: 3, Latency: []Bucket{{time.Millisecond, 8}, {time.Second, 3}}}},
 				Edges: []EdgeSurvey{{FromClient, "Room", 11}},
 				Top:   []ObjectSurvey{{room, 11, 2}},
-				Gates: []GateSurvey{{Address: "g:1", Since: 4, Age: time.Minute, Clients: 6, Calls: 7, Pushes: 8, Ago: time.Second}},
+				Gates: []GateSurvey{{Address: "g:1", Since: 4, Age: time.Minute, Clients: 6, Calls: 7, Pushes: 8, Ago: time.Second, Now: at.Add(time.Hour)}},
 			},
 			live: []LiveObject{{Ref: room, Shard: 8191, LastUsed: at, Queued: 3}, {Ref: object.Ref{Type: "Room", ID: "c"}}},
 			sight: &Sight{
