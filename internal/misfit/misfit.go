@@ -25,14 +25,16 @@ func Unmarshal(data []byte, m proto.Message) error {
 	if protojson.Unmarshal(data, m) == nil {
 		return nil
 	}
-	return why(data, m.ProtoReflect().Descriptor())
+	return why(data, m.ProtoReflect().Descriptor(), maxDepth)
 }
 
-// maxName bounds the name of a field that somebody has made up, in bytes.
-const maxName = 64
+const (
+	maxName  = 64 // bytes of the name of a field that somebody has made up
+	maxDepth = 8  // messages within messages that are looked into: each is read once more for each around it
+)
 
 // why says what is wrong with JSON that is not a message's.
-func why(data []byte, of protoreflect.MessageDescriptor) error {
+func why(data []byte, of protoreflect.MessageDescriptor, depth int) error {
 	var parts map[string]json.RawMessage
 	switch {
 	case !json.Valid(data):
@@ -43,7 +45,7 @@ func why(data []byte, of protoreflect.MessageDescriptor) error {
 		return errors.New("it is no JSON object")
 	}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
-		if err := field(name, parts[name], of); err != nil {
+		if err := field(name, parts[name], of, depth); err != nil {
 			return err
 		}
 	}
@@ -69,7 +71,7 @@ func UnmarshalAny(data []byte, a *anypb.Any) error {
 		delete(parts, "@type")
 		body, _ = json.Marshal(parts) // it was read from JSON
 	}
-	return why(body, t.Descriptor())
+	return why(body, t.Descriptor(), maxDepth)
 }
 
 // ownForm says that the JSON of a message is not an object with its fields.
@@ -85,7 +87,7 @@ var ownForms = []string{
 }
 
 // field is nil for one that fits.
-func field(name string, value json.RawMessage, of protoreflect.MessageDescriptor) error {
+func field(name string, value json.RawMessage, of protoreflect.MessageDescriptor, depth int) error {
 	f := of.Fields().ByJSONName(name)
 	if f == nil {
 		f = of.Fields().ByTextName(name)
@@ -100,8 +102,8 @@ func field(name string, value json.RawMessage, of protoreflect.MessageDescriptor
 	if (protojson.UnmarshalOptions{AllowPartial: true}).Unmarshal(alone, dynamicpb.NewMessage(of)) == nil {
 		return nil
 	}
-	if f.Message() != nil && !f.IsList() && !f.IsMap() && !ownForm(f.Message()) {
-		return fmt.Errorf("in the field %q: %w", f.JSONName(), why(value, f.Message()))
+	if depth > 1 && f.Message() != nil && !f.IsList() && !f.IsMap() && !ownForm(f.Message()) {
+		return fmt.Errorf("in the field %q: %w", f.JSONName(), why(value, f.Message(), depth-1))
 	}
 	return fmt.Errorf("the field %q is not %s", f.JSONName(), wanted(f))
 }

@@ -5,7 +5,9 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -64,5 +66,26 @@ func TestAny(t *testing.T) {
 	a := new(anypb.Any)
 	if err := UnmarshalAny([]byte(in+`StringValue","value":"x"}`), a); err != nil || a.MessageName() != "google.protobuf.StringValue" {
 		t.Errorf("%v, %v", a, err)
+	}
+}
+
+// What is nested deep is not looked into to its end: that would take the square of its size.
+func TestDepth(t *testing.T) {
+	singular, str := descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(), descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum()
+	chain, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: proto.String("chain.proto"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Link"), Field: []*descriptorpb.FieldDescriptorProto{
+			{Name: proto.String("next"), JsonName: proto.String("next"), Number: proto.Int32(1), Label: singular, Type: descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum(), TypeName: proto.String(".Link")},
+			{Name: proto.String("name"), JsonName: proto.String("name"), Number: proto.Int32(2), Label: singular, Type: str},
+		}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const deep = 5000
+	text := strings.Repeat(`{"next":`, deep) + `{"name":` + secret + `}` + strings.Repeat("}", deep)
+	want := strings.Repeat(`in the field "next": `, maxDepth-1) + `the field "next" is not of type Link`
+	if err := Unmarshal([]byte(text), dynamicpb.NewMessage(chain.Messages().Get(0))); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
