@@ -1,9 +1,12 @@
 package gateserver
 
 import (
+	"cmp"
 	"context"
 	"net"
+	"strings"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	"github.com/xiaonanln/goverse/gate"
@@ -54,6 +57,16 @@ func (c *calls) caller(ctx context.Context, clientID string, call *object.Call) 
 		return callctx.Caller{}, fault.New(fault.Forbidden, "the client id in the request is another's")
 	}
 	return callerOf(who, clientID), nil
+}
+
+// clientOf is the client id that a gRPC request goes by: the one that it names itself, that
+// of the session over whose connection it comes, or that of its header, as over HTTP.
+func clientOf(ctx context.Context, named string) string {
+	if id := cmp.Or(named, ownID(ctx)); id != "" {
+		return id
+	}
+	headers, _ := metadata.FromIncomingContext(ctx)
+	return strings.Join(headers.Get(clientIDHeader), ",")
 }
 
 type ownKey struct{}

@@ -152,15 +152,15 @@ func TestConverse(t *testing.T) {
 		{askFor(7, "M", text(t, "x")), &gate_pb.GateFrame{Kind: &gate_pb.GateFrame_CallObject{CallObject: &gate_pb.CallObjectResponse{Response: text(t, "x")}}},
 			`CallObject T/i.M id "" for "` + k.id + `"`},
 		{&gate_pb.ClientFrame{Call: 7, Kind: &gate_pb.ClientFrame_CreateObject{CreateObject: &gate_pb.CreateObjectRequest{Type: "T", Id: "i"}}},
-			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_CreateObject{CreateObject: &gate_pb.CreateObjectResponse{Id: "i"}}}, `CreateObject T/i. id "" for ""`},
+			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_CreateObject{CreateObject: &gate_pb.CreateObjectResponse{Id: "i"}}}, `CreateObject T/i. id "" for "` + k.id + `"`},
 		{&gate_pb.ClientFrame{Call: 1 << 60, Kind: &gate_pb.ClientFrame_DeleteObject{DeleteObject: &gate_pb.DeleteObjectRequest{Type: "T", Id: "i"}}},
-			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_DeleteObject{DeleteObject: &gate_pb.DeleteObjectResponse{}}}, `DeleteObject T/i. id "" for ""`},
+			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_DeleteObject{DeleteObject: &gate_pb.DeleteObjectResponse{}}}, `DeleteObject T/i. id "" for "` + k.id + `"`},
 		{&gate_pb.ClientFrame{Call: 1, Kind: &gate_pb.ClientFrame_ReliableCallObject{ReliableCallObject: &gate_pb.ReliableCallObjectRequest{
 			CallId: "c", Type: "T", Id: "i", Method: "M", Request: text(t, "y")}}},
 			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_ReliableCallObject{ReliableCallObject: &gate_pb.ReliableCallObjectResponse{Response: text(t, "y"), Status: "SUCCESS"}}},
 			`CallObject T/i.M id "c" for "` + k.id + `"`},
 		{&gate_pb.ClientFrame{Call: 2, Kind: &gate_pb.ClientFrame_Settle{Settle: &gate_pb.SettleRequest{CallId: "c", Type: "T", Id: "i"}}},
-			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Settle{Settle: &gate_pb.SettleResponse{Status: "SUCCESS"}}}, `Settle T/i. id "c" for ""`},
+			&gate_pb.GateFrame{Kind: &gate_pb.GateFrame_Settle{Settle: &gate_pb.SettleResponse{Status: "SUCCESS"}}}, `Settle T/i. id "c" for "` + k.id + `"`},
 	} {
 		k.say(c.frame)
 		c.want.Call = c.frame.Call

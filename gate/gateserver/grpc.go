@@ -43,7 +43,7 @@ func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *gr
 
 // CallObject runs a method.
 func (d *grpcDoor) CallObject(ctx context.Context, r *gate_pb.CallObjectRequest) (*gate_pb.CallObjectResponse, error) {
-	reply, err := d.calls.do(ctx, r.ClientId, object.Call{
+	reply, err := d.calls.do(ctx, clientOf(ctx, r.ClientId), object.Call{
 		Op: object.OpCall, Ref: object.Ref{Type: r.Type, ID: r.Id}, Method: r.Method, Payload: object.OfBinary(r.Request),
 	})
 	if err != nil {
@@ -61,7 +61,7 @@ func (d *grpcDoor) CreateObject(ctx context.Context, r *gate_pb.CreateObjectRequ
 	if r.Id == "" {
 		r.Id = object.NewID()
 	}
-	if _, err := d.calls.do(ctx, "", object.Call{Op: object.OpCreate, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
+	if _, err := d.calls.do(ctx, clientOf(ctx, ""), object.Call{Op: object.OpCreate, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
 		return nil, err
 	}
 	return &gate_pb.CreateObjectResponse{Id: r.Id}, nil
@@ -69,7 +69,7 @@ func (d *grpcDoor) CreateObject(ctx context.Context, r *gate_pb.CreateObjectRequ
 
 // DeleteObject removes an object and its stored state. Idempotent.
 func (d *grpcDoor) DeleteObject(ctx context.Context, r *gate_pb.DeleteObjectRequest) (*gate_pb.DeleteObjectResponse, error) {
-	if _, err := d.calls.do(ctx, "", object.Call{Op: object.OpDelete, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
+	if _, err := d.calls.do(ctx, clientOf(ctx, ""), object.Call{Op: object.OpDelete, Ref: object.Ref{Type: r.Type, ID: r.Id}}); err != nil {
 		return nil, err
 	}
 	return &gate_pb.DeleteObjectResponse{}, nil
@@ -81,7 +81,7 @@ func (d *grpcDoor) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCa
 	if err := object.ValidCallID(r.CallId); err != nil {
 		return nil, fault.New(fault.Invalid, "%w", err).On("ReliableCallObject", r.Type+"/"+r.Id+"."+r.Method)
 	}
-	reply, err := d.calls.do(ctx, r.ClientId, object.Call{
+	reply, err := d.calls.do(ctx, clientOf(ctx, r.ClientId), object.Call{
 		Op: object.OpCall, Ref: object.Ref{Type: r.Type, ID: r.Id}, Method: r.Method, ID: r.CallId, Payload: object.OfBinary(r.Request),
 	})
 	answer := &gate_pb.ReliableCallObjectResponse{Status: fault.StatusOf(err).String(), Replayed: reply.Replayed}
@@ -101,7 +101,7 @@ func (d *grpcDoor) ReliableCallObject(ctx context.Context, r *gate_pb.ReliableCa
 // Settle tells what became of a call, or sees to it that it does not run any more. An
 // error leaves the doubt as it is.
 func (d *grpcDoor) Settle(ctx context.Context, r *gate_pb.SettleRequest) (*gate_pb.SettleResponse, error) {
-	reply, err := d.calls.do(ctx, "", object.Call{
+	reply, err := d.calls.do(ctx, clientOf(ctx, ""), object.Call{
 		Op: object.OpSettle, Ref: object.Ref{Type: r.Type, ID: r.Id}, ID: r.CallId, Payload: object.OfBinary(nil),
 	})
 	if !isSettled(err) {
