@@ -61,7 +61,8 @@ func formedChanges(was, is *Scene) []Change {
 	return nil
 }
 
-// actChanges is what operators ordered, with the command line, from anywhere.
+// actChanges is what operators ordered, with the command line or through an inspector,
+// from anywhere.
 func actChanges(was, is *Scene) (list []Change) {
 	for _, a := range is.acts {
 		if !slices.Contains(was.acts, a) {

@@ -12,7 +12,7 @@ import (
 	"github.com/xiaonanln/goverse/internal/event"
 )
 
-// drain carries out an operator's order and puts it on the timeline.
+// drain carries out an operator's order.
 func (i *Inspector) drain(w http.ResponseWriter, r *http.Request) {
 	var order struct {
 		Undo  bool `json:"undo"`
@@ -43,16 +43,14 @@ func (i *Inspector) order(ctx context.Context, address string, undo, force bool,
 		give, word = consensusmanager.Undrain, "take shards again"
 	}
 	mark, err := give(ctx, i.cfg.KV, i.cfg.Prefix, address, force)
-	switch {
-	case err != nil:
+	if err != nil {
 		i.audit(event.Warn, address, fmt.Sprintf("the order that %s %s was not carried out", address, word), from, err)
-	case mark.Changed:
-		i.audit(event.Info, address, fmt.Sprintf("an operator told %s to %s", address, word), from, nil)
 	}
 	return mark, err
 }
 
-// audit tells of the action of an operator who is at from: viewers, and who listens.
+// audit tells of the action of an operator who is at from, and of an order that was not
+// given: viewers, and who listens. Those that were given the cluster itself remembers.
 func (i *Inspector) audit(s event.Severity, node, text, from string, err error) {
 	c := Change{Kind: OfAction, Node: node, Text: text, Reason: "from " + from}
 	if err != nil {

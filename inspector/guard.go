@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/origin"
 )
@@ -40,6 +41,24 @@ func (i *Inspector) admit(w http.ResponseWriter, r *http.Request) (status int, w
 		return http.StatusUnauthorized, "this inspector wants its token: open it once with ?token=…, or send it as a bearer"
 	}
 	return 0, ""
+}
+
+// signed is r for orders of whoever sends it: the cluster remembers who gave them.
+func signed(r *http.Request) *http.Request {
+	return r.WithContext(consensusmanager.WithOperator(r.Context(), operator(r)))
+}
+
+// operator is who sends a request, as far as this port knows: by the certificate that was
+// demanded of him, if any, and where he is.
+func operator(r *http.Request) string {
+	name, host := "somebody", r.RemoteAddr
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		name = r.TLS.VerifiedChains[0][0].Subject.CommonName
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return name + "@" + host + ", through the inspector"
 }
 
 // deny tells of who was refused.

@@ -53,7 +53,7 @@ func (i *Inspector) handler() http.Handler {
 				fail(w, status, "%s", why)
 				return
 			}
-			calls.ServeHTTP(w, withControl(r, w))
+			calls.ServeHTTP(w, withControl(signed(r), w))
 			return
 		}
 		h := w.Header()
@@ -66,7 +66,7 @@ func (i *Inspector) handler() http.Handler {
 			fail(w, status, "%s", why)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		mux.ServeHTTP(w, signed(r))
 	})
 }
 

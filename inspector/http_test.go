@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,12 +207,12 @@ func TestLive(t *testing.T) {
 	lines := bufio.NewReader(reply.Body)
 	byEvents := func() (string, error) { return lines.ReadString('\n') }
 
-	until := func(want string) {
+	until := func(all ...string) { // in one frame
 		t.Helper()
 		for name, next := range map[string]func() (string, error){"socket": bySocket, "events": byEvents} {
-			for frame := ""; !strings.Contains(frame, want); {
+			for frame := ""; slices.ContainsFunc(all, func(want string) bool { return !strings.Contains(frame, want) }); {
 				if frame, err = next(); err != nil {
-					t.Fatalf("%s: %q did not come: %v", name, want, err)
+					t.Fatalf("%s: %q did not come: %v", name, all, err)
 				}
 			}
 		}
@@ -227,8 +228,7 @@ func TestLive(t *testing.T) {
 	if err := json.Unmarshal([]byte(answer), &told); status != 200 || err != nil || !told.Changed || told.Held != 0 {
 		t.Fatal(status, answer, err)
 	}
-	until("an operator told c:1 to drain")
-	until("c:1 is draining")
+	until("an operator ordered: drain c:1", "c:1 is draining")
 	if status, answer := fetch(t, "POST", url+"/api/v1/nodes/c:1/drain", `{"undo":true}`); status != 200 {
 		t.Fatal(status, answer)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,6 +39,19 @@ func certificate(t *testing.T) TLSConfig {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// Who gives an order is named by his certificate, where one was demanded of him and checked.
+func TestTheOperatorsName(t *testing.T) {
+	alice := &x509.Certificate{Subject: pkix.Name{CommonName: "alice"}}
+	for want, state := range map[string]*tls.ConnectionState{
+		"alice@10.0.0.7, through the inspector":    {PeerCertificates: []*x509.Certificate{alice}, VerifiedChains: [][]*x509.Certificate{{alice}}},
+		"somebody@10.0.0.7, through the inspector": {PeerCertificates: []*x509.Certificate{alice}},
+	} {
+		if got := operator(&http.Request{RemoteAddr: "10.0.0.7:51234", TLS: state}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }
 
 // The page and its feed over TLS: the cookie that keeps a token is for encrypted

@@ -17,7 +17,7 @@ import (
 	"github.com/xiaonanln/goverse/internal/event"
 )
 
-// move carries out an operator's order about shards and puts it on the timeline.
+// move carries out an operator's order about shards.
 func (i *Inspector) move(w http.ResponseWriter, r *http.Request) {
 	var order moveOrder
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
@@ -27,24 +27,28 @@ func (i *Inspector) move(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "the path names a shard's number, or up to %d as in 3-9,131, and the body is {\"node\": host:port, \"pin\": bool, \"seconds\": number} or {\"unpin\": true}", consensusmanager.MaxOrdered)
 		return
 	}
-	if stay := order.stay(); stay < consensusmanager.MinStay || stay > consensusmanager.MaxStay {
-		fail(w, http.StatusBadRequest, "a moved shard stays for %v to %v", consensusmanager.MinStay, consensusmanager.MaxStay)
+	if err := order.check(); err != nil {
+		fail(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
-	defer cancel()
-	mark, err := order.give(ctx, i.cfg.KV, i.cfg.Prefix, shards)
-	text := order.words(r.PathValue("n"), len(shards))
+	mark, err := i.place(r.Context(), order, shards, r.PathValue("n"), r.RemoteAddr)
 	if err != nil {
-		i.audit(event.Warn, order.Node, "the order to "+text+" was not given", r.RemoteAddr, err)
 		fail(w, orderStatus(err), "%s", wordsOf(err, order.Node))
 		return
 	}
-	if mark.Changed {
-		i.audit(event.Info, order.Node, "an operator ordered to "+text, r.RemoteAddr, nil)
-	}
 	holder, _ := mark.Before.Holder(shards[0])
 	write(w, http.StatusOK, encode(map[string]any{"shard": shards[0], "shards": len(shards), "node": order.Node, "changed": mark.Changed, "holder": holder}))
+}
+
+// place gives an order about shards, which list names, for an operator, who is at from.
+func (i *Inspector) place(ctx context.Context, order moveOrder, shards []sharding.ID, list, from string) (consensusmanager.Mark, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	mark, err := order.give(ctx, i.cfg.KV, i.cfg.Prefix, shards)
+	if err != nil {
+		i.audit(event.Warn, order.Node, "the order to "+order.words(list, len(shards))+" was not given", from, err)
+	}
+	return mark, err
 }
 
 // moveOrder is what an operator wants of shards.
@@ -53,6 +57,14 @@ type moveOrder struct {
 	Pin     bool   `json:"pin"`
 	Unpin   bool   `json:"unpin"`
 	Seconds int    `json:"seconds"` // of a move: how long it stays; 0: an hour
+}
+
+// check says what is wrong with how long the shards are to stay.
+func (o *moveOrder) check() error {
+	if stay := o.stay(); stay < consensusmanager.MinStay || stay > consensusmanager.MaxStay {
+		return fmt.Errorf("a moved shard stays for %v to %v", consensusmanager.MinStay, consensusmanager.MaxStay)
+	}
+	return nil
 }
 
 func (o *moveOrder) stay() time.Duration {

@@ -3,13 +3,16 @@ package inspector
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	grpcpeer "google.golang.org/grpc/peer"
 
+	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/diagnosis"
+	"github.com/xiaonanln/goverse/cluster/sharding"
 	inspector_pb "github.com/xiaonanln/goverse/inspector/proto"
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -146,14 +149,56 @@ func explained(p *diagnosis.Picture, m *inspector_pb.ExplainRequest) (*diagnosis
 func (s *service) Drain(ctx context.Context, m *inspector_pb.DrainRequest) (*inspector_pb.DrainReply, error) {
 	mark, err := s.i.order(ctx, m.Node, m.Undo, m.Force, from(ctx))
 	if err != nil {
-		return nil, statusErr(fault.New(kindOf(err), "%s", wordsOf(err, m.Node)))
+		return nil, statusErr(fault.New(kindOf(statusOf(err)), "%s", wordsOf(err, m.Node)))
 	}
 	return &inspector_pb.DrainReply{Changed: mark.Changed}, nil
 }
 
-// kindOf is statusOf for gRPC.
-func kindOf(err error) fault.Kind {
-	switch statusOf(err) {
+// Move implements inspector_pb.InspectorServiceServer.
+func (s *service) Move(ctx context.Context, m *inspector_pb.MoveRequest) (*inspector_pb.OrderReply, error) {
+	return s.place(ctx, moveOrder{Node: m.Node, Seconds: int(m.Seconds)}, m.Shards)
+}
+
+// Pin implements inspector_pb.InspectorServiceServer.
+func (s *service) Pin(ctx context.Context, m *inspector_pb.PinRequest) (*inspector_pb.OrderReply, error) {
+	return s.place(ctx, moveOrder{Node: m.Node, Pin: true}, m.Shards)
+}
+
+// Unpin implements inspector_pb.InspectorServiceServer.
+func (s *service) Unpin(ctx context.Context, m *inspector_pb.UnpinRequest) (*inspector_pb.OrderReply, error) {
+	return s.place(ctx, moveOrder{Unpin: true}, m.Shards)
+}
+
+func (s *service) place(ctx context.Context, order moveOrder, numbers []int32) (*inspector_pb.OrderReply, error) {
+	shards, list, err := shardsOf(numbers)
+	if err != nil {
+		return nil, statusErr(fault.New(fault.Invalid, "name 1 to %d shards, each once: %w", consensusmanager.MaxOrdered, err))
+	}
+	if err := order.check(); err != nil {
+		return nil, statusErr(fault.New(fault.Invalid, "%w", err))
+	}
+	mark, err := s.i.place(ctx, order, shards, list, from(ctx))
+	if err != nil {
+		return nil, statusErr(fault.New(kindOf(orderStatus(err)), "%s", wordsOf(err, order.Node)))
+	}
+	holder, _ := mark.Before.Holder(shards[0])
+	return &inspector_pb.OrderReply{Changed: mark.Changed, Holder: holder}, nil
+}
+
+// shardsOf is the shards of a call, as parseShards has them of an address.
+func shardsOf(numbers []int32) (shards []sharding.ID, list string, err error) {
+	names := make([]string, len(numbers))
+	for n, number := range numbers {
+		names[n] = strconv.Itoa(int(number))
+	}
+	list = strings.Join(names, ",")
+	shards, err = parseShards(list)
+	return shards, list, err
+}
+
+// kindOf is an HTTP status of an order for gRPC.
+func kindOf(status int) fault.Kind {
+	switch status {
 	case http.StatusNotFound:
 		return fault.NotFound
 	case http.StatusConflict:

@@ -92,6 +92,28 @@ func TestService(t *testing.T) {
 			return err
 		}},
 		{codes.NotFound, func() error { _, err := c.Drain(ctx, &inspector_pb.DrainRequest{Node: "z:9"}); return err }},
+		{codes.NotFound, func() error {
+			_, err := c.Pin(ctx, &inspector_pb.PinRequest{Shards: []int32{7}, Node: "a:1"})
+			return err
+		}},
+		{codes.NotFound, func() error {
+			_, err := c.Pin(ctx, &inspector_pb.PinRequest{Shards: []int32{0}, Node: "z:9"})
+			return err
+		}},
+		{codes.InvalidArgument, func() error {
+			_, err := c.Pin(ctx, &inspector_pb.PinRequest{Shards: []int32{0, 0}, Node: "a:1"})
+			return err
+		}},
+		{codes.InvalidArgument, func() error { _, err := c.Pin(ctx, &inspector_pb.PinRequest{Node: "a:1"}); return err }},
+		{codes.InvalidArgument, func() error { _, err := c.Unpin(ctx, &inspector_pb.UnpinRequest{Shards: []int32{-1}}); return err }},
+		{codes.InvalidArgument, func() error {
+			_, err := c.Move(ctx, &inspector_pb.MoveRequest{Shards: make([]int32, 101), Node: "a:1"})
+			return err
+		}},
+		{codes.InvalidArgument, func() error {
+			_, err := c.Move(ctx, &inspector_pb.MoveRequest{Shards: []int32{0}, Node: "a:1", Seconds: 1})
+			return err
+		}},
 	} {
 		if err := refused.call(); status.Code(err) != refused.code {
 			t.Errorf("%v, want %v", err, refused.code)

@@ -904,6 +904,214 @@ func (x *DrainReply) GetChanged() bool {
 	return false
 }
 
+type MoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        []int32                `protobuf:"varint,1,rep,packed,name=shards,proto3" json:"shards,omitempty"` // 1 to 100, each once
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Seconds       int32                  `protobuf:"varint,3,opt,name=seconds,proto3" json:"seconds,omitempty"` // how long they stay, 60 to 2592000; 0: an hour
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveRequest) Reset() {
+	*x = MoveRequest{}
+	mi := &file_inspector_proto_inspector_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveRequest) ProtoMessage() {}
+
+func (x *MoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_inspector_proto_inspector_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveRequest.ProtoReflect.Descriptor instead.
+func (*MoveRequest) Descriptor() ([]byte, []int) {
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *MoveRequest) GetShards() []int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *MoveRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *MoveRequest) GetSeconds() int32 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+type PinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        []int32                `protobuf:"varint,1,rep,packed,name=shards,proto3" json:"shards,omitempty"` // 1 to 100, each once
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinRequest) Reset() {
+	*x = PinRequest{}
+	mi := &file_inspector_proto_inspector_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinRequest) ProtoMessage() {}
+
+func (x *PinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_inspector_proto_inspector_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
+func (*PinRequest) Descriptor() ([]byte, []int) {
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PinRequest) GetShards() []int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *PinRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type UnpinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        []int32                `protobuf:"varint,1,rep,packed,name=shards,proto3" json:"shards,omitempty"` // 1 to 100, each once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnpinRequest) Reset() {
+	*x = UnpinRequest{}
+	mi := &file_inspector_proto_inspector_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnpinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnpinRequest) ProtoMessage() {}
+
+func (x *UnpinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_inspector_proto_inspector_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnpinRequest.ProtoReflect.Descriptor instead.
+func (*UnpinRequest) Descriptor() ([]byte, []int) {
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *UnpinRequest) GetShards() []int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+type OrderReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changed       bool                   `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"` // false: it was ordered before, or of Unpin, nothing was
+	Holder        string                 `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`    // of the first of the shards, when the order was given
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderReply) Reset() {
+	*x = OrderReply{}
+	mi := &file_inspector_proto_inspector_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderReply) ProtoMessage() {}
+
+func (x *OrderReply) ProtoReflect() protoreflect.Message {
+	mi := &file_inspector_proto_inspector_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderReply.ProtoReflect.Descriptor instead.
+func (*OrderReply) Descriptor() ([]byte, []int) {
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OrderReply) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *OrderReply) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
 type DeactivateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
@@ -915,7 +1123,7 @@ type DeactivateRequest struct {
 
 func (x *DeactivateRequest) Reset() {
 	*x = DeactivateRequest{}
-	mi := &file_inspector_proto_inspector_proto_msgTypes[14]
+	mi := &file_inspector_proto_inspector_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1135,7 @@ func (x *DeactivateRequest) String() string {
 func (*DeactivateRequest) ProtoMessage() {}
 
 func (x *DeactivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_inspector_proto_inspector_proto_msgTypes[14]
+	mi := &file_inspector_proto_inspector_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1148,7 @@ func (x *DeactivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateRequest.ProtoReflect.Descriptor instead.
 func (*DeactivateRequest) Descriptor() ([]byte, []int) {
-	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{14}
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeactivateRequest) GetType() string {
@@ -973,7 +1181,7 @@ type DeactivateReply struct {
 
 func (x *DeactivateReply) Reset() {
 	*x = DeactivateReply{}
-	mi := &file_inspector_proto_inspector_proto_msgTypes[15]
+	mi := &file_inspector_proto_inspector_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1193,7 @@ func (x *DeactivateReply) String() string {
 func (*DeactivateReply) ProtoMessage() {}
 
 func (x *DeactivateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_inspector_proto_inspector_proto_msgTypes[15]
+	mi := &file_inspector_proto_inspector_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1206,7 @@ func (x *DeactivateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeactivateReply.ProtoReflect.Descriptor instead.
 func (*DeactivateReply) Descriptor() ([]byte, []int) {
-	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{15}
+	return file_inspector_proto_inspector_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeactivateReply) GetWasLive() bool {
@@ -1076,20 +1284,37 @@ const file_inspector_proto_inspector_proto_rawDesc = "" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"&\n" +
 	"\n" +
 	"DrainReply\x12\x18\n" +
-	"\achanged\x18\x01 \x01(\bR\achanged\"M\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"S\n" +
+	"\vMoveRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x03(\x05R\x06shards\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
+	"\aseconds\x18\x03 \x01(\x05R\aseconds\"8\n" +
+	"\n" +
+	"PinRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x03(\x05R\x06shards\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"&\n" +
+	"\fUnpinRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x03(\x05R\x06shards\">\n" +
+	"\n" +
+	"OrderReply\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\"M\n" +
 	"\x11DeactivateRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\",\n" +
 	"\x0fDeactivateReply\x12\x19\n" +
-	"\bwas_live\x18\x01 \x01(\bR\awasLive2\xbc\x03\n" +
+	"\bwas_live\x18\x01 \x01(\bR\awasLive2\xe1\x04\n" +
 	"\x10InspectorService\x124\n" +
 	"\x05Watch\x12\x17.inspector.WatchRequest\x1a\x10.inspector.Frame0\x01\x127\n" +
 	"\x05Nodes\x12\x17.inspector.NodesRequest\x1a\x15.inspector.NodesReply\x12=\n" +
 	"\aObjects\x12\x19.inspector.ObjectsRequest\x1a\x17.inspector.ObjectsReply\x12:\n" +
 	"\x06Object\x12\x18.inspector.ObjectRequest\x1a\x16.inspector.ObjectReply\x12=\n" +
 	"\aExplain\x12\x19.inspector.ExplainRequest\x1a\x17.inspector.ExplainReply\x127\n" +
-	"\x05Drain\x12\x17.inspector.DrainRequest\x1a\x15.inspector.DrainReply\x12F\n" +
+	"\x05Drain\x12\x17.inspector.DrainRequest\x1a\x15.inspector.DrainReply\x125\n" +
+	"\x04Move\x12\x16.inspector.MoveRequest\x1a\x15.inspector.OrderReply\x123\n" +
+	"\x03Pin\x12\x15.inspector.PinRequest\x1a\x15.inspector.OrderReply\x127\n" +
+	"\x05Unpin\x12\x17.inspector.UnpinRequest\x1a\x15.inspector.OrderReply\x12F\n" +
 	"\n" +
 	"Deactivate\x12\x1c.inspector.DeactivateRequest\x1a\x1a.inspector.DeactivateReplyB;Z9github.com/xiaonanln/goverse/inspector/proto;inspector_pbb\x06proto3"
 
@@ -1105,7 +1330,7 @@ func file_inspector_proto_inspector_proto_rawDescGZIP() []byte {
 	return file_inspector_proto_inspector_proto_rawDescData
 }
 
-var file_inspector_proto_inspector_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_inspector_proto_inspector_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_inspector_proto_inspector_proto_goTypes = []any{
 	(*WatchRequest)(nil),      // 0: inspector.WatchRequest
 	(*Frame)(nil),             // 1: inspector.Frame
@@ -1121,31 +1346,41 @@ var file_inspector_proto_inspector_proto_goTypes = []any{
 	(*ExplainReply)(nil),      // 11: inspector.ExplainReply
 	(*DrainRequest)(nil),      // 12: inspector.DrainRequest
 	(*DrainReply)(nil),        // 13: inspector.DrainReply
-	(*DeactivateRequest)(nil), // 14: inspector.DeactivateRequest
-	(*DeactivateReply)(nil),   // 15: inspector.DeactivateReply
-	nil,                       // 16: inspector.ExplainReply.FactsEntry
+	(*MoveRequest)(nil),       // 14: inspector.MoveRequest
+	(*PinRequest)(nil),        // 15: inspector.PinRequest
+	(*UnpinRequest)(nil),      // 16: inspector.UnpinRequest
+	(*OrderReply)(nil),        // 17: inspector.OrderReply
+	(*DeactivateRequest)(nil), // 18: inspector.DeactivateRequest
+	(*DeactivateReply)(nil),   // 19: inspector.DeactivateReply
+	nil,                       // 20: inspector.ExplainReply.FactsEntry
 }
 var file_inspector_proto_inspector_proto_depIdxs = []int32{
 	4,  // 0: inspector.NodesReply.nodes:type_name -> inspector.Node
 	7,  // 1: inspector.ObjectsReply.objects:type_name -> inspector.LiveObject
 	8,  // 2: inspector.ExplainRequest.object:type_name -> inspector.ObjectRequest
-	16, // 3: inspector.ExplainReply.facts:type_name -> inspector.ExplainReply.FactsEntry
+	20, // 3: inspector.ExplainReply.facts:type_name -> inspector.ExplainReply.FactsEntry
 	0,  // 4: inspector.InspectorService.Watch:input_type -> inspector.WatchRequest
 	2,  // 5: inspector.InspectorService.Nodes:input_type -> inspector.NodesRequest
 	5,  // 6: inspector.InspectorService.Objects:input_type -> inspector.ObjectsRequest
 	8,  // 7: inspector.InspectorService.Object:input_type -> inspector.ObjectRequest
 	10, // 8: inspector.InspectorService.Explain:input_type -> inspector.ExplainRequest
 	12, // 9: inspector.InspectorService.Drain:input_type -> inspector.DrainRequest
-	14, // 10: inspector.InspectorService.Deactivate:input_type -> inspector.DeactivateRequest
-	1,  // 11: inspector.InspectorService.Watch:output_type -> inspector.Frame
-	3,  // 12: inspector.InspectorService.Nodes:output_type -> inspector.NodesReply
-	6,  // 13: inspector.InspectorService.Objects:output_type -> inspector.ObjectsReply
-	9,  // 14: inspector.InspectorService.Object:output_type -> inspector.ObjectReply
-	11, // 15: inspector.InspectorService.Explain:output_type -> inspector.ExplainReply
-	13, // 16: inspector.InspectorService.Drain:output_type -> inspector.DrainReply
-	15, // 17: inspector.InspectorService.Deactivate:output_type -> inspector.DeactivateReply
-	11, // [11:18] is the sub-list for method output_type
-	4,  // [4:11] is the sub-list for method input_type
+	14, // 10: inspector.InspectorService.Move:input_type -> inspector.MoveRequest
+	15, // 11: inspector.InspectorService.Pin:input_type -> inspector.PinRequest
+	16, // 12: inspector.InspectorService.Unpin:input_type -> inspector.UnpinRequest
+	18, // 13: inspector.InspectorService.Deactivate:input_type -> inspector.DeactivateRequest
+	1,  // 14: inspector.InspectorService.Watch:output_type -> inspector.Frame
+	3,  // 15: inspector.InspectorService.Nodes:output_type -> inspector.NodesReply
+	6,  // 16: inspector.InspectorService.Objects:output_type -> inspector.ObjectsReply
+	9,  // 17: inspector.InspectorService.Object:output_type -> inspector.ObjectReply
+	11, // 18: inspector.InspectorService.Explain:output_type -> inspector.ExplainReply
+	13, // 19: inspector.InspectorService.Drain:output_type -> inspector.DrainReply
+	17, // 20: inspector.InspectorService.Move:output_type -> inspector.OrderReply
+	17, // 21: inspector.InspectorService.Pin:output_type -> inspector.OrderReply
+	17, // 22: inspector.InspectorService.Unpin:output_type -> inspector.OrderReply
+	19, // 23: inspector.InspectorService.Deactivate:output_type -> inspector.DeactivateReply
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1167,7 +1402,7 @@ func file_inspector_proto_inspector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inspector_proto_inspector_proto_rawDesc), len(file_inspector_proto_inspector_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,9 @@ const (
 	InspectorService_Object_FullMethodName     = "/inspector.InspectorService/Object"
 	InspectorService_Explain_FullMethodName    = "/inspector.InspectorService/Explain"
 	InspectorService_Drain_FullMethodName      = "/inspector.InspectorService/Drain"
+	InspectorService_Move_FullMethodName       = "/inspector.InspectorService/Move"
+	InspectorService_Pin_FullMethodName        = "/inspector.InspectorService/Pin"
+	InspectorService_Unpin_FullMethodName      = "/inspector.InspectorService/Unpin"
 	InspectorService_Deactivate_FullMethodName = "/inspector.InspectorService/Deactivate"
 )
 
@@ -48,6 +51,13 @@ type InspectorServiceClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// Drain has a node give its shards to others, or takes that back.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainReply, error)
+	// Move has shards go to a node, and stay there for a while: all of them, or none.
+	Move(ctx context.Context, in *MoveRequest, opts ...grpc.CallOption) (*OrderReply, error)
+	// Pin has shards go to a node whenever it is there, until Unpin: all of them, or none.
+	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*OrderReply, error)
+	// Unpin takes back what was ordered of shards, a move too. They stay where they are until
+	// the cluster evens out.
+	Unpin(ctx context.Context, in *UnpinRequest, opts ...grpc.CallOption) (*OrderReply, error)
 	// Deactivate ends an object's activation, once its state is stored.
 	Deactivate(ctx context.Context, in *DeactivateRequest, opts ...grpc.CallOption) (*DeactivateReply, error)
 }
@@ -129,6 +139,36 @@ func (c *inspectorServiceClient) Drain(ctx context.Context, in *DrainRequest, op
 	return out, nil
 }
 
+func (c *inspectorServiceClient) Move(ctx context.Context, in *MoveRequest, opts ...grpc.CallOption) (*OrderReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrderReply)
+	err := c.cc.Invoke(ctx, InspectorService_Move_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *inspectorServiceClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*OrderReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrderReply)
+	err := c.cc.Invoke(ctx, InspectorService_Pin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *inspectorServiceClient) Unpin(ctx context.Context, in *UnpinRequest, opts ...grpc.CallOption) (*OrderReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrderReply)
+	err := c.cc.Invoke(ctx, InspectorService_Unpin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *inspectorServiceClient) Deactivate(ctx context.Context, in *DeactivateRequest, opts ...grpc.CallOption) (*DeactivateReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeactivateReply)
@@ -156,6 +196,13 @@ type InspectorServiceServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	// Drain has a node give its shards to others, or takes that back.
 	Drain(context.Context, *DrainRequest) (*DrainReply, error)
+	// Move has shards go to a node, and stay there for a while: all of them, or none.
+	Move(context.Context, *MoveRequest) (*OrderReply, error)
+	// Pin has shards go to a node whenever it is there, until Unpin: all of them, or none.
+	Pin(context.Context, *PinRequest) (*OrderReply, error)
+	// Unpin takes back what was ordered of shards, a move too. They stay where they are until
+	// the cluster evens out.
+	Unpin(context.Context, *UnpinRequest) (*OrderReply, error)
 	// Deactivate ends an object's activation, once its state is stored.
 	Deactivate(context.Context, *DeactivateRequest) (*DeactivateReply, error)
 	mustEmbedUnimplementedInspectorServiceServer()
@@ -185,6 +232,15 @@ func (UnimplementedInspectorServiceServer) Explain(context.Context, *ExplainRequ
 }
 func (UnimplementedInspectorServiceServer) Drain(context.Context, *DrainRequest) (*DrainReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedInspectorServiceServer) Move(context.Context, *MoveRequest) (*OrderReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Move not implemented")
+}
+func (UnimplementedInspectorServiceServer) Pin(context.Context, *PinRequest) (*OrderReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pin not implemented")
+}
+func (UnimplementedInspectorServiceServer) Unpin(context.Context, *UnpinRequest) (*OrderReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unpin not implemented")
 }
 func (UnimplementedInspectorServiceServer) Deactivate(context.Context, *DeactivateRequest) (*DeactivateReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deactivate not implemented")
@@ -311,6 +367,60 @@ func _InspectorService_Drain_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InspectorService_Move_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InspectorServiceServer).Move(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InspectorService_Move_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InspectorServiceServer).Move(ctx, req.(*MoveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InspectorService_Pin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InspectorServiceServer).Pin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InspectorService_Pin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InspectorServiceServer).Pin(ctx, req.(*PinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _InspectorService_Unpin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnpinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InspectorServiceServer).Unpin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InspectorService_Unpin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InspectorServiceServer).Unpin(ctx, req.(*UnpinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _InspectorService_Deactivate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeactivateRequest)
 	if err := dec(in); err != nil {
@@ -355,6 +465,18 @@ var InspectorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Drain",
 			Handler:    _InspectorService_Drain_Handler,
+		},
+		{
+			MethodName: "Move",
+			Handler:    _InspectorService_Move_Handler,
+		},
+		{
+			MethodName: "Pin",
+			Handler:    _InspectorService_Pin_Handler,
+		},
+		{
+			MethodName: "Unpin",
+			Handler:    _InspectorService_Unpin_Handler,
 		},
 		{
 			MethodName: "Deactivate",

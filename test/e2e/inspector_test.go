@@ -115,7 +115,7 @@ func TestInspector(t *testing.T) {
 	b.until("all is well again", well)
 	b.do("goes to the timeline", chromedp.Navigate(url+"#/timeline"))
 	b.until("everything is on the timeline", fmt.Sprintf(`[%q, %q, %q, %q].every((s) => document.getElementById("timeline").innerText.includes(s))`,
-		fourth+" joined", "an operator told "+fourth+" to drain", fourth+" is draining", fourth+" is gone"))
+		fourth+" joined", "an operator ordered: drain "+fourth, fourth+" is draining", fourth+" is gone"))
 	b.until("the reasons are there", `["to even the load out", "is draining", "its lease ended", "over from"].every((s) => document.getElementById("timeline").innerText.includes(s))`)
 	b.picture("inspector-timeline")
 

@@ -82,7 +82,7 @@ func ordering(b *tab, f *fleet) {
 	b.do("takes them back", chromedp.Click(chromedp.CSS("#unpin")))
 	yes("says yes")
 	b.until("they are taken back", says("side", "No order stands"))
-	for _, want := range []string{"an operator ordered to move shard 1 to ", "an operator ordered to pin 6 shards (1-3,129-131) to " + to, "an operator ordered to take back what was ordered of 6 shards"} {
+	for _, want := range []string{"an operator ordered: move shard 1 to ", "an operator ordered: pin 6 shards to " + to + ": [1 2 3 129 130 131]", "an operator ordered: unpin 6 shards"} {
 		b.until("it is told that "+want, fmt.Sprintf(`document.getElementById("graph").view.cluster.changes.some((c) => c.kind === "action" && c.text.includes(%q))`, want))
 	}
 	b.wantNoProblems(false)
