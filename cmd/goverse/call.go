@@ -47,6 +47,7 @@ The outcome is NotExecuted, Executed, or Unknown: then look before you call agai
 			}
 			return takes("the object, Type/id,", "the method")(c, args)
 		},
+		ValidArgsFunction: p.completes(objectTypes),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			request, err := p.request(gate, args)
 			if err != nil {

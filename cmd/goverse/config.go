@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xiaonanln/goverse/cluster/diagnosis"
+	"github.com/xiaonanln/goverse/cmd/gate/gatecmd"
 	"github.com/xiaonanln/goverse/cmd/gate/gateconfig"
 	"github.com/xiaonanln/goverse/goverseapi"
 	"github.com/xiaonanln/goverse/internal/conf"
@@ -40,7 +41,10 @@ notes on standard error: a program may have flags of its own.
 With -o json: {"file", "problems": [{"file", "line", "key", "problem"}]}.`,
 		Example: "  goverse config check cluster.yaml",
 		Args:    takes("FILE"),
-		RunE:    does(func(_ *cobra.Command, args []string) error { return p.checkConfig(args[0]) }),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: does(func(_ *cobra.Command, args []string) error { return p.checkConfig(args[0]) }),
 	}
 }
 
@@ -181,6 +185,14 @@ With -o json: {"settings": [{"flag", "value", "from", "key"}]}; from is "default
 	c.Flags().StringVar(&gate, "gate-id", "", "which `entry` of its gates is meant")
 	c.Flags().BoolVar(&all, "all", false, "show the defaults too")
 	c.MarkFlagsMutuallyExclusive("node-id", "gate-id")
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		flags := nodeFlags()
+		if gate != "" {
+			flags = gatecmd.Flags()
+		}
+		list, how, _ := completeBehindDash(flags, args, typed)
+		return list, how
+	}
 	return c
 }
 

@@ -58,6 +58,12 @@ stays in --data-dir for the next time.`,
 			return f.check()
 		},
 	}
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if list, how, behind := completeBehindDash(nodeFlags(), args, typed); behind || len(args) > 0 {
+			return list, how
+		}
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
 	c.Flags().IntVar(&f.nodes, "nodes", 3, "how many `processes` of the program run")
 	c.Flags().StringVar(&f.host, "host", "127.0.0.1", "the `address` of this machine on which they listen")
 	c.Flags().IntVar(&f.http, "http-port", 48000, "the first gate's HTTP `port`; the others' follow, as do 47000 for nodes and 49000 for gRPC")

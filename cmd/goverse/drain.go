@@ -37,7 +37,7 @@ shards as they were when the order was given, or with --wait as they are at the 
 		Example: `  goverse drain 10.0.0.1:47000 --wait
   goverse drain 10.0.0.1:47000 --undo`,
 		Args:              takes("the node's address"),
-		ValidArgsFunction: p.completeNodes,
+		ValidArgsFunction: p.completes(nodeNames),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			if f.wait && f.undo {
 				return usagef("--wait and --undo: one of them only")

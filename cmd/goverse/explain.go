@@ -39,10 +39,11 @@ With -o json: {"subject", "object": {"type", "id", "placement": "hash", "shard" 
 
 func (p *program) explainShard() *cobra.Command {
 	return &cobra.Command{
-		Use:     "shard N",
-		Short:   "Explain a shard by its number",
-		Example: "  goverse explain shard 4711",
-		Args:    takes("the shard's number"),
+		Use:               "shard N",
+		Short:             "Explain a shard by its number",
+		Example:           "  goverse explain shard 4711",
+		Args:              takes("the shard's number"),
+		ValidArgsFunction: p.completes(shardNumbers),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n < 0 {
@@ -75,7 +76,8 @@ func (p *program) explainObject() *cobra.Command {
 It cannot tell whether the object exists: that is known to its store alone.`,
 		Example: `  goverse explain object ChatRoom/general
   goverse explain object Counter/shard#17/apples`,
-		Args: takes("the object, Type/id,"),
+		Args:              takes("the object, Type/id,"),
+		ValidArgsFunction: p.completes(objectTypes),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			ref, err := parseRef(args[0])
 			if err != nil {
@@ -113,7 +115,7 @@ func (p *program) explainNode() *cobra.Command {
 		Short:             "Explain a node by its address",
 		Example:           "  goverse explain node 10.0.0.1:47000",
 		Args:              takes("the node's address"),
-		ValidArgsFunction: p.completeNodes,
+		ValidArgsFunction: p.completes(nodeNames),
 		RunE: does(func(c *cobra.Command, args []string) error {
 			return p.withView(c.Context(), func(v *picture) error {
 				e, known := diagnosis.Node(v, args[0])

@@ -43,6 +43,7 @@ With -o json: {"type", "id", "done": "deleted"}.`,
 func (p *program) life(verb, done string, c cobra.Command) *cobra.Command {
 	var gate string
 	c.Args = takes("the object, Type/id,")
+	c.ValidArgsFunction = p.completes(objectTypes)
 	c.RunE = does(func(c *cobra.Command, args []string) error {
 		r, ref, err := p.objectRequest(gate, args[0])
 		if err != nil {

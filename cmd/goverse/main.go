@@ -167,9 +167,17 @@ Exit codes:
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	p.flags.define(root)
-	root.AddCommand(p.nodes(), p.gates(), p.shards(), p.objects(), p.top(), p.explain(), p.doctor(), p.drain(), p.move(),
-		p.call(), p.createObject(), p.deleteObject(), p.push(), p.db(), p.config(), p.cert(), p.dev(), p.newProject(),
-		p.gate(), p.inspector(), p.version())
+	completeFiles(root)
+	for _, own := range []*cobra.Command{p.nodes(), p.gates(), p.shards(), p.objects(), p.top(), p.explain(), p.doctor(), p.drain(), p.move(),
+		p.call(), p.createObject(), p.deleteObject(), p.push(), p.db(), p.config(), p.cert(), p.dev(), p.newProject(), p.version()} {
+		completeFiles(own)
+		root.AddCommand(own)
+	}
+	for _, foreign := range []*cobra.Command{p.gate(), p.inspector()} {
+		conceal(root, foreign)
+		root.AddCommand(foreign)
+	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	return root
 }
 

@@ -53,7 +53,7 @@ With -o json: {"shard", "order": "move", "pin" or "none", "node", "changed": boo
   goverse move 4711 --unpin
   goverse move --list`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: p.completeMove,
+		ValidArgsFunction: p.completes(movable, nodeNames),
 	}
 	list := c.Flags().Bool("list", false, "show all orders")
 	c.Flags().BoolVar(&f.pin, "pin", false, "it stays there until --unpin")
@@ -278,11 +278,4 @@ func (l orderList) table(w io.Writer) {
 		rows = append(rows, []string{strconv.Itoa(o.Shard), o.Order, o.Node, cmp.Or(o.Holder, "-"), counts})
 	}
 	columns(w, rows)
-}
-
-func (p *program) completeMove(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	if len(args) != 1 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return p.completeNodes(c, nil, typed)
 }

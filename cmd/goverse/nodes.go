@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -148,24 +147,6 @@ func (p *program) clear(first bool) []byte {
 		return nil
 	}
 	return []byte("\n")
-}
-
-// completeNodes offers the addresses of the live nodes to the shell.
-func (p *program) completeNodes(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || p.prepare(c) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	p.flags.timeout = min(p.flags.timeout, time.Second)
-	kv, err := p.connect()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer kv.Close()
-	v, err := p.read(c.Context(), kv)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return v.Addresses(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // unknownNode says that no live node has the address, and which there are.

@@ -30,13 +30,14 @@ With -o json: {"objects": [{"type", "id", "node", "shard", "last_used": RFC 3339
 		Example: `  goverse objects
   goverse objects ChatRoom --prefix gen
   goverse objects --node 10.0.0.1:47000 --limit 1000`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: p.completes(typeNames),
 	}
 	c.Flags().StringVar(&node, "node", "", "only those on this node, `host:port`")
 	c.Flags().StringVar(&q.Prefix, "prefix", "", "only those whose `ids` begin so")
 	c.Flags().IntVar(&q.Limit, "limit", 100, fmt.Sprintf("how `many`, 1 to %d", peer.MaxLive))
 	p.nodeFlags(c)
-	_ = c.RegisterFlagCompletionFunc("node", p.completeNodes)
+	_ = c.RegisterFlagCompletionFunc("node", p.completesFlag(nodeNames))
 	c.RunE = does(func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			q.Type = args[0]

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/xiaonanln/goverse/cmd/gate/gatecmd"
 	"github.com/xiaonanln/goverse/cmd/inspector/inspectorcmd"
@@ -48,21 +48,20 @@ func (p *program) foreign(name, short string, run func(ctx context.Context, name
 			}
 			return nil
 		},
-		ValidArgsFunction: func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-			return flagNames(flags(), typed), cobra.ShellCompDirectiveNoFileComp
+		ValidArgsFunction: func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completeFlags(flags(), args, typed)
 		},
 	}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { run(c.Context(), full, []string{"--help"}, p.out, p.err) })
 	return c
 }
 
-// flagNames is the flags that begin as typed, each with what it is for.
-func flagNames(fs *flag.FlagSet, typed string) (names []string) {
-	fs.VisitAll(func(f *flag.Flag) {
-		if name := "--" + f.Name; strings.HasPrefix(name, typed) {
-			_, usage := flag.UnquoteUsage(f)
-			names = append(names, name+"\t"+usage)
-		}
+// conceal keeps shells from offering goverse's own flags behind a program that does not
+// have them.
+func conceal(root, foreign *cobra.Command) {
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		own := *f
+		own.Hidden = true
+		foreign.Flags().AddFlag(&own)
 	})
-	return names
 }

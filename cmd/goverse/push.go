@@ -35,7 +35,6 @@ With -o json: {"client", "all": bool, "done": "pushed"}.`,
 			}
 			return takes("the client's id, or --all,", "the message")(c, args)
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: does(func(c *cobra.Command, args []string) error {
 			to := pushTo{All: all, Done: "pushed"}
 			if !all {

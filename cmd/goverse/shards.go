@@ -57,7 +57,7 @@ With -o json: {"total", "states": {state: count}, "damaged", "nodes": [{"address
 	c.Flags().StringVar(&f.node, "node", "", "list the shards that this node, `host:port`, holds or should hold")
 	c.Flags().StringVar(&f.state, "state", "", "list the shards in this `state`, or those that are damaged")
 	_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(append(slices.Clone(diagnosis.States), diagnosis.Damaged), cobra.ShellCompDirectiveNoFileComp))
-	_ = c.RegisterFlagCompletionFunc("node", p.completeNodes)
+	_ = c.RegisterFlagCompletionFunc("node", p.completesFlag(nodeNames))
 	return c
 }
 
