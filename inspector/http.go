@@ -24,6 +24,7 @@ var web embed.FS
 //	GET  /api/object?type=&id=&state=true                  one of them
 //	POST /api/object/deactivate              {"type": "", "id": "", "force": bool}
 //	GET  /healthz
+//	GET  /metrics                            if Config.Metrics is set
 //
 // gRPC is served there, too, with and without TLS: inspector/proto/inspector.proto.
 func (i *Inspector) handler() http.Handler {
@@ -46,6 +47,9 @@ func (i *Inspector) handler() http.Handler {
 	mux.HandleFunc("GET /api/object", i.object)
 	mux.HandleFunc("POST /api/object/deactivate", i.deactivate)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, []byte(`{"alive":true}`)) })
+	if i.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", i.cfg.Metrics)
+	}
 	calls := newService(i)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isCall(r) {

@@ -160,6 +160,25 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// Metrics are for those whom the page is shown, if there are any.
+func TestMetrics(t *testing.T) {
+	const token = "correct horse battery"
+	store := memkv.NewStore()
+	put(t, store, twoNodes)
+	url := startWith(t, store, Config{Token: token, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "counted") })})
+	if status, answer := fetch(t, "GET", url+"/metrics", "", "Authorization", "Bearer "+token); status != 200 || answer != "counted" {
+		t.Error(status, answer)
+	}
+	if status, answer := fetch(t, "GET", url+"/metrics", ""); status != 401 {
+		t.Error(status, answer)
+	}
+	bare := memkv.NewStore()
+	put(t, bare, twoNodes)
+	if status, answer := fetch(t, "GET", start(t, bare, "")+"/metrics", ""); status != 404 {
+		t.Error(status, answer)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	store := memkv.NewStore()
 	defer store.Close()

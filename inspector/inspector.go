@@ -49,6 +49,8 @@ type Config struct {
 	MemberTLS TLSConfig
 
 	Listener event.Listener
+	// Metrics answers GET /metrics, to those whom the page is shown. Nil: nothing is there.
+	Metrics http.Handler
 }
 
 // TokenVariable names the environment variable from which programs take Config.Token: a

@@ -22,7 +22,8 @@ const referenceHead = `<!-- Written by internal/telemetry; go test ./internal/te
 # Metrics
 
 Nodes and gates show these at ` + "`/metrics`" + ` of their operations port, as Prometheus collects them, beside those of the Go runtime and the
-process. A program that has a registry of its own gives it to ` + "`ServerConfig.MetricsRegistry`" + ` and ` + "`GateServerConfig.MetricsRegistry`" + `.
+process; ` + "`goverse inspector`" + ` does at ` + "`/metrics`" + ` of its page, to those whom the page is shown. A program that has a registry of
+its own gives it to ` + "`ServerConfig.MetricsRegistry`" + ` and ` + "`GateServerConfig.MetricsRegistry`" + `.
 
 Times are in seconds. Labels are names of types and methods and words of this list, never ids; a type or method that no call
 has ever run counts as ` + "`other`" + `, so that clients cannot add series. The outcome of a call is ` + "`ok`" + ` or the kind of its error.

@@ -14,6 +14,7 @@ import (
 	"github.com/xiaonanln/goverse/cluster/consensusmanager"
 	"github.com/xiaonanln/goverse/cluster/etcdmanager"
 	"github.com/xiaonanln/goverse/inspector"
+	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/secure"
 	"github.com/xiaonanln/goverse/internal/telemetry"
 	"github.com/xiaonanln/goverse/util/logger"
@@ -112,7 +113,8 @@ func (o options) serve(ctx context.Context, stdout io.Writer) error {
 		}
 		endpoints = []string{own}
 	}
-	listener := telemetry.Log(logger.NewLogger("inspector"), telemetry.LogOptions{})
+	counted := telemetry.NewMetrics(nil)
+	listener := event.Tee(telemetry.Log(logger.NewLogger("inspector"), telemetry.LogOptions{}), counted.Listener())
 	encrypt, err := o.etcdCredentials(listener)
 	if err != nil {
 		return err
@@ -125,6 +127,7 @@ func (o options) serve(ctx context.Context, stdout io.Writer) error {
 	i, err := inspector.New(inspector.Config{
 		ListenAddress: o.listen, KV: kv, Prefix: o.prefix, Token: os.Getenv(inspector.TokenVariable), Listener: listener,
 		TLS: o.tls, RequireTLS: o.requireTLS, Name: o.name, MemberTLS: o.memberTLS,
+		Metrics: counted,
 	})
 	if err != nil {
 		return err
