@@ -39,10 +39,7 @@ The password may be in it, in PGPASSWORD or in ~/.pgpass.`,
 
 // withDB runs f on the database that was named, for --timeout at most.
 func (p *program) withDB(ctx context.Context, url string, f func(context.Context, *postgres.DB) error) error {
-	if url == "" {
-		url, _ = p.environment(postgresVariable)
-	}
-	if url == "" {
+	if url = p.databaseURL(url); url == "" {
 		return usagef("no database: give --postgres, or set %s, to postgres://user@host:5432/database", postgresVariable)
 	}
 	cfg := postgres.Config{URL: url, Warn: func(text string, err error) { p.warn([]string{text}) }}
@@ -57,6 +54,14 @@ func (p *program) withDB(ctx context.Context, url string, f func(context.Context
 	}
 	defer db.Close()
 	return f(ctx, db)
+}
+
+// databaseURL is the flag's, or the environment's; "" is none.
+func (p *program) databaseURL(flag string) string {
+	if flag == "" {
+		flag, _ = p.environment(postgresVariable)
+	}
+	return flag
 }
 
 // onDB runs something on the database.

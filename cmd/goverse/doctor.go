@@ -19,13 +19,16 @@ import (
 )
 
 func (p *program) doctor() *cobra.Command {
+	var database string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the cluster, and say what to do",
 		Long: `doctor checks a cluster and says of each thing that is wrong what to do about it: whether each endpoint
 of etcd answers, and how fast, with a leader, without an alarm and with room in its database; whether the
 keys in it make sense; whether somebody leads and all shards have a live holder; whether all nodes run one
-version on one store; whether the ports of nodes and gates are reached from here; whether their clocks and this machine's agree.
+version on one store; whether the ports of nodes and gates are reached from here; whether their clocks and this machine's agree;
+where certificates are named, whether those that etcd, nodes and gates show are in time, for the right host
+and from the authority; where the database is named, whether it is this cluster's.
 
 It changes nothing. The exit code is 1 if something is wrong.
 
@@ -34,7 +37,7 @@ With -o json: {"well": bool, "findings": [{"check", "level": "well", "note" or "
   goverse doctor -o json | jq '.findings[] | select(.level == "wrong")'`,
 		Args: takes(),
 		RunE: does(func(c *cobra.Command, _ []string) error {
-			x := p.examine(c.Context())
+			x := p.examine(c.Context(), database)
 			if err := p.show(x); err != nil {
 				return err
 			}
@@ -45,6 +48,8 @@ With -o json: {"well": bool, "findings": [{"check", "level": "well", "note" or "
 		}),
 	}
 	p.nodeFlags(c)
+	p.certificateFlags(c)
+	c.Flags().StringVar(&database, "postgres", "", "`URL` of the database that keeps the objects (default: $"+postgresVariable+"); without it the store is not looked at")
 	return c
 }
 
@@ -86,8 +91,9 @@ func (x *examination) table(w io.Writer) {
 // slowEtcd is when an answer of etcd takes so long that leases are in danger.
 const slowEtcd = 500 * time.Millisecond
 
-func (p *program) examine(ctx context.Context) *examination {
+func (p *program) examine(ctx context.Context, database string) *examination {
 	x := &examination{Well: true}
+	p.etcdCertificates(ctx, x)
 	kv, err := p.connect()
 	if err != nil {
 		x.wrong("etcd", "start etcd, or name the right one with --etcd or GOVERSE_ETCD", "%v", err)
@@ -109,6 +115,8 @@ func (p *program) examine(ctx context.Context) *examination {
 	x.shards(v)
 	x.versions(v)
 	p.ports(ctx, x, v)
+	p.memberCertificates(ctx, x, v)
+	p.store(ctx, x, v, database)
 	return x
 }
 

@@ -59,6 +59,29 @@ func (db *DB) Status(ctx context.Context) (*Status, error) {
 	return st, db.explain(err)
 }
 
+// Identity is which store a database is.
+type Identity struct {
+	Database             string // host:port/name
+	Schema, SchemaWanted int    // as in Status; with another Schema than is wanted, the rest is empty
+	StoreID              string
+	Cluster              string // that the store belongs to; "": none yet
+}
+
+// Identity is part of what Status tells, and takes no time.
+func (db *DB) Identity(ctx context.Context) (*Identity, error) {
+	s, err := db.acquire(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer s.Release()
+	is := &Identity{Database: db.name, SchemaWanted: len(migrations)}
+	if is.Schema, err = schemaVersion(ctx, s); err != nil || is.Schema != is.SchemaWanted {
+		return is, db.explain(err)
+	}
+	const rows = `SELECT coalesce((SELECT v FROM goverse_meta WHERE k='store_id'), ''), coalesce((SELECT v FROM goverse_meta WHERE k='cluster'), '')`
+	return is, db.explain(s.QueryRow(ctx, rows).Scan(&is.StoreID, &is.Cluster))
+}
+
 // schemaSQL is the tables as the server describes them, see describe. A test holds it
 // against the migrations.
 //
