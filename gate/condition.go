@@ -39,10 +39,16 @@ type SessionCondition struct {
 	Bytes     int    `json:"bytes"`
 }
 
+func (g *Gate) maxSessions() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.MaxSessions
+}
+
 // Condition looks at all sessions.
 func (g *Gate) Condition() Condition {
 	sessions, away := g.all()
-	c := Condition{Sessions: len(sessions), Max: g.MaxSessions, Doors: map[string]int{}, Pushed: g.pushed.Load()}
+	c := Condition{Sessions: len(sessions), Max: g.maxSessions(), Doors: map[string]int{}, Pushed: g.pushed.Load()}
 	fullest := most.New(maxToldSessions, func(a, b SessionCondition) int {
 		return cmp.Or(cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(b.Client, a.Client))
 	})

@@ -69,6 +69,14 @@ func New(cfg Config) *Gate {
 	return g
 }
 
+// SetMaxSessions changes how many sessions there are at most, for those that are yet to be
+// opened. n is positive.
+func (g *Gate) SetMaxSessions(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.MaxSessions = n
+}
+
 // Open begins a session for a new connection, with whose end it ends. It is refused as
 // Overloaded when the gate is full and with Close's reason after Close. A full gate gives
 // up the session that waits for its client for the longest, if there is one.

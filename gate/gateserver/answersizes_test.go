@@ -51,7 +51,7 @@ func converseUnread(t *testing.T) *unread {
 		return object.Payload{}, nil
 	})}
 	cfg.withDefaults()
-	door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, gate.New(gate.Config{Address: "a:1"}), newCrowd()), patient: time.Minute, maxStreamed: 256}
+	door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, gate.New(gate.Config{Address: "a:1"}), newCrowd()), patient: time.Minute}
 	u.conversation = newConversation(door, &grpc.GenericServerStream[gate_pb.ClientBatch, gate_pb.GateBatch]{ServerStream: still{ctx: t.Context()}})
 	var err error
 	if u.session, err = door.calls.gate.Open(); err != nil {

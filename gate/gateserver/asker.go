@@ -34,10 +34,11 @@ func asStream(ctx, from context.Context) context.Context {
 
 // serverOptions bound what gRPC holds for a connection, and find the asker of each request.
 func (t *guests) serverOptions() []grpc.ServerOption {
+	limits := t.now()
 	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(uint32(t.ConnectionStreams)), grpc.MaxHeaderListSize(uint32(t.HeaderBytes)),
-		grpc.ConnectionTimeout(t.HeaderTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: t.beat, Timeout: 10 * time.Second, MaxConnectionIdle: t.IdleTimeout}),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(uint32(limits.ConnectionStreams)), grpc.MaxHeaderListSize(uint32(limits.HeaderBytes)),
+		grpc.ConnectionTimeout(limits.HeaderTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: t.beat, Timeout: 10 * time.Second, MaxConnectionIdle: limits.IdleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.InTapHandle(t.tap), grpc.ChainUnaryInterceptor(hereAtOnce), grpc.ChainStreamInterceptor(hereWithWords),
 	}
@@ -108,8 +109,9 @@ func (s *firstWords) RecvMsg(m any) error {
 
 // bound gives a server of HTTP its limits, and each request its asker.
 func (t *guests) bound(s *http.Server) {
-	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.HeaderTimeout, t.IdleTimeout, t.HeaderBytes
-	s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: t.ConnectionStreams, PingTimeout: 10 * time.Second, SendPingTimeout: 20 * time.Second}
+	limits := t.now()
+	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = limits.HeaderTimeout, limits.IdleTimeout, limits.HeaderBytes
+	s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: limits.ConnectionStreams, PingTimeout: 10 * time.Second, SendPingTimeout: 20 * time.Second}
 	connected := s.ConnContext
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if r, ok := c.RemoteAddr().(remote); ok {

@@ -26,7 +26,6 @@ type calls struct {
 	feeds    *gate.Feeds
 	timeouts [4]time.Duration // by object.Op
 	busy     *crowd
-	max      int64
 	around   []Interceptor
 	on       event.Listener // of their panics, and of limits
 	running  atomic.Int64
@@ -43,7 +42,7 @@ type calls struct {
 func newCalls(cfg *GateServerConfig, router Router, g *gate.Gate, busy *crowd) *calls {
 	rules, _ := access.Compile(cfg.ObjectAccessRules, cfg.ObjectLifecycleRules) // Validate has reported what is wrong
 	c := &calls{
-		rules: rules, router: router, gate: g, busy: busy, max: int64(cfg.MaxCalls), around: cfg.Interceptors,
+		rules: rules, router: router, gate: g, busy: busy, around: cfg.Interceptors,
 		timeouts: [...]time.Duration{
 			object.OpCall: cfg.DefaultCallTimeout, object.OpCreate: cfg.DefaultCreateTimeout, object.OpDelete: cfg.DefaultDeleteTimeout,
 			object.OpSettle: cfg.DefaultCallTimeout,
@@ -132,10 +131,10 @@ func (c *calls) do(ctx context.Context, clientID string, call object.Call) (obje
 		return object.Payload{}, named(&call, refusal)
 	}
 	defer guest.done()
-	if c.running.Add(1) > c.max {
+	if most := c.visitors.now().calls; c.running.Add(1) > int64(most) {
 		c.running.Add(-1)
 		c.reached(event.GateCalls, call.Ref)
-		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", c.max).On(call.Op.String(), call.Subject())
+		return object.Payload{}, fault.New(fault.Overloaded, "the gate has %d calls under way; come again in a moment", most).On(call.Op.String(), call.Subject())
 	}
 	defer c.running.Add(-1)
 	c.made.Add(1)

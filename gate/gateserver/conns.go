@@ -55,7 +55,7 @@ func (d *door) Accept() (net.Conn, error) {
 // receive counts a connection. It says whether anybody is to talk to it.
 func (t *guests) receive(c *doorConn) bool {
 	c.visitors = t
-	c.remote.unsent = &unsent{each: 2 * c.patience, rate: t.AnswerRate, cut: func() {
+	c.remote.unsent = &unsent{each: 2 * c.patience, rate: t.now().AnswerRate, cut: func() {
 		t.tell(event.SlowReaders)
 		_ = c.Close() // gRPC hears of it
 	}}

@@ -56,6 +56,7 @@ type converseStream = grpc.BidiStreamingServer[gate_pb.ClientBatch, gate_pb.Gate
 // its own, and gRPC's waits for the end.
 type conversation struct {
 	door    *grpcDoor
+	most    int // calls under way, as the client is told
 	stream  converseStream
 	ctx     context.Context  // of the calls; set when open is closed
 	session *gate.Session    // set when open is closed
@@ -100,7 +101,7 @@ type answered struct {
 
 func newConversation(d *grpcDoor, stream converseStream) *conversation {
 	return &conversation{
-		door: d, stream: stream, ctx: asStream(stream.Context(), stream.Context()), greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
+		door: d, most: d.calls.visitors.now().clientCalls, stream: stream, ctx: asStream(stream.Context(), stream.Context()), greeted: make(chan error, 1), open: make(chan struct{}), heard: make(chan error, 1),
 		wake: make(chan struct{}, 1), stuck: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
 		calls: map[uint64]*question{},
 	}
@@ -283,9 +284,9 @@ func (c *conversation) admit(number uint64, q *question) (refusal *fault.Error, 
 	switch {
 	case c.calls[number] != nil:
 		return nil, breach("the client makes call %d again while it is under way", number)
-	case len(c.calls) >= c.door.maxStreamed:
+	case len(c.calls) >= c.most:
 		c.door.calls.reached(event.SessionCalls, object.Ref{})
-		return overloaded("this stream has %d calls under way; wait for an answer before the next", c.door.maxStreamed), nil
+		return overloaded("this stream has %d calls under way; wait for an answer before the next", c.most), nil
 	case len(c.calls) > 0 && c.held+q.holds > busyStream:
 		c.door.calls.reached(event.SessionCalls, object.Ref{})
 		return overloaded("this stream has %d bytes of requests and answers under way; read the answers first", c.held), nil
@@ -307,7 +308,7 @@ func (c *conversation) refuse(number uint64, why *fault.Error) error {
 	frame := marshal(failed(number, why))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.refused++; c.refused > c.door.maxStreamed {
+	if c.refused++; c.refused > c.most {
 		return overloaded("the client makes calls that it may not make, and does not read that it may not").On("Converse", "")
 	}
 	c.answers = append(c.answers, answered{number: number, frame: frame})

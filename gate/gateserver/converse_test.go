@@ -365,7 +365,7 @@ func TestGarbageOnAStream(t *testing.T) {
 func TestASilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, vanish := context.WithCancel(t.Context())
-		c := newConversation(&grpcDoor{}, &grpc.GenericServerStream[gate_pb.ClientBatch, gate_pb.GateBatch]{ServerStream: still{ctx: ctx}})
+		c := newConversation(&grpcDoor{calls: newCalls(&GateServerConfig{}, nil, nil, nil)}, &grpc.GenericServerStream[gate_pb.ClientBatch, gate_pb.GateBatch]{ServerStream: still{ctx: ctx}})
 		go c.read()
 		began := time.Now()
 		if err := c.welcome(); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "says nothing") || time.Since(began) != hush {

@@ -40,9 +40,9 @@ func FuzzConverse(f *testing.F) {
 		f.Add(b[:len(b)-1])
 	}
 	g := gate.New(gate.Config{Address: "a:1"})
-	cfg := GateServerConfig{Router: newCluster(echo), Logger: quiet()}
+	cfg := GateServerConfig{Router: newCluster(echo), Logger: quiet(), MaxClientCalls: 4}
 	cfg.withDefaults()
-	door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, g, newCrowd()), patient: time.Minute, maxStreamed: 4}
+	door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, g, newCrowd()), patient: time.Minute}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b := new(gate_pb.ClientBatch)
 		if proto.Unmarshal(data, b) != nil {

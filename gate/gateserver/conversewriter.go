@@ -37,7 +37,7 @@ func (c *conversation) write() {
 	defer stalled.done()
 	message := &batch.Watched{Taken: stalled.taken}
 	greeting := &gate_pb.Welcome{
-		ClientId: c.session.ID(), MaxCalls: uint32(min(c.door.maxStreamed, math.MaxInt32)), UnixMillis: time.Now().UnixMilli(),
+		ClientId: c.session.ID(), MaxCalls: uint32(min(c.most, math.MaxInt32)), UnixMillis: time.Now().UnixMilli(),
 		Token: c.session.Token(), Resumed: c.session.Resumed(), ResumeMillis: c.session.Window().Milliseconds(),
 		Subscriptions: true,
 	}

@@ -25,10 +25,9 @@ import (
 // grpcDoor is gate.GateService. Requests go on as they came, undecoded.
 type grpcDoor struct {
 	gate_pb.UnimplementedGateServiceServer
-	calls       *calls
-	busy        *crowd
-	patient     time.Duration // how long a client may leave a message unread
-	maxStreamed int           // calls under way on one stream
+	calls   *calls
+	busy    *crowd
+	patient time.Duration // how long a client may leave a message unread
 }
 
 func newGRPCServer(d *grpcDoor, h *health.Server, more ...grpc.ServerOption) *grpc.Server {

@@ -6,9 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/xiaonanln/goverse/internal/event"
 	"github.com/xiaonanln/goverse/internal/fault"
@@ -18,13 +17,11 @@ import (
 // and keeps what each may do. It remembers those who have left as long as it has room. All
 // methods may be called concurrently.
 type guests struct {
-	Limits
-	proxies     []netip.Prefix
-	clientCalls int
-	patience    time.Duration // how long a client may take nothing of an answer
-	beat        time.Duration // after so much silence a connection of gRPC is asked whether it lives
-	tell        func(event.Limit)
-	untaken     *untaken
+	limits   atomic.Pointer[bounds] // that hold now
+	patience time.Duration          // how long a client may take nothing of an answer
+	beat     time.Duration          // after so much silence a connection of gRPC is asked whether it lives
+	tell     func(event.Limit)
+	untaken  *untaken
 
 	mu     sync.Mutex // protects following fields, and those of each guest
 	all    map[who]*guest
@@ -49,39 +46,30 @@ type guest struct {
 	place           *list.Element
 	uses            int // connections and requests that hold it
 	connections     int
-	calls           int           // beside sessions
-	asks            int           // who it is: of the EventHandler, at once
-	connects, opens *rate.Limiter // of connections and sessions
-	rate            *rate.Limiter // of calls
+	calls           int     // beside sessions
+	asks            int     // who it is: of the EventHandler, at once
+	connects, opens *bucket // of connections and sessions
+	rate            *bucket // of calls
 }
 
 func newVisitors(cfg *GateServerConfig, tell func(event.Limit)) *guests {
-	t := &guests{Limits: cfg.Limits.withDefaults(), clientCalls: cfg.MaxClientCalls, patience: cfg.WriteTimeout, beat: cfg.HeartbeatInterval, tell: tell, all: map[who]*guest{}}
-	t.untaken = newUntaken(t.Limits, tell)
-	t.proxies, _ = networks(cfg.Limits.TrustedProxies) // Validate has reported a bad one
+	t := &guests{patience: cfg.WriteTimeout, beat: cfg.HeartbeatInterval, tell: tell, all: map[who]*guest{}}
+	t.limits.Store(boundsOf(cfg))
+	t.untaken = newUntaken(t.now().Limits, tell)
 	return t
 }
 
-// bucket is nil where there is no limit.
-func bucket(each, burst int) *rate.Limiter {
-	if each < 0 || burst < 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(each), burst)
-}
-
-func allow(b *rate.Limiter) bool { return b == nil || b.Allow() }
-
 // bodyTime is how long the largest message may be on its way.
 func (t *guests) bodyTime() time.Duration {
-	return t.BodyGrace + time.Duration(float64(maxMessage)/float64(t.BodyRate)*float64(time.Second))
+	limits := t.now()
+	return limits.BodyGrace + time.Duration(float64(maxMessage)/float64(limits.BodyRate)*float64(time.Second))
 }
 
 // addressOf is how an address is counted; not valid: it is not.
 func (t *guests) addressOf(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	switch {
-	case !ip.IsValid() || ip.IsLoopback() && !t.LimitLoopback || t.trusts(ip):
+	case !ip.IsValid() || ip.IsLoopback() && !t.now().LimitLoopback || t.trusts(ip):
 		return netip.Addr{}
 	case ip.Is6():
 		p, _ := ip.Prefix(64) // it has so many bits
@@ -91,7 +79,7 @@ func (t *guests) addressOf(ip netip.Addr) netip.Addr {
 }
 
 func (t *guests) trusts(ip netip.Addr) bool {
-	for _, p := range t.proxies {
+	for _, p := range t.now().proxies {
 		if p.Contains(ip) {
 			return true
 		}
@@ -150,10 +138,10 @@ func (t *guests) holdLocked(w who) *guest {
 
 func (t *guests) newLocked(w who) *guest {
 	t.forgetLocked()
-	v := &guest{of: t, who: w, rate: bucket(t.ClientRate, t.ClientBurst)}
+	v := &guest{of: t, who: w, rate: t.bucket(clientRate)}
 	if w.address.IsValid() {
-		v.rate = bucket(t.AddressRate, t.AddressBurst)
-		v.connects, v.opens = bucket(t.OpenRate, t.OpenBurst), bucket(t.OpenRate, t.OpenBurst)
+		v.rate = t.bucket(addressRate)
+		v.connects, v.opens = t.bucket(opens), t.bucket(opens)
 	}
 	v.place = t.recent.PushFront(v)
 	t.all[w] = v
@@ -196,15 +184,15 @@ func (t *guests) connect(ip netip.Addr) (v *guest, refusal *fault.Error) {
 	if v != nil {
 		v.connections++ // whatever comes of it: disconnect counts it out
 	}
-	switch {
-	case t.Connections >= 0 && t.open > t.Connections:
-		return v, t.refuse(event.Connections, "the gate has its %d connections; connect to another gate, or come again later", t.Connections)
+	switch limits := t.now(); {
+	case limits.Connections >= 0 && t.open > limits.Connections:
+		return v, t.refuse(event.Connections, "the gate has its %d connections; connect to another gate, or come again later", limits.Connections)
 	case v == nil:
 		return nil, nil
-	case t.AddressConnections >= 0 && v.connections > t.AddressConnections:
-		return v, t.refuse(event.AddressConnections, "your address has its %d connections; close one before the next", t.AddressConnections)
-	case !allow(v.connects):
-		return v, t.refuse(event.AddressOpens, "your address opens more than %d connections per second; come again in a moment", t.OpenRate)
+	case limits.AddressConnections >= 0 && v.connections > limits.AddressConnections:
+		return v, t.refuse(event.AddressConnections, "your address has its %d connections; close one before the next", limits.AddressConnections)
+	case !v.connects.allow():
+		return v, t.refuse(event.AddressOpens, "your address opens more than %d connections per second; come again in a moment", limits.OpenRate)
 	}
 	return v, nil
 }
@@ -258,10 +246,10 @@ const maxAddressAsks = maxAuthorise / 8
 
 // session lets a session in.
 func (v *guest) session() *fault.Error {
-	if v == nil || allow(v.opens) {
+	if v == nil || v.opens.allow() {
 		return nil
 	}
-	return v.of.refuse(event.AddressOpens, "your address opens more than %d sessions per second; come again in a moment", v.of.OpenRate)
+	return v.of.refuse(event.AddressOpens, "your address opens more than %d sessions per second; come again in a moment", v.of.now().OpenRate)
 }
 
 // asker is who makes the calls of a request or a stream. It is in their context; without
@@ -269,10 +257,10 @@ func (v *guest) session() *fault.Error {
 type asker struct {
 	of      *guests
 	address *guest
-	stream  bool          // it counts its calls itself
-	rate    *rate.Limiter // of a stream
-	unsent  *unsent       // of its connection; nil: not over gRPC
-	here    func() bool   // stops the clock of a request that is to arrive; may be nil
+	stream  bool        // it counts its calls itself
+	rate    *bucket     // of a stream
+	unsent  *unsent     // of its connection; nil: not over gRPC
+	here    func() bool // stops the clock of a request that is to arrive; may be nil
 }
 
 type askerKey struct{}
@@ -284,7 +272,7 @@ func (a *asker) streaming() *asker {
 	}
 	s := &asker{of: a.of, address: a.address, stream: true}
 	if a.address != nil {
-		s.rate = bucket(a.of.ClientRate, a.of.ClientBurst)
+		s.rate = a.of.bucket(clientRate)
 	}
 	return s
 }
@@ -295,11 +283,11 @@ func (a *asker) call(client string) (v *guest, refusal *fault.Error) {
 	if a == nil || a.address == nil {
 		return nil, nil
 	}
-	if !allow(a.rate) {
-		return nil, a.of.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", a.of.ClientRate)
+	if !a.rate.allow() {
+		return nil, a.of.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", a.of.now().ClientRate)
 	}
-	if !allow(a.address.rate) {
-		return nil, a.of.refuse(event.AddressRate, "your address makes more than %d calls per second; come again in a moment", a.of.AddressRate)
+	if !a.address.rate.allow() {
+		return nil, a.of.refuse(event.AddressRate, "your address makes more than %d calls per second; come again in a moment", a.of.now().AddressRate)
 	}
 	if a.stream {
 		return nil, nil
@@ -309,9 +297,10 @@ func (a *asker) call(client string) (v *guest, refusal *fault.Error) {
 
 // callBeside counts a call that comes by itself.
 func (t *guests) callBeside(address *guest, client string) (*guest, *fault.Error) {
-	w, limit, reached := address.who, t.AddressCalls, event.AddressCalls
+	limits := t.now()
+	w, limit, reached := address.who, limits.AddressCalls, event.AddressCalls
 	if client != "" {
-		w, limit, reached = who{client: client}, t.clientCalls, event.SessionCalls
+		w, limit, reached = who{client: client}, limits.clientCalls, event.SessionCalls
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -322,9 +311,9 @@ func (t *guests) callBeside(address *guest, client string) (*guest, *fault.Error
 		e := t.refuse(reached, "you have %d calls under way; wait for an answer before the next", limit)
 		e.RetryAfter = 100 * time.Millisecond
 		return nil, e
-	case client != "" && !allow(v.rate):
+	case client != "" && !v.rate.allow():
 		v.uses--
-		return nil, t.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", t.ClientRate)
+		return nil, t.refuse(event.ClientRate, "you make more than %d calls per second; come again in a moment", limits.ClientRate)
 	}
 	v.calls++
 	return v, nil

@@ -154,7 +154,8 @@ func (d *httpDoor) call(w http.ResponseWriter, r *http.Request, call object.Call
 
 // read is readBody, and tells of one that is too large.
 func (d *httpDoor) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := readBody(w, r, d.calls.visitors.BodyRate, d.calls.visitors.BodyGrace)
+	limits := d.calls.visitors.now()
+	body, err := readBody(w, r, limits.BodyRate, limits.BodyGrace)
 	switch fault.KindOf(err) {
 	case fault.TooLarge:
 		d.calls.reached(event.MessageBytes, object.Ref{})

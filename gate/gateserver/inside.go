@@ -74,9 +74,9 @@ func (r *running) inside(life context.Context, c *calls) Inside {
 }
 
 func (c *calls) limits() LimitsInside {
-	v := c.visitors
+	v := c.visitors.now()
 	return LimitsInside{
-		Sessions: c.gate.MaxSessions, Calls: c.max, ClientCalls: v.clientCalls, Connections: v.Connections, AddressConnections: v.AddressConnections,
+		Sessions: v.sessions, Calls: int64(v.calls), ClientCalls: v.clientCalls, Connections: v.Connections, AddressConnections: v.AddressConnections,
 		AddressCalls: v.AddressCalls, OpenRate: v.OpenRate, ClientRate: v.ClientRate, AddressRate: v.AddressRate,
 		TrustedProxies: append([]string{}, v.TrustedProxies...),
 	}

@@ -37,16 +37,17 @@ type GateServer struct {
 	counters *telemetry.Metrics
 	done     chan struct{} // closed when a started server has ended
 
-	mu      sync.Mutex
-	listen  listeners      // set by Start, then constant
-	address string         // advertised; likewise
-	router  Router         // likewise
-	keys    keys           // likewise
-	tracer  callctx.Tracer // likewise
-	started bool
-	stopped bool
-	end     context.CancelFunc // asks the running server to end
-	failure error              // why it ended unasked
+	mu        sync.Mutex
+	listen    listeners      // set by Start, then constant
+	address   string         // advertised; likewise
+	router    Router         // likewise
+	keys      keys           // likewise
+	tracer    callctx.Tracer // likewise
+	started   bool
+	stopped   bool
+	end       context.CancelFunc // asks the running server to end
+	setLimits func(*bounds)      // of one that serves
+	failure   error              // why it ended unasked
 }
 
 // listeners are the open ports; http and ops may be nil.
@@ -239,7 +240,7 @@ type running struct {
 	parts  sync.WaitGroup
 }
 
-// serve builds the doors and sets them to work.
+// serve builds the doors and sets them to work. s.mu is held.
 func (s *GateServer) serve(life context.Context) *running {
 	hard, hurry := context.WithCancel(context.WithoutCancel(life))
 	asks := newAuthority(s.cfg.EventHandler, s.cfg.RequestHeaders, &s.heard)
@@ -247,10 +248,11 @@ func (s *GateServer) serve(life context.Context) *running {
 	busy := newCrowd()
 	c := newCalls(&s.cfg, s.router, g, busy)
 	c.on, c.authority, c.tracer = s.heard, asks, newTracer(s.tracer)
+	s.setLimits = func(b *bounds) { c.visitors.change(b); g.SetMaxSessions(b.sessions) }
 	c.feeds = gate.NewFeeds(gate.FeedsConfig{Address: s.address, Ask: c.ask, Listener: s.heard})
 	r := &running{server: s, gate: g, asks: asks, health: health.NewServer(), busy: busy, hurry: hurry}
 	r.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout, maxStreamed: s.cfg.MaxClientCalls}, newDescriber(s.router)
+	door, types := &grpcDoor{calls: c, busy: busy, patient: s.cfg.WriteTimeout}, newDescriber(s.router)
 	r.grpc = newGRPCServer(door, r.health, s.keys.grpc()...)
 	r.parts.Go(func() { s.fail("the gRPC listener", r.grpc.Serve(c.counted(s.listen.grpc, s.cfg.WriteTimeout))) })
 

@@ -76,7 +76,7 @@ func slowly(t *testing.T, pace time.Duration, answer func(context.Context, objec
 		cfg.withDefaults()
 		close(cfg.Router.(*cluster).followed)
 		g, busy := gate.New(gate.Config{Address: "a:1", MaxBytes: 64 << 20}), newCrowd()
-		door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, g, busy), busy: busy, patient: cfg.WriteTimeout, maxStreamed: cfg.MaxClientCalls}
+		door := &grpcDoor{calls: newCalls(&cfg, cfg.Router, g, busy), busy: busy, patient: cfg.WriteTimeout}
 		server, l := newGRPCServer(door, health.NewServer()), bufconn.Listen(32<<10)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()

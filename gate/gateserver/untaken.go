@@ -16,10 +16,11 @@ import (
 // came, and answers of which nobody takes anything make room for them. WebSockets keep what is
 // theirs by themselves. All methods may be called concurrently.
 type untaken struct {
-	most, each int // bytes of all, and of one address; negative: no limit
-	tell       func(event.Limit)
+	tell func(event.Limit)
 
 	mu      sync.Mutex // protects following fields, and those of each portion
+	most    int        // bytes of all; negative: no limit
+	each    int        // and of one address
 	bytes   int
 	of      map[*guest]int
 	writing list.List // of *portion that are being written, whose client took something the longest ago first
@@ -37,6 +38,14 @@ const (
 
 func newUntaken(l Limits, tell func(event.Limit)) *untaken {
 	return &untaken{most: l.AnswerBytes, each: l.AddressAnswerBytes, tell: tell, of: map[*guest]int{}}
+}
+
+// change sets other limits. What is kept is kept, also beyond them.
+func (u *untaken) change(most, each int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.most, u.each = most, each
+	u.grantLocked()
 }
 
 // portion is the answer to one request, whose handler calls its methods; or all that a
@@ -126,9 +135,12 @@ func (p *portion) leaves() (granted bool) {
 }
 
 func (p *portion) refuse() error {
-	limit, whose, n := event.AnswerBytes, "the gate's clients", p.of.most
+	p.of.mu.Lock()
+	most, each := p.of.most, p.of.each
+	p.of.mu.Unlock()
+	limit, whose, n := event.AnswerBytes, "the gate's clients", most
 	if p.own {
-		limit, whose, n = event.AddressAnswerBytes, "clients of your address", p.of.each
+		limit, whose, n = event.AddressAnswerBytes, "clients of your address", each
 	}
 	p.of.tell(limit)
 	e := fault.New(fault.Overloaded, "%d MiB of answers are kept for %s, who have to read them first; come again in a moment", n>>20, whose)

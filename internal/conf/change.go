@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Change is a value that differs between two readings of a file.
@@ -13,6 +14,7 @@ type Change struct {
 	Key      string // of the file; empty: the file says nothing of it any more
 	Old, New string // of a flag
 	Counts   string // Now, Restart or Never
+	From     string // where New comes from, as in Setting
 }
 
 // String says what changed, and when it counts.
@@ -32,20 +34,40 @@ func (c Change) String() string {
 	}
 }
 
-// Changes is what differs between the settings of one program, each from Settle.
-func Changes(old, now []Setting) (list []Change) {
+// Changes is what differs between the settings of one program, each from Settle. live says
+// which flags the program takes up while it runs, beside those of keys that say so; it may be
+// nil.
+func Changes(old, now []Setting, live func(flag string) bool) (list []Change) {
 	was := map[string]Setting{}
 	for _, s := range old {
 		was[s.Flag] = s
 	}
 	for _, s := range now {
 		before := was[s.Flag]
-		switch {
-		case before.raw != s.raw:
-			list = append(list, Change{s.Flag, cmp.Or(s.Key, before.Key), before.Value, s.Value, cmp.Or(reloads[s.Flag], Restart)})
+		if before.raw == s.raw {
+			continue
 		}
+		counts := cmp.Or(reloads[s.Flag], Restart)
+		if live != nil && live(s.Flag) {
+			counts = Now
+		}
+		list = append(list, Change{s.Flag, cmp.Or(s.Key, before.Key), before.Value, s.Value, counts, s.From})
 	}
 	return list
+}
+
+// blame says of changes that could not be taken up where they stand.
+func blame(changes []Change, err error) error {
+	var places []string
+	for _, c := range changes {
+		if c.Flag != "" && c.From != Default {
+			places = append(places, c.From+": "+cmp.Or(c.Key, "--"+c.Flag))
+		}
+	}
+	if len(places) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", strings.Join(places, ", "), err)
 }
 
 // Lists is what differs between the lists of two files, which no flag stands for.

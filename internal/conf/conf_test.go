@@ -57,7 +57,7 @@ func TestTranscripts(t *testing.T) {
 				one, _ := Parse("a", []byte(before))
 				two, _ := Parse("b", []byte(after))
 				var b strings.Builder
-				for _, c := range append(Changes(old, now), Lists(&one.File, &two.File)...) {
+				for _, c := range append(Changes(old, now, nil), Lists(&one.File, &two.File)...) {
 					b.WriteString(c.String() + "\n")
 				}
 				return b.String()

@@ -24,6 +24,7 @@ type Live struct {
 	Values   func(d *Document) ([]Value, error)  // what a file says of this program's flags
 	Apply    func(d *Document, c []Change) error // takes up what counts now: c, all of one file. It is called by one goroutine
 	Say      func(wrong bool, text string)       // tells a person
+	Takes    func(flag string) bool              // flags that Apply takes up, beside those of keys that count now; may be nil
 
 	current  *Document
 	settings []Setting
@@ -90,7 +91,7 @@ func (l *Live) take(text []byte) {
 		l.refuse(err)
 		return
 	}
-	changes := append(Changes(l.settings, settings), Lists(&l.current.File, &d.File)...)
+	changes := append(Changes(l.settings, settings, l.Takes), Lists(&l.current.File, &d.File)...)
 	var now []Change
 	for _, c := range changes {
 		if c.Counts == Now {
@@ -99,7 +100,7 @@ func (l *Live) take(text []byte) {
 	}
 	if len(now) > 0 {
 		if err := l.Apply(d, now); err != nil {
-			l.refuse(err)
+			l.refuse(blame(now, err))
 			return
 		}
 	}

@@ -137,6 +137,6 @@ func TestARunningProgramFollowsItsFile(t *testing.T) {
 		p.refuse = os.ErrInvalid
 		p.mu.Unlock()
 		expect("what cannot be taken up", 2, func() { p.write("version: 1\ncluster: {log_level: off, min_quorum: 3}\n") },
-			"WARN the configuration is kept as it was: invalid argument")
+			"WARN the configuration is kept as it was: F:2: cluster.log_level: invalid argument")
 	})
 }

@@ -13,7 +13,7 @@ type File struct {
 	Postgres  *Postgres         `yaml:"postgres" doc:"Keeps the objects' state in PostgreSQL. Without this section each node has a SQLite file in its data directory."`
 	Inspector Inspector         `yaml:"inspector" doc:"The page that shows the cluster."`
 	NodeFlags map[string]string `yaml:"node_flags" doc:"Flags of all node programs, by their names without dashes, for which there is no key here; an entry's own flags win."`
-	GateFlags map[string]string `yaml:"gate_flags" doc:"The same for all gate programs."`
+	GateFlags map[string]string `yaml:"gate_flags" doc:"The same for all gate programs. Those of docs/limits.md count now when they change, in an entry too; others at a restart."`
 	Nodes     []Node            `yaml:"nodes" doc:"The node programs. A program takes the entry that --node-id names, or the only one."`
 	Gates     []Gate            `yaml:"gates" doc:"The gate programs. A program takes the entry that --gate-id names, or the only one."`
 

@@ -35,7 +35,7 @@ func Run(ctx context.Context, name string, args []string, stdout, stderr io.Writ
 	}
 	var following sync.WaitGroup
 	life, end := context.WithCancel(ctx)
-	following.Go(func() { loader.Follow(life) })
+	following.Go(func() { loader.Follow(life, server.SetLimits) })
 	defer following.Wait()
 	defer end()
 	if err := server.Run(ctx); err != nil {

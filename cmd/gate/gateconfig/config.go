@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,12 +60,9 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.DurationVar(&c.DefaultCreateTimeout, "create-timeout", 0, "the same for creating an object (default: as for calls)")
 	fs.DurationVar(&c.DefaultDeleteTimeout, "delete-timeout", 0, "the same for deleting an object (default: as for calls)")
 	fs.DurationVar(&c.ResumeWindow, "resume-window", time.Minute, "how long a session waits for a client that asked to come back, with what is pushed meanwhile")
-	fs.IntVar(&c.MaxSessions, "max-sessions", 50_000, "`clients` that are connected at once")
-	fs.IntVar(&c.MaxCalls, "max-calls", 16384, "`calls` under way at once; more are refused as overloaded")
-	fs.IntVar(&c.MaxClientCalls, "max-client-calls", 256, "`calls` under way at once of one client's stream, which holds back what is more")
 	secure.ClusterFlags(fs, &c.TLS, &c.EtcdTLS, &c.RequireTLS)
 	secure.DoorFlags(fs, &c.ClientTLS)
-	addLimits(fs, &c.Limits)
+	addLimits(fs, c)
 	fs.StringVar(&c.Tracing.Endpoint, "trace-otlp", "", "`host:port` of a collector of OpenTelemetry traces (OTLP over gRPC); https://host:port with TLS (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)")
 	fs.Float64Var(&c.Tracing.Ratio, "trace-ratio", 0, "which `part` of the traces that begin here is kept, 0 to 1 (default: what OTEL_TRACES_SAMPLER says, else 0.01)")
 	fs.StringVar(&l.level, "log-level", "info", "what is logged: debug, info, warn, error or off")
@@ -133,9 +131,10 @@ func (l *Loader) settle(environment func(string) (string, bool)) (err error) {
 }
 
 // Follow lets the program take up what changes in the cluster's file, within 2 s and on
-// SIGHUP, until ctx ends: of a gate that is the log's level. Without a file it returns at
-// once, and SIGHUP ends the process, as ever.
-func (l *Loader) Follow(ctx context.Context) {
+// SIGHUP, until ctx ends: of a gate that is the log's level, and what clients may do, which
+// setLimits is told, as GateServer's. Without a file it returns at once, and SIGHUP ends the
+// process, as ever.
+func (l *Loader) Follow(ctx context.Context, setLimits func(*gateserver.GateServerConfig) error) {
 	if l.document == nil {
 		return
 	}
@@ -145,21 +144,35 @@ func (l *Loader) Follow(ctx context.Context) {
 	live := &conf.Live{
 		Started: l.document, Settings: l.settings, Flags: l.flags, Say: logger.NewLogger("config").Say,
 		Values: func(d *conf.Document) ([]conf.Value, error) { return d.Gate(l.id) },
-		Apply:  apply,
+		Takes:  isLimit,
+		Apply:  func(_ *conf.Document, changes []conf.Change) error { return l.apply(changes, setLimits) },
 	}
 	_ = live.Run(ctx, conf.Every, again) // it ends with ctx
 }
 
-// apply takes up changes that count now. Rules of access are the nodes'.
-func apply(_ *conf.Document, changes []conf.Change) error {
-	for _, c := range changes {
-		if c.Flag == "log-level" {
-			level, err := logger.ParseLevel(c.New)
-			if err != nil {
-				return err
-			}
-			logger.SetLevel(level)
+// apply takes up changes that count now, all or none. Rules of access are the nodes'.
+func (l *Loader) apply(changes []conf.Change, setLimits func(*gateserver.GateServerConfig) error) error {
+	limits := slices.ContainsFunc(changes, func(c conf.Change) bool { return isLimit(c.Flag) })
+	at := slices.IndexFunc(changes, func(c conf.Change) bool { return c.Flag == "log-level" })
+	var level logger.Level
+	if at >= 0 {
+		var err error
+		if level, err = logger.ParseLevel(changes[at].New); err != nil {
+			return err
 		}
+	}
+	if limits {
+		next, err := withLimits(l.config, changes)
+		if err == nil {
+			err = setLimits(next)
+		}
+		if err != nil {
+			return err
+		}
+		l.config = *next
+	}
+	if at >= 0 {
+		logger.SetLevel(level)
 	}
 	return nil
 }
