@@ -169,7 +169,7 @@ Exit codes:
 	p.flags.define(root)
 	completeFiles(root)
 	for _, own := range []*cobra.Command{p.nodes(), p.gates(), p.shards(), p.objects(), p.top(), p.explain(), p.doctor(), p.drain(), p.move(),
-		p.call(), p.createObject(), p.deleteObject(), p.push(), p.db(), p.config(), p.cert(), p.dev(), p.newProject(), p.version()} {
+		p.call(), p.createObject(), p.deleteObject(), p.push(), p.logLevel(), p.db(), p.config(), p.cert(), p.dev(), p.newProject(), p.version()} {
 		completeFiles(own)
 		root.AddCommand(own)
 	}
