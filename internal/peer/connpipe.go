@@ -32,10 +32,12 @@ type connPipe struct {
 	silent bool // the peer, so this end hung up
 }
 
-// How soon a peer that has gone silent is given up.
+// How soon a peer that has gone silent is given up: not before its lease has ended, and soon
+// enough behind it that few calls go where nobody hears them. Who cannot be heard in one
+// direction only is hung up on by the other end, so this holds for both.
 const (
-	beatEvery  = 3 * time.Second
-	silentFor  = 10 * time.Second
+	beatEvery  = time.Second
+	silentFor  = 6 * time.Second
 	noMore     = ^uint32(0)
 	lengthSize = 4
 	atOnce     = 32 << 10 // bytes that are read, and of a long batch written, at once
