@@ -15,6 +15,7 @@ func addNodeFlags(fs *flag.FlagSet, cfg *ServerConfig) {
 	fs.StringVar(&cfg.AdvertiseAddress, "advertise", "", "`host:port` that they are told, if it differs from --listen")
 	fs.StringVar(&cfg.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default: an etcd inside this process)")
 	fs.StringVar(&cfg.EtcdPrefix, "etcd-prefix", "/goverse", "what this cluster's `keys` in etcd begin with")
+	fs.StringVar(&cfg.InspectorAddress, "inspector-address", "", "`host:port` of the inspector, which older versions reported to; it changes nothing, because an inspector finds who is there in etcd")
 	fs.StringVar(&cfg.DataDir, "data-dir", ".goverse", "`directory` for the embedded etcd and the SQLite store")
 	fs.IntVar(&cfg.MinQuorum, "min-quorum", 1, "`nodes` that must be there before the cluster forms")
 	fs.StringVar(&cfg.QuorumLoss, "quorum-loss", "continue", "what a formed cluster does with fewer: continue, freeze (nothing is taken over) or stop (and clients are refused)")

@@ -46,7 +46,7 @@ type ServerConfig struct {
 	NodeStabilityDuration     time.Duration // how long the members must be unchanged before a voluntary change; default 10 s
 	ShardMappingCheckInterval time.Duration // how often the whole picture is read anew; default 30 s
 	NumShards                 int           // 1 to 8192, set when a cluster is first created; default 8192
-	InspectorAddress          string        // reserved for the inspector
+	InspectorAddress          string        // for programs that set it: nodes do not report to an inspector, which finds them in etcd
 
 	// DegradedMode is what becomes of durable objects while etcd does not answer for longer
 	// than this node's lease (5 s): "on", they are served, each answer by the word of the

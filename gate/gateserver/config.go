@@ -32,7 +32,7 @@ type GateServerConfig struct {
 	EtcdAddress      string // the cluster's etcd, several endpoints separated by commas; not needed with Router
 	EtcdPrefix       string // default "/goverse"
 	NumShards        int    // only to check it against the cluster's; 0 = take the cluster's
-	InspectorAddress string // where events are shown; empty for nowhere
+	InspectorAddress string // for programs that set it: gates do not report to an inspector, which finds them in etcd
 
 	DefaultCallTimeout   time.Duration // of a call whose client names no deadline; default 30 s
 	DefaultCreateTimeout time.Duration // default 30 s

@@ -54,6 +54,7 @@ func NewLoader(fs *flag.FlagSet) *Loader {
 	fs.StringVar(&c.OpsListenAddress, "ops-listen", "off", "`host:port` for operators: /healthz, /ready, /debug/pprof/, /api/v1/objects/TYPE; without a host it listens on loopback")
 	fs.StringVar(&c.EtcdAddress, "etcd", "", "the cluster's etcd, `host:port`, several separated by commas (default $"+EtcdVariable+")")
 	fs.StringVar(&c.EtcdPrefix, "etcd-prefix", "/goverse", "where in etcd the cluster's `keys` are")
+	fs.StringVar(&c.InspectorAddress, "inspector-address", "", "`host:port` of the inspector, which older versions reported to; it changes nothing, because an inspector finds who is there in etcd")
 	fs.StringVar(&l.file, "config", "", "`file` that describes the cluster: its YAML, docs/reference/config.md")
 	fs.StringVar(&l.id, "gate-id", "", "which `entry` of the file's gates this is (default: the only one)")
 	fs.DurationVar(&c.DefaultCallTimeout, "call-timeout", 30*time.Second, "how long a call may take whose client does not say")
